@@ -1,0 +1,1 @@
+"""What the world gave us: published data sets in, `Sample`s and `Batch`es out."""

@@ -1,0 +1,1 @@
+"""Who learns: model families, all used through `Student`."""

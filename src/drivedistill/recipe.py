@@ -1,0 +1,224 @@
+"""The recipe: one YAML file that describes one experiment, completely.
+
+Unknown keys are refused, all findings are reported at once, and `key.sub=value` on the command line overrides a field.
+Paths are relative to the folder in which the command runs. The resolved recipe is written into the run's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from drivedistill.problems import InputError, Problem, missing_file
+from drivedistill.records import Regime, validation_problems
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the recipe; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    """A data set and how it is split. Every source names its regime, since no published file does."""
+
+    name: str
+    format: Literal["drivelm", "coda_lm", "jsonl"]
+    root: Path
+    regime: Regime
+    split_by: Literal["scene", "question", "file"] = "scene"
+    """`scene`: no scene is shared between splits (the default). `question`: EM-VLM4AD's way, which leaks scenes.
+    `file`: the data set's own files or folders."""
+    file: str = "train"
+    """Which of the format's files is read (and then split by scene or question)."""
+    fractions: dict[str, NotNegative] = {"train": 0.9, "val": 0.05, "test": 0.05}
+    files: dict[str, str] = {}
+    """For `split_by: file`: our split -> the format's file or folder, e.g. `{train: Train, val: Mini}`."""
+    seed: int = 0
+    limit: Count | None = None
+    """Keep only the first samples of every split; for smoke runs."""
+
+    @model_validator(mode="after")
+    def _splits(self) -> Source:
+        if self.split_by == "file" and not self.files:
+            raise ValueError("split_by `file` needs `files`, e.g. {train: Train, val: Val}")
+        if self.split_by != "file" and abs(sum(self.fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"`fractions` must sum to 1, got {sum(self.fractions.values()):g}")
+        return self
+
+
+class Data(Section):
+    """What is learnt from, and how a sample becomes tensors."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    corner_ratio: Positive | None = None
+    """Sample so many regular questions per corner question (CLKD: 17); null takes the data as they are."""
+    image_size: Count = 224
+    """Side of the square picture given to the model, in pixels."""
+    region_drawing: Literal["target", "full"] = "target"
+    """Draw a region's red rectangle after scaling (never thinner than a pixel), or on the full picture (official)."""
+    coordinates: Literal["pixel", "unit"] = "pixel"
+    """How the model reads and writes points: pixels (DriveLM) or 0-1 (DriveBench)."""
+    layout: Literal["compact", "padded"] = "compact"
+    """`compact`: text, then image tokens, padding last. `padded`: EM-VLM4AD's padded text before the image tokens."""
+    max_question_tokens: Count = 512
+    max_answer_tokens: Count = 512
+    """Longer texts are refused, never cut."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    image_cache_mb: Annotated[int, Field(ge=0)] = 512
+    """Memory for decoded pictures; about 90 DriveLM questions share a frame."""
+
+
+class Lora(Section):
+    """Low-rank adapters (EM-VLM4AD: r 64, alpha 32, dropout 0.05 on q and v)."""
+
+    r: Count = 64
+    alpha: Positive = 32
+    dropout: NotNegative = 0.05
+    targets: str = r".*\.(q|v)"
+    """Regular expression on module names."""
+
+
+class Model(Section):
+    """A model: loaded from `path`, or built from `preset` and filled with the weights that are named."""
+
+    path: str | None = None
+    """A run, a directory in Hugging Face layout, or a hub id."""
+    preset: str | None = None
+    """`tiny`, `tiny_student`, `em_vlm4ad_small`, `em_vlm4ad_base`."""
+    overrides: dict[str, Any] = {}
+    """Fields of the preset's configuration to change, e.g. `{text: {num_layers: 3}}`."""
+    vision_weights: str | None = None
+    text_weights: str | None = None
+    """Directory or hub id of pre-trained parts for a preset."""
+    tokenizer: str | None = None
+    """Directory or hub id. Null: the one of `path`, of the teacher, of `text_weights`, or one trained on the train split."""
+    tokenizer_size: Count = 1024
+    """Vocabulary of a tokenizer trained here."""
+    lora: Lora | None = None
+    frozen: list[str] = []
+    """Regular expressions on parameter names, e.g. `vision\\..*`."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    allow_random: bool = False
+    """Permit frozen parts that hold random weights (they cannot learn; useful only to measure speed)."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Model:
+        if (self.path is None) == (self.preset is None):
+            raise ValueError("name exactly one of `path` and `preset`")
+        return self
+
+
+class Distill(Section):
+    """How the teacher is listened to."""
+
+    loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = "forward_kl"
+    temperature: Positive = 1.0
+    weight: NotNegative = 1.0
+    """alpha: the weight of the teacher's term beside the supervised one."""
+    supervised_weight: NotNegative = 1.0
+
+
+class Train(Section):
+    """The loop. A window is what one optimizer step sees: `batch_size * accumulate` samples on every rank."""
+
+    epochs: Positive = 1.0
+    steps: Count | None = None
+    """Optimizer steps; overrides `epochs`."""
+    batch_size: Count = 8
+    accumulate: Count = 1
+    reduction: Literal["tokens", "samples"] = "tokens"
+    """Every supervised token counts the same (CLKD), or every sample (Drive-KD)."""
+    learning_rate: Positive = 1e-4
+    learning_rates: dict[str, Positive] = {}
+    """Regular expression on parameter names -> learning rate; the first that matches wins."""
+    weight_decay: NotNegative = 0.05
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = "exponential"
+    """`exponential`: times `decay` per epoch (EM-VLM4AD: 0.9)."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.9
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip: Positive | None = 1.0
+    precision: Literal["no", "bf16"] = "no"
+    log_every: Count = 10
+    validate_every: Count | None = None
+    """Steps between two looks at the validation split; null: once per epoch."""
+    validate_limit: Count | None = None
+    save_every: Count | None = None
+    """Steps between two checkpoints; null: with every validation."""
+    keep: Count = 2
+    """Checkpoints kept, besides the best one."""
+    trackers: list[Literal["tensorboard", "wandb"]] = []
+    sharding: Literal["none", "fsdp2"] = "none"
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    about: str = ""
+    """What the experiment is, where its numbers come from, and whether it was run."""
+    seed: int = 0
+    data: Data
+    model: Model
+    teacher: Model | None = None
+    distill: Distill = Distill()
+    train: Train = Train()
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply `key.sub=value` overrides.
+
+    Raises:
+        InputError: The file is missing or no YAML mapping, an override has no `=`, or fields are unknown or invalid;
+            every finding is listed.
+    """
+    if not path.is_file():
+        raise InputError(missing_file(path, "a recipe (YAML)", "check the path; ready recipes are in recipes/"))
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(Problem(str(path), "", "a YAML file", str(error), "mend the YAML")) from error
+    if not isinstance(tree, dict):
+        raise InputError(Problem(str(path), "", "a YAML mapping", type(tree).__name__, "see recipes/ for examples"))
+    for override in overrides or []:
+        _apply(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(validation_problems(error, str(path), "")) from error
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the resolved recipe: every field, defaults included."""
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    """Set `a.b.0.c=value` in a tree of mappings and lists; the value is read as YAML."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        remedy = "write e.g. train.learning_rate=3e-4"
+        raise InputError(Problem("command line", override, "key.sub=value", "no `key=`", remedy))
+    *parents, last = key.split(".")
+    node: Any = tree
+    try:
+        for parent in parents:
+            if isinstance(node, list):
+                node = node[int(parent)]
+            else:
+                if node.get(parent) is None:
+                    node[parent] = {}
+                node = node[parent]
+        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
+    except (ValueError, IndexError, AttributeError, TypeError, yaml.YAMLError) as error:
+        remedy = "use the key names of the recipe; list entries are numbered from 0"
+        raise InputError(Problem("command line", override, "the path of a field", str(error), remedy)) from error

@@ -1,0 +1,209 @@
+"""The rows that flow between the stages, and their JSONL files.
+
+    data set --reader--> Sample --model--> Prediction --scorer--> Score
+
+A `Sample` is one question about one moment of driving. This one is real (DriveLM, shortened):
+
+    {"id": "f0f1..._4a07..._0", "dataset": "drivelm", "scene": "f0f1...", "frame": "4a07...", "split": "train",
+     "regime": "regular", "task": "perception",
+     "question": "What is the moving status of object <c1,CAM_BACK,1088.3,497.5>?", "answer": "Turn left.",
+     "images": {"CAM_FRONT": "nuscenes/samples/CAM_FRONT/n008....jpg", ...}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drivedistill.problems import InputError, Problem, missing_file
+
+Regime = Literal["regular", "corner"]
+Task = Literal["perception", "prediction", "planning", "behavior"]
+Capability = Literal["perception", "reasoning", "planning"]
+
+CAMERAS = (
+    "CAM_FRONT",
+    "CAM_FRONT_LEFT",
+    "CAM_FRONT_RIGHT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_BACK_RIGHT",
+)
+"""nuScenes cameras in DriveLM's order; views always travel in this order."""
+
+CAPABILITY: dict[str, Capability] = {
+    "perception": "perception",
+    "prediction": "reasoning",
+    "behavior": "reasoning",
+    "planning": "planning",
+}
+"""Drive-KD's three capabilities as a function of the task."""
+
+
+class Row(BaseModel):
+    """A line of a JSONL file: immutable, typed, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Region(Row):
+    """A box in one camera picture: `x, y` is its upper left corner; pixels of the picture as it lies on disk."""
+
+    camera: str
+    box: tuple[float, float, float, float]
+    """x, y, width, height"""
+    category: str = ""
+
+
+class Sample(Row):
+    """One question about one moment of driving.
+
+    `images` maps cameras to files: absolute paths in memory, relative to the data root in a JSONL file.
+    Points in question and answer are pixels of the picture on disk (`<c1,CAM_BACK,1088.3,497.5>`); a reader whose
+    format says 0-1 converts them.
+    """
+
+    id: str
+    dataset: str
+    scene: str
+    frame: str
+    split: str
+    regime: Regime
+    task: Task
+    question: str
+    answer: str | None = None
+    """None where the data set publishes no answer."""
+    images: dict[str, str]
+    region: Region | None = None
+    meta_action: str | None = None
+    future_path: tuple[tuple[float, float], ...] | None = None
+    """Positions of the ego vehicle in metres, x right, y forward, at 2 Hz."""
+    tags: tuple[int, ...] = ()
+    """DriveLM challenge: 0 accuracy, 1 judge, 2 language, 3 match."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the source that have no place above; kept, never interpreted."""
+
+    @property
+    def capability(self) -> Capability:
+        """Drive-KD's capability: perception, reasoning or planning."""
+        return CAPABILITY[self.task]
+
+
+class Prediction(Row):
+    """What one model answered to one sample, and how it was asked."""
+
+    id: str
+    dataset: str
+    scene: str
+    frame: str
+    split: str
+    regime: Regime
+    task: Task
+    question: str
+    reference: str | None
+    prediction: str
+    tags: tuple[int, ...] = ()
+    model: str
+    decode: str
+    """`greedy`, `beam-4`, `teacher_forced`, `endpoint` or `unknown` for somebody else's file."""
+    tokens: int | None = None
+    latency_ms: float | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class Score(Row):
+    """One number of `results.json`."""
+
+    name: str
+    value: float
+    unit: str
+    n: int
+    dataset: str
+    split: str
+    regime: str
+    task: str
+    decode: str
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool = True
+    implementation: str
+
+
+R = TypeVar("R", bound=Row)
+
+
+def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows to `path`, completely or not at all; returns their number."""
+    count = 0
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(row.model_dump_json() + "\n")
+                count += 1
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to `path`, completely or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> list[R]:
+    """Read a JSONL file of `row`s; every bad line is a problem, and all of them are reported at once.
+
+    Args:
+        path: The file.
+        row: `Sample`, `Prediction` or `Score`.
+        prepare: Changes the parsed object before validation.
+
+    Raises:
+        InputError: The file is missing, or a line is no JSON object or not a valid row.
+    """
+    if not path.is_file():
+        raise InputError(missing_file(path, f"a JSONL file of {row.__name__} rows", "check the path"))
+    rows: list[R] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise ValueError(f"a JSON {type(value).__name__}")
+            rows.append(row.model_validate(prepare(value) if prepare else value))
+        except ValidationError as error:
+            problems.extend(validation_problems(error, str(path), f"line {number}"))
+        except ValueError as error:
+            expected = f"one JSON object per line ({row.__name__})"
+            problems.append(Problem(str(path), f"line {number}", expected, str(error), "mend or remove the line"))
+    if problems:
+        raise InputError(problems)
+    return rows
+
+
+def validation_problems(error: ValidationError, file: str, record: str) -> Iterator[Problem]:
+    """Pydantic's findings in our words, one problem per field."""
+    for item in error.errors(include_url=False):
+        place = ".".join(str(part) for part in item["loc"])
+        where = ", ".join(part for part in (record, place) if part)
+        found = "nothing" if item["type"] == "missing" else repr(item.get("input"))
+        if len(found) > 120:
+            found = found[:117] + "..."
+        remedy = "remove the key or correct its spelling" if item["type"] == "extra_forbidden" else "correct the value"
+        if item["type"] == "missing":
+            remedy = "add the key"
+        yield Problem(file, where, item["msg"], found, remedy)
