@@ -99,7 +99,7 @@ class Model(Section):
     text_weights: str | None = None
     """Directory or hub id of pre-trained parts for a preset."""
     tokenizer: str | None = None
-    """Directory or hub id. Null: the one of `path`, of the teacher, of `text_weights`, or one trained on the train split."""
+    """Directory or hub id. Null: that of `path`, the teacher or `text_weights`; else one is trained on the train split."""
     tokenizer_size: Count = 1024
     """Vocabulary of a tokenizer trained here."""
     lora: Lora | None = None
