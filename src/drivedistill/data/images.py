@@ -1,0 +1,180 @@
+"""Pictures from disk: decoded, checked, scaled, with the region's red rectangle. Pillow only.
+
+Pictures become 8-bit RGB whatever they were (gray, palette, CMYK, 16 bit; transparency is dropped). Pixels stay as they
+lie on disk: an EXIF orientation is not applied, because boxes and points refer to the stored pixels.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from drivedistill.problems import InputError, Problem, missing_file
+from drivedistill.records import Region
+
+Drawing = Literal["target", "full"]
+Size = tuple[int, int]
+
+MAX_PIXELS = 64_000_000
+"""Larger pictures are refused before they are decoded. A nuScenes picture has 1.4 million pixels."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+"""What is decoded. Pillow's other readers are not needed, and some of them start programs (EPS)."""
+
+OFFICIAL_WIDTH = 2
+"""Line width in CODA-LM's `convert2vqa.py`, in pixels of the full picture."""
+
+
+def load_image(
+    path: str | Path,
+    size: Size | None,
+    region: Region | None = None,
+    drawing: Drawing = "target",
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Decode a picture, scale it and draw its region.
+
+    Args:
+        path: The picture.
+        size: Width and height in pixels, reached by bilinear scaling with antialiasing; the aspect ratio is not kept
+            (EM-VLM4AD). None keeps the picture's size.
+        region: A box in pixels of the picture on disk; drawn as a red rectangle.
+        drawing: `target` draws after scaling, so that the line is never thinner than a pixel. `full` draws two pixels
+            on the full picture, as CODA-LM does; at 224 pixels little of it remains.
+        max_pixels: Larger pictures are refused.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        InputError: The picture is missing, empty, too large, cut off or not decodable.
+    """
+    image = _decode(Path(path), max_pixels)
+    full = image.size
+    if region is not None and drawing == "full":
+        _draw(image, region, full, OFFICIAL_WIDTH)
+    if size is not None and size != full:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    if region is not None and drawing == "target":
+        scale = min(image.width / full[0], image.height / full[1])
+        _draw(image, region, full, max(1, round(OFFICIAL_WIDTH * scale)))
+    return image
+
+
+def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> Size:
+    """Width and height in pixels, from the file's header.
+
+    Raises:
+        InputError: The picture is missing, empty, too large or of an unknown format.
+    """
+    with _open(Path(path), max_pixels) as image:
+        return image.size
+
+
+def image_problem(path: str | Path, *, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Problem | None:
+    """What is wrong with a picture, or None.
+
+    Args:
+        path: The picture.
+        decode: Decode every pixel; otherwise only the header is read, which does not find a picture that is cut off.
+        max_pixels: Larger pictures are refused.
+    """
+    try:
+        if decode:
+            _decode(Path(path), max_pixels)
+        else:
+            image_size(path, max_pixels)
+    except InputError as error:
+        return error.problems[0]
+    return None
+
+
+class PictureCache:
+    """The pictures used last, decoded and scaled; safe to share between threads.
+
+    Args:
+        megabytes: Bound on the pixels kept (three bytes each); 0 keeps nothing.
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        self.limit = megabytes * 1_000_000
+        self.bytes = 0
+        self._pictures: OrderedDict[tuple[object, ...], Image.Image] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(
+        self, path: str | Path, size: Size | None, region: Region | None = None, drawing: Drawing = "target"
+    ) -> Image.Image:
+        """`load_image`, remembered. The picture is shared: copy it before you change it."""
+        key = (str(path), size, region.box if region else None, drawing if region else None)
+        with self._lock:
+            if key in self._pictures:
+                self._pictures.move_to_end(key)
+                return self._pictures[key]
+        image = load_image(path, size, region, drawing)
+        with self._lock:
+            if key not in self._pictures and _bytes(image) <= self.limit:
+                self._pictures[key] = image
+                self.bytes += _bytes(image)
+            while self.bytes > self.limit:
+                self.bytes -= _bytes(self._pictures.popitem(last=False)[1])
+        return image
+
+
+def _bytes(image: Image.Image) -> int:
+    return image.width * image.height * 3
+
+
+def _open(path: Path, max_pixels: int) -> Image.Image:
+    """A picture whose header was read and whose size is allowed."""
+    remedy = "fetch the picture again, or remove its questions"
+    if not path.is_file():
+        raise InputError(missing_file(path, "a picture", "check the data root; unpack the pictures into it"))
+    if path.stat().st_size == 0:
+        raise InputError(Problem(str(path), "", "a picture", "an empty file (0 bytes)", remedy))
+    expected = f"a picture of at most {max_pixels / 1e6:g} million pixels"
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(Problem(str(path), "", expected, str(error), "scale the picture down")) from error
+    except Exception as error:  # decoders raise whatever they like on damaged headers
+        found = f"{type(error).__name__}: {error}"
+        raise InputError(Problem(str(path), "", f"a picture ({', '.join(FORMATS)})", found, remedy)) from error
+    if image.width * image.height > max_pixels:
+        found = f"{image.width} x {image.height} pixels"
+        image.close()
+        raise InputError(Problem(str(path), "", expected, found, "scale the picture down"))
+    return image
+
+
+def _decode(path: Path, max_pixels: int) -> Image.Image:
+    with _open(path, max_pixels) as image:
+        try:
+            return _rgb(image)
+        except Exception as error:  # as above, on damaged pixels
+            found = f"{type(error).__name__}: {error}"
+            remedy = "fetch the picture again, or remove its questions"
+            raise InputError(Problem(str(path), "", "a picture that can be decoded", found, remedy)) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; 8 or 16 bits per channel are read")
+    if image.mode.startswith("I"):
+        # Pillow would clip 16-bit gray at 255 instead of scaling it.
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _draw(image: Image.Image, region: Region, full: Size, width: int) -> None:
+    """Draw the region in place: scaled from `full` to the picture's size, clipped, at least one pixel."""
+    x, y, w, h = region.box
+    across, down = image.width / full[0], image.height / full[1]
+    left, right = (min(max(round(edge * across), 0), image.width - 1) for edge in (x, x + w))
+    top, bottom = (min(max(round(edge * down), 0), image.height - 1) for edge in (y, y + h))
+    ImageDraw.Draw(image).rectangle((left, top, right, bottom), outline=(255, 0, 0), width=width)

@@ -1,0 +1,150 @@
+"""Several sources become one training set: read, split, limited, concatenated, and drawn from in a fixed order."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from drivedistill.data import READERS
+from drivedistill.data.splits import refuse_leakage, shared_scenes, split_by_question, split_by_scene
+from drivedistill.problems import InputError, Problem
+from drivedistill.recipe import Source
+from drivedistill.records import Sample
+
+log = logging.getLogger(__name__)
+
+
+def load_mixture(sources: Sequence[Source]) -> dict[str, list[Sample]]:
+    """Read and split every source and join them.
+
+    Returns:
+        Split name -> samples, in the order of the sources. `train` is there and not empty.
+
+    Raises:
+        InputError: With everything that was found: files that cannot be read, an empty split, an id that occurs twice,
+            a scene shared between splits (sources with `split_by: question` are exempt, and the log says so).
+    """
+    problems: list[Problem] = []
+    loaded: list[tuple[Source, dict[str, list[Sample]]]] = []
+    for source in sources:
+        try:
+            loaded.append((source, load_source(source)))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    problems += _repeated(loaded)
+    try:
+        refuse_leakage(_join([splits for source, splits in loaded if source.split_by != "question"]))
+    except InputError as error:
+        problems += error.problems
+    joined = _join([splits for _, splits in loaded])
+    if not joined.get("train"):
+        remedy = "name a split `train` in `fractions` or `files`"
+        problems.append(Problem("recipe", "data.sources", "samples in the split `train`", "none", remedy))
+    if problems:
+        raise InputError(problems)
+    return joined
+
+
+def load_source(source: Source) -> dict[str, list[Sample]]:
+    """Read one source and split it; at most `source.limit` samples per split.
+
+    Raises:
+        InputError: The files cannot be read, or a split is empty.
+    """
+    if source.split_by == "file":
+        splits = _by_file(source)
+    else:
+        split = split_by_scene if source.split_by == "scene" else split_by_question
+        samples = list(READERS[source.format](source.root, source.file, regime=source.regime))
+        splits = split(samples, source.fractions, source.seed)
+        if source.split_by == "question" and (shared := len(shared_scenes(splits))):
+            log.warning(
+                "source %s is split by question: %d scenes are shared between splits, so its scores are optimistic",
+                source.name,
+                shared,
+            )
+    return {name: samples[: source.limit] for name, samples in splits.items()}
+
+
+def regime_ratio(samples: Sequence[Sample]) -> tuple[int, int]:
+    """Number of regular and of corner questions (CLKD's training set: 17 to 1)."""
+    corner = sum(sample.regime == "corner" for sample in samples)
+    return len(samples) - corner, corner
+
+
+def epoch_order(samples: Sequence[Sample], seed: int, epoch: int, corner_ratio: float | None) -> list[int]:
+    """The order in which one epoch visits the samples; a pure function of its arguments.
+
+    Args:
+        samples: The training set, n samples.
+        seed: Another seed, another order.
+        epoch: Counted from 0.
+        corner_ratio: None visits every sample once. A ratio r visits every regular sample once and `n_regular / r`
+            corner ones (rounded, at least one), taken from an endless row of permutations of the corner set, so that
+            over the epochs no corner sample is used more than once more than another. Without samples of both
+            regimes there is no ratio to keep, and every sample is visited once.
+
+    Returns:
+        Indices into `samples`; without a ratio a permutation of `range(n)`.
+    """
+    order = list(range(len(samples)))
+    corner = [index for index in order if samples[index].regime == "corner"]
+    regular = [index for index in order if samples[index].regime != "corner"]
+    if corner_ratio is not None and corner and regular:
+        count = max(1, round(len(regular) / corner_ratio))
+        start = epoch * count
+        first, last = start // len(corner), (start + count - 1) // len(corner)
+        row = [index for turn in range(first, last + 1) for index in _shuffled(corner, f"corner {seed} {turn}")]
+        order = regular + row[start - first * len(corner) :][:count]
+    return _shuffled(order, f"epoch {seed} {epoch}")
+
+
+def _shuffled(items: list[int], seed: str) -> list[int]:
+    result = list(items)
+    random.Random(seed).shuffle(result)
+    return result
+
+
+def _by_file(source: Source) -> dict[str, list[Sample]]:
+    splits: dict[str, list[Sample]] = {}
+    problems: list[Problem] = []
+    for name, file in source.files.items():
+        try:
+            samples = list(READERS[source.format](source.root, file, regime=source.regime))
+        except InputError as error:
+            problems += error.problems
+            continue
+        if not samples:
+            found = "none (an empty split)"
+            problems.append(Problem(str(source.root), file, f"samples for `{name}`", found, "name another file"))
+        splits[name] = [sample.model_copy(update={"split": name}) for sample in samples]
+    if problems:
+        raise InputError(problems)
+    return splits
+
+
+def _join(parts: list[dict[str, list[Sample]]]) -> dict[str, list[Sample]]:
+    names = dict.fromkeys(name for splits in parts for name in splits)
+    return {name: [sample for splits in parts for sample in splits.get(name, [])] for name in names}
+
+
+def _repeated(loaded: list[tuple[Source, dict[str, list[Sample]]]]) -> list[Problem]:
+    """Ids that occur more than once, as one problem: a source named twice repeats all of its ids."""
+    counts: Counter[str] = Counter()
+    owners: dict[str, dict[str, None]] = {}
+    for source, splits in loaded:
+        for samples in splits.values():
+            for sample in samples:
+                counts[sample.id] += 1
+                owners.setdefault(sample.id, {})[source.name] = None
+    repeated = [id for id, count in counts.items() if count > 1]
+    if not repeated:
+        return []
+    names = dict.fromkeys(name for id in repeated for name in owners[id])
+    found = f"{len(repeated)} ids more than once, first {', '.join(repeated[:5])}"
+    remedy = f"remove the overlap within or between the sources {', '.join(names)}"
+    return [Problem("recipe", "data.sources", "every id once", found, remedy)]
