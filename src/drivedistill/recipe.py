@@ -84,6 +84,8 @@ class Lora(Section):
     dropout: NotNegative = 0.05
     targets: str = r".*\.(q|v)"
     """Regular expression on module names."""
+    also_train: list[str] = [r"(fusion|adapter|modal_embedding|camera_embedding)\."]
+    """Regular expressions on parameter names: what learns in full beside the adapters."""
 
 
 class Model(Section):
@@ -104,7 +106,7 @@ class Model(Section):
     """Vocabulary of a tokenizer trained here."""
     lora: Lora | None = None
     frozen: list[str] = []
-    """Regular expressions on parameter names, e.g. `vision\\..*`."""
+    """Regular expressions on parameter names, e.g. `vision\\.`."""
     attention: Literal["sdpa", "eager"] = "sdpa"
     dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False

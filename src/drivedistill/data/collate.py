@@ -1,0 +1,311 @@
+"""Samples to `Batch`: the only place where targets are shifted, rows are chosen and decoder inputs are made.
+
+Shift: `targets[b, t]` is the token that position t must predict, `IGNORE` elsewhere. Nobody else shifts, and `labels` is
+never handed to a Hugging Face model, which would shift again. A one-off mask would miss the first answer token, and in
+a driving answer that token often carries the decision.
+
+A sample's tensors do not depend on its batch, apart from padding, which comes last and is masked.
+Legend: B samples, C cameras, L question tokens, T answer tokens (encoder-decoder) or all tokens (decoder-only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from drivedistill.batch import IGNORE, Batch, RoleInputs
+from drivedistill.data.images import PictureCache
+from drivedistill.data.prompt import prompt, to_unit
+from drivedistill.problems import InputError, Problem
+from drivedistill.records import CAMERAS, Sample
+
+TEXT, IMAGE, PADDING = 0, 1, 2
+
+
+class Reading(BaseModel):
+    """How a model reads samples; saved as `reading.json` beside its weights, so that predicting reads as training did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: Literal["driving_t5", "hf_vlm"]
+    image_size: int
+    region_drawing: Literal["target", "full"] = "target"
+    coordinates: Literal["pixel", "unit"] = "pixel"
+    layout: Literal["compact", "padded"] = "compact"
+    image_tokens: int = 0
+    """driving_t5: image tokens per picture, or per sample where views are fused."""
+    fused: bool = True
+    """driving_t5: gated pooling makes one set of image tokens of all views."""
+    max_question_tokens: int = 512
+    max_answer_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What turns samples into one model's tensors."""
+
+    reading: Reading
+    tokenizer: Any
+    processor: Any
+    """driving_t5: an image processor; hf_vlm: the model's own processor (tokenizer, images, chat template)."""
+    pictures: PictureCache
+
+
+def collate(samples: Sequence[Sample], preparations: dict[str, Preparation]) -> Batch:
+    """Make a batch.
+
+    Args:
+        samples: Samples with answers.
+        preparations: By role; `student` is required, `teacher` only where it reads differently.
+
+    Raises:
+        InputError: A sample has no answer or no picture, or a text is longer than the model's limit.
+        ValueError: The roles do not supervise the same tokens.
+    """
+    refuse_unlabelled(samples)
+    inputs = {role: ENCODE[item.reading.family](samples, item) for role, item in preparations.items()}
+    student = inputs["student"]
+    gold = student.targets.flatten()[student.rows]
+    for role, other in inputs.items():
+        if not torch.equal(other.targets.flatten()[other.rows], gold):
+            raise ValueError(f"`{role}` supervises other tokens than `student`; their tokenizers or prompts differ.")
+    width = student.targets.shape[1]
+    return Batch(
+        ids=[sample.id for sample in samples],
+        regimes=[sample.regime for sample in samples],
+        capabilities=[sample.capability for sample in samples],
+        gold=gold,
+        sample_of_row=student.rows // width,
+        inputs=inputs,
+    )
+
+
+def questions(samples: Sequence[Sample], preparation: Preparation) -> dict[str, Tensor]:
+    """Model inputs without answers, for generation. Decoder-only inputs are padded on the left, as `generate` needs."""
+    if preparation.reading.family == "driving_t5":
+        return _driving_t5_inputs(samples, preparation)
+    prompts = [_vlm_prompt(sample, preparation) for sample in samples]
+    return _join(prompts, preparation.tokenizer.pad_token_id, left=True)
+
+
+def refuse_unlabelled(samples: Sequence[Sample]) -> None:
+    """Refuse samples that cannot be learnt from.
+
+    Raises:
+        InputError: Samples without an answer, all of them listed.
+    """
+    problems = [
+        Problem(sample.dataset, f"sample {sample.id}", "an answer", "none", "choose a file with answers to learn from")
+        for sample in samples
+        if sample.answer is None
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+# --- encoder-decoder: pictures and question go to the encoder, the answer to the decoder ---------------------------
+
+
+def _encode_driving_t5(samples: Sequence[Sample], preparation: Preparation) -> RoleInputs:
+    tokenizer, reading = preparation.tokenizer, preparation.reading
+    model = _driving_t5_inputs(samples, preparation)
+    answers = [
+        _ids(
+            tokenizer(_write(sample, sample.answer or "", reading)).input_ids,
+            reading.max_answer_tokens,
+            sample,
+            "answer",
+        )
+        for sample in samples
+    ]
+    targets = pad_sequence(answers, batch_first=True, padding_value=IGNORE)
+    start = torch.full((len(samples), 1), tokenizer.pad_token_id)  # T5 starts its decoder with the pad token
+    model["decoder_input_ids"] = torch.cat([start, targets[:, :-1]], dim=1).masked_fill_(
+        torch.cat([start, targets[:, :-1]], dim=1) == IGNORE, tokenizer.pad_token_id
+    )
+    model["decoder_attention_mask"] = (targets != IGNORE).long()
+    return RoleInputs(model, targets, _rows(targets), _driving_t5_kinds(model, reading))
+
+
+def _driving_t5_inputs(samples: Sequence[Sample], preparation: Preparation) -> dict[str, Tensor]:
+    """`input_ids, attention_mask: int64[B, L]`, `pixel_values: float[B, C, 3, H, W]`, `view_mask: bool[B, C]`."""
+    tokenizer, reading = preparation.tokenizer, preparation.reading
+    texts = [
+        _ids(
+            tokenizer(prompt(_write(sample, sample.question, reading))).input_ids,
+            reading.max_question_tokens,
+            sample,
+            "question",
+        )
+        for sample in samples
+    ]
+    size = reading.image_size
+    pixels = torch.zeros(len(samples), len(CAMERAS), 3, size, size)
+    present = torch.zeros(len(samples), len(CAMERAS), dtype=torch.bool)
+    for b, sample in enumerate(samples):
+        for camera, picture in _pictures(sample, preparation).items():
+            c = CAMERAS.index(camera)
+            pixels[b, c] = preparation.processor(picture, return_tensors="pt").pixel_values[0]
+            present[b, c] = True
+    ids = pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad_token_id)
+    lengths = torch.tensor([len(text) for text in texts])
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    return {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels, "view_mask": present}
+
+
+def _driving_t5_kinds(model: dict[str, Tensor], reading: Reading) -> Tensor:
+    """Kind of every encoder position, `int8[B, S]`, in the order in which the model lays them out."""
+    text = model["attention_mask"].sum(dim=1)
+    images = reading.image_tokens * (torch.ones_like(text) if reading.fused else model["view_mask"].sum(dim=1))
+    if reading.layout == "padded":
+        kinds = torch.where(model["attention_mask"].bool(), TEXT, PADDING)
+        per_view = model["view_mask"].any(dim=1, keepdim=True) if reading.fused else model["view_mask"]
+        views = torch.where(per_view, IMAGE, PADDING).repeat_interleave(reading.image_tokens, dim=1)
+        return torch.cat([kinds, views], dim=1).to(torch.int8)
+    position = torch.arange(int((text + images).max()))
+    kinds = torch.full((len(text), len(position)), PADDING)
+    kinds[position < (text + images)[:, None]] = IMAGE
+    kinds[position < text[:, None]] = TEXT
+    return kinds.to(torch.int8)
+
+
+# --- decoder-only: one sequence of pictures, question and answer ----------------------------------------------------
+
+
+def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInputs:
+    tokenizer, reading = preparation.tokenizer, preparation.reading
+    sequences: list[dict[str, Tensor]] = []
+    targets: list[Tensor] = []
+    for sample in samples:
+        inputs = _vlm_prompt(sample, preparation)
+        text = _write(sample, sample.answer or "", reading)
+        ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+        answer = _ids(ids, reading.max_answer_tokens, sample, "answer")
+        length = inputs["input_ids"].shape[1]
+        inputs = {key: _extend(key, value, answer, length) for key, value in inputs.items()}
+        # The last prompt token predicts the first answer token; the last answer token predicts nothing.
+        shifted = torch.full_like(inputs["input_ids"][0], IGNORE)
+        shifted[length - 1 : -1] = answer
+        sequences.append(inputs)
+        targets.append(shifted)
+    model = _join(sequences, tokenizer.pad_token_id, left=False)
+    padded = pad_sequence(targets, batch_first=True, padding_value=IGNORE)
+    kinds = torch.where(model["input_ids"] == preparation.processor.image_token_id, IMAGE, TEXT)
+    kinds[model["attention_mask"] == 0] = PADDING
+    return RoleInputs(model, padded, _rows(padded), kinds.to(torch.int8))
+
+
+def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
+    """The processor's tensors for one sample: every view announced by its camera, then the question."""
+    processor, reading = preparation.processor, preparation.reading
+    pictures = _pictures(sample, preparation)
+    content: list[dict[str, str]] = []
+    for camera in pictures:
+        content += [{"type": "text", "text": f"{camera}: "}, {"type": "image"}]
+    question = _write(sample, sample.question, reading)
+    if processor.image_token in question:
+        found = f"the image token {processor.image_token!r} inside the text"
+        remedy = "remove it from the question; pictures are placed by the template"
+        raise InputError(
+            Problem(sample.dataset, f"sample {sample.id}", "a question without image tokens", found, remedy)
+        )
+    content.append({"type": "text", "text": question})
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    count = len(preparation.tokenizer(question, add_special_tokens=False).input_ids)
+    _refuse_long(count, reading.max_question_tokens, sample, "question")
+    return dict(processor(text=[text], images=[list(pictures.values())], return_tensors="pt"))
+
+
+def _extend(key: str, value: Tensor, answer: Tensor, length: int) -> Tensor:
+    """Append the answer to the tensors that run along the sequence; pictures stay as they are."""
+    if value.ndim != 2 or value.shape != (1, length):
+        return value
+    tail = {"input_ids": answer, "attention_mask": torch.ones_like(answer)}.get(key, torch.zeros_like(answer))
+    return torch.cat([value, tail[None].to(value.dtype)], dim=1)
+
+
+def _join(sequences: list[dict[str, Tensor]], pad: int, *, left: bool) -> dict[str, Tensor]:
+    """Pad what runs along the sequence, concatenate the rest (pictures, patches, grids) along its first axis."""
+    joined: dict[str, Tensor] = {}
+    for key in sequences[0]:
+        values = [sequence[key] for sequence in sequences]
+        if all(v.shape == s["input_ids"].shape for v, s in zip(values, sequences, strict=True)):
+            filler = pad if key == "input_ids" else 0
+            side = "left" if left else "right"
+            joined[key] = pad_sequence([v[0] for v in values], True, padding_value=filler, padding_side=side)
+        else:
+            joined[key] = torch.cat(values)
+    return joined
+
+
+# --- shared ---------------------------------------------------------------------------------------------------------
+
+
+def _rows(targets: Tensor) -> Tensor:
+    return (targets.flatten() != IGNORE).nonzero().squeeze(1)
+
+
+def _write(sample: Sample, text: str, reading: Reading) -> str:
+    if reading.coordinates == "pixel":
+        return text
+    return to_unit(text, lambda camera: picture_size(sample, camera))
+
+
+def picture_size(sample: Sample, camera: str) -> tuple[int, int]:
+    """(width, height) in pixels of a sample's picture.
+
+    Raises:
+        InputError: The text names a camera of which the sample has no picture.
+    """
+    if camera not in sample.images:
+        found = f"a point in {camera}, but pictures of {', '.join(sample.images)}"
+        remedy = "add the picture, or use `coordinates: pixel`"
+        raise InputError(Problem(sample.dataset, f"sample {sample.id}", "points in known pictures", found, remedy))
+    return _size_on_disk(sample.images[camera])
+
+
+@lru_cache(maxsize=100_000)
+def _size_on_disk(path: str) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def _pictures(sample: Sample, preparation: Preparation) -> dict[str, Image.Image]:
+    """The sample's pictures in nuScenes order, square, with the region drawn."""
+    if not sample.images:
+        remedy = "remove the sample, or give it a picture"
+        raise InputError(Problem(sample.dataset, f"sample {sample.id}", "at least one picture", "none", remedy))
+    reading = preparation.reading
+    pictures: dict[str, Image.Image] = {}
+    for camera in CAMERAS:
+        if camera in sample.images:
+            region = sample.region if sample.region and sample.region.camera == camera else None
+            size = (reading.image_size, reading.image_size)
+            pictures[camera] = preparation.pictures.get(sample.images[camera], size, region, reading.region_drawing)
+    return pictures
+
+
+def _ids(ids: list[int], limit: int, sample: Sample, what: str) -> Tensor:
+    _refuse_long(len(ids), limit, sample, what)
+    return torch.tensor(ids, dtype=torch.long)
+
+
+def _refuse_long(count: int, limit: int, sample: Sample, what: str) -> None:
+    if count > limit:
+        remedy = f"raise data.max_{what}_tokens, or remove the sample"
+        place = f"sample {sample.id}"
+        raise InputError(Problem(sample.dataset, place, f"at most {limit} {what} tokens", f"{count} tokens", remedy))
+
+
+ENCODE: dict[str, Callable[[Sequence[Sample], Preparation], RoleInputs]] = {
+    "driving_t5": _encode_driving_t5,
+    "hf_vlm": _encode_vlm,
+}

@@ -1,0 +1,153 @@
+"""Words in, words out: the prompt, the tokenizer, and the points inside the text.
+
+A point is written `<c1,CAM_BACK,1088.3,497.5>`: object, camera, x and y in pixels of the picture on disk. Half of what
+a driving answer says hangs on such tags, so a tokenizer is accepted only when it gives them back unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivedistill.problems import InputError, Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEMPLATE = "Question: {question} Answer:"
+"""EM-VLM4AD's prompt (multi_frame_dataset.py:28), used by every encoder-decoder of this project."""
+
+PROBE = "<c1,CAM_BACK,1088.3,497.5> is {going} ahead; 20% slower.\nWhy?"
+"""What a tokenizer must give back unchanged."""
+
+POINT = re.compile(r"<(c\d+),(CAM_[A-Z_]+),(-?\d+(?:\.\d+)?),(-?\d+(?:\.\d+)?)>")
+UNIT_DECIMALS = 4
+"""DriveBench writes four decimals; at 1600 pixels that is at most 0.08 pixels off."""
+
+SizeOf = Callable[[str], tuple[int, int]]
+"""Camera -> (width, height) of its picture in pixels."""
+
+
+def prompt(question: str) -> str:
+    """The text an encoder-decoder reads."""
+    return TEMPLATE.format(question=question)
+
+
+def to_unit(text: str, size_of: SizeOf) -> str:
+    """Pixels (DriveLM) to 0-1 (DriveBench): every tag's x is divided by the width, y by the height."""
+
+    def scale(match: re.Match[str]) -> str:
+        name, camera, x, y = match.groups()
+        width, height = size_of(camera)
+        return f"<{name},{camera},{float(x) / width:.{UNIT_DECIMALS}f},{float(y) / height:.{UNIT_DECIMALS}f}>"
+
+    return POINT.sub(scale, text)
+
+
+def to_pixels(text: str, size_of: SizeOf) -> str:
+    """0-1 back to pixels with one decimal, as DriveLM writes and scores them."""
+
+    def scale(match: re.Match[str]) -> str:
+        name, camera, x, y = match.groups()
+        width, height = size_of(camera)
+        return f"<{name},{camera},{float(x) * width:.1f},{float(y) * height:.1f}>"
+
+    return POINT.sub(scale, text)
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer with T5's special tokens, trained on the train split.
+
+    Bytes make every text exact, whatever its alphabet; digits stay single, so that a coordinate is spelt and not looked
+    up. `<pad>` is 0, `</s>` 1, `<unk>` 2, as in T5; `</s>` is appended to every text.
+
+    Args:
+        texts: Questions and answers.
+        size: Number of tokens, at most; at least 259 (256 bytes and three special tokens).
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if size < len(alphabet) + 3:
+        found = str(size)
+        raise InputError(Problem("recipe", "model.tokenizer_size", "at least 259 tokens", found, "raise the number"))
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    end = tokenizer.token_to_id("</s>")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=4096
+    )
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer from a directory or hub id, able to write points.
+
+    T5's vocabulary lacks `<`, `{`, `}` and the line break; EM-VLM4AD adds `<` (train.py:252). Added tokens fit into
+    T5's 32,128 embedding rows, so nothing is resized.
+
+    Raises:
+        InputError: It cannot be loaded, or still changes points.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(unavailable(name, "a tokenizer (directory or hub id)", error)) from error
+    make_exact(tokenizer, name)
+    return tokenizer
+
+
+def make_exact(tokenizer: PreTrainedTokenizerBase, name: str) -> list[str]:
+    """Add the characters of `PROBE` that the tokenizer does not know; returns those added.
+
+    Raises:
+        InputError: The probe still does not come back.
+    """
+    unknown = [
+        character
+        for character in sorted(set(PROBE))
+        if not character.isspace()
+        and tokenizer.unk_token_id in tokenizer(character, add_special_tokens=False).input_ids
+    ]
+    if unknown:
+        tokenizer.add_tokens(unknown)
+    back = decode(tokenizer, tokenizer(PROBE).input_ids)
+    if _squeeze(back) != _squeeze(PROBE):
+        remedy = "use another tokenizer, or leave `model.tokenizer` empty to train one"
+        raise InputError(
+            Problem(name, "tokenizer", f"{PROBE!r} unchanged after encoding and decoding", repr(back), remedy)
+        )
+    return unknown
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Any) -> str:
+    """Text of token ids without special tokens; T5's blank after an added `<` is removed."""
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return re.sub(r"<\s+(?=c\d+,)", "<", text)
+
+
+def _squeeze(text: str) -> str:
+    """Blanks removed: sentence-piece vocabularies do not keep line breaks and blanks around added tokens."""
+    return re.sub(r"\s+", "", text)
+
+
+def unavailable(name: str, what: str, error: Exception) -> Problem:
+    """The finding for a directory or hub id that Hugging Face cannot load."""
+    found = " ".join(str(error).split())[:160]
+    remedy = "give a directory, or download first with `hf download ID --local-dir DIR`"
+    if Path(name).exists():
+        remedy = "the directory must hold the files that `save_pretrained` writes"
+    return Problem(name, "", what, found, remedy)

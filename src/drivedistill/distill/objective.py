@@ -1,0 +1,88 @@
+"""The objective: rows, signal and batch in, named terms out.
+
+A term is a sum with a count; `train.py` divides it by the count of the whole optimizer window. Reduction `tokens`: the sum
+runs over supervised rows. Reduction `samples`: it runs over samples, each one the mean over its rows; so a sample
+counts the same whether its answer has two words or a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from drivedistill.batch import Batch, Rows, Signal
+from drivedistill.distill.losses import DIVERGENCES, cross_entropy
+
+Reduction = Literal["tokens", "samples"]
+Role = Literal["anchor", "follower", "aux"]
+
+
+@dataclass
+class Term:
+    """One named part of the loss: `weight * total / (count of the window)`."""
+
+    name: str
+    total: Tensor
+    """A scalar: the sum over rows or samples, before any division."""
+    weight: float
+    role: Role
+    by_regime: dict[str, float]
+    """The same sum split by regime, without gradient."""
+
+
+Objective = Callable[[Rows, Signal | None, Batch], list[Term]]
+
+
+def count(batch: Batch, reduction: Reduction) -> int:
+    """What this batch adds to the window's divisor; known before any forward."""
+    return batch.num_tokens if reduction == "tokens" else batch.num_samples
+
+
+def reduce_rows(values: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
+    """Per-row values `float[N]` to per-sample sums `float[B]`: sums over rows, or means over rows."""
+    sums = values.new_zeros(batch.num_samples).index_add(0, batch.sample_of_row, values)
+    if reduction == "tokens":
+        return sums
+    return sums / torch.bincount(batch.sample_of_row, minlength=batch.num_samples).clamp_min(1)
+
+
+def supervised(reduction: Reduction) -> Objective:
+    """Plain supervised training: cross-entropy of the gold tokens."""
+
+    def objective(rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
+        return [_term("ce", cross_entropy(rows.logits, batch.gold), 1.0, batch, reduction)]
+
+    return objective
+
+
+def soft_label(
+    reduction: Reduction, *, loss: str, temperature: float, weight: float, supervised_weight: float
+) -> Objective:
+    """Plain soft-label distillation, the papers' `Dis.`: `supervised_weight * CE + weight * divergence`, constant."""
+    divergence = DIVERGENCES[loss]
+
+    def objective(rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
+        if signal is None:
+            raise ValueError("soft-label distillation needs a teacher's signal.")
+        hard = cross_entropy(rows.logits, batch.gold)
+        soft = divergence(rows.logits, signal.logits, temperature)
+        return [
+            _term("ce", hard, supervised_weight, batch, reduction),
+            _term(loss, soft, weight, batch, reduction),
+        ]
+
+    return objective
+
+
+def _term(name: str, values: Tensor, weight: float, batch: Batch, reduction: Reduction) -> Term:
+    per_sample = reduce_rows(values, batch, reduction)
+    detached = per_sample.detach()
+    by_regime = {
+        regime: float(detached[[i for i, other in enumerate(batch.regimes) if other == regime]].sum())
+        for regime in sorted(set(batch.regimes))
+    }
+    return Term(name, per_sample.sum(), weight, "anchor", by_regime)

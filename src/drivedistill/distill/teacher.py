@@ -1,0 +1,109 @@
+"""Teachers: whoever can say something about the supervised rows of a batch.
+
+A teacher is anything with `provides`, `identity` and `signal(batch)`. A live model, a cache and a test's fake are peers; the
+objective cannot tell them apart. A teacher never has a gradient and never leaves evaluation mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from drivedistill.batch import Batch, Signal
+from drivedistill.data.prompt import PROBE
+from drivedistill.models.student import Student
+from drivedistill.problems import InputError, Problem
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What teacher and student must share so that row n means the same to both."""
+
+    vocabulary: dict[str, int]
+    """Token -> id."""
+    probe: tuple[int, ...]
+    """Token ids of `PROBE`: equal vocabularies may still cut a text differently."""
+    special: dict[str, int | None]
+    template: str
+    """The prompt template, or the chat template."""
+    image_tokens: int | None = None
+    """Image tokens per picture where the image tokens stand in the language model's own sequence; else None."""
+
+
+class Teacher(Protocol):
+    """Says something about rows."""
+
+    provides: frozenset[str]
+    """What `signal` fills: `logits`."""
+    identity: Identity | None
+    """None for a teacher that fits every student (a fake)."""
+
+    def signal(self, batch: Batch) -> Signal:
+        """The teacher's view of the batch's N rows, without gradient."""
+
+
+class LiveTeacher:
+    """A model in memory, run for every batch."""
+
+    provides = frozenset({"logits"})
+
+    def __init__(self, student: Student, identity: Identity | None = None) -> None:
+        self.model = student.eval().requires_grad_(False)
+        self.identity = identity
+
+    def signal(self, batch: Batch) -> Signal:
+        """Dense logits `float[N, V]` of the rows."""
+        if self.model.training:
+            self.model.eval()
+        with torch.no_grad():
+            return Signal(self.model(batch).logits.detach())
+
+
+def identity_of(tokenizer: Any, template: str, image_tokens: int | None = None) -> Identity:
+    """What a model's tokenizer and template demand of its partner."""
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos", "unk")}
+    probe = tuple(tokenizer(PROBE, add_special_tokens=False).input_ids)
+    return Identity(tokenizer.get_vocab(), probe, special, template, image_tokens)
+
+
+def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]) -> None:
+    """Check a pair before the first step.
+
+    Raises:
+        InputError: The teacher lacks something needed, or tokenizer, template or image tokens differ; the first
+            difference is named.
+    """
+    remedy = "train both with the same tokenizer and template (the student takes the teacher's when it names none)"
+    if missing := needs - teacher.provides:
+        found = f"a teacher that provides {', '.join(sorted(teacher.provides)) or 'nothing'}"
+        raise InputError(
+            Problem("recipe", "teacher", f"{', '.join(sorted(missing))}", found, "use another teacher or loss")
+        )
+    if teacher.identity is None:
+        return
+    if difference := first_difference(teacher.identity, student):
+        raise InputError(Problem("recipe", "teacher", "the student's tokenizer and template", difference, remedy))
+
+
+def first_difference(teacher: Identity, student: Identity) -> str | None:
+    """The first thing in which two identities differ, in words; None when they agree."""
+    if teacher.vocabulary != student.vocabulary:
+        if len(teacher.vocabulary) != len(student.vocabulary):
+            return f"{len(teacher.vocabulary)} tokens in the teacher's vocabulary, {len(student.vocabulary)} in the student's"
+        ours = student.vocabulary
+        token = min((t for t, i in teacher.vocabulary.items() if ours.get(t) != i), key=lambda t: teacher.vocabulary[t])
+        return f"token {token!r} is {teacher.vocabulary[token]} for the teacher, {ours.get(token, 'unknown')} for the student"
+    for name, value in teacher.special.items():
+        if value != student.special[name]:
+            return f"{name} token {value} for the teacher, {student.special[name]} for the student"
+    if teacher.probe != student.probe:
+        return f"{PROBE!r} is {teacher.probe} for the teacher, {student.probe} for the student"
+    if teacher.template != student.template:
+        return f"template {teacher.template!r} for the teacher, {student.template!r} for the student"
+    if teacher.image_tokens != student.image_tokens:
+        return (
+            f"{teacher.image_tokens} image tokens per picture for the teacher, {student.image_tokens} for the student"
+        )
+    return None

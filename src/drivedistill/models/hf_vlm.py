@@ -1,0 +1,94 @@
+"""Published decoder-only models exactly as Hugging Face ships them: InternVL3, Qwen2.5-VL, LLaVA.
+
+Nothing of the models is changed. What is ours is a way around torchvision: their processors insist on a video processor,
+which needs it, although a still picture does not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, LlavaProcessor
+from transformers import InternVLProcessor as _InternVLProcessor
+from transformers import Qwen2_5_VLProcessor as _Qwen2_5_VLProcessor
+
+from drivedistill.problems import InputError, Problem
+
+
+# The classes keep the official names, so that what they save loads anywhere; their signature has no `video_processor`,
+# because the base class loads every processor that the signature names.
+class InternVLProcessor(_InternVLProcessor):  # type: ignore[misc]
+    """InternVL's processor for still pictures."""
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        image_seq_length: int = 256,
+        chat_template: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(image_processor, tokenizer, None, image_seq_length, chat_template=chat_template, **kwargs)
+
+
+class Qwen2_5_VLProcessor(_Qwen2_5_VLProcessor):  # type: ignore[misc]
+    """Qwen2.5-VL's processor for still pictures."""
+
+    def __init__(
+        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+
+
+PROCESSORS: dict[str, type] = {
+    "internvl": InternVLProcessor,
+    "qwen2_5_vl": Qwen2_5_VLProcessor,
+    "llava": LlavaProcessor,
+}
+"""Supported families by `model_type`."""
+
+
+def load_vlm(name: str, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
+    """A model of a supported family from a directory or hub id; safetensors only, no remote code.
+
+    Raises:
+        InputError: It cannot be loaded, or its family is not supported.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+        _supported(name, config.model_type)
+        return AutoModelForImageTextToText.from_pretrained(
+            name, attn_implementation=attention, dtype=dtype, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(_unavailable(name, "a vision-language model", error)) from error
+
+
+def load_processor(name: str) -> Any:
+    """The family's processor from a directory or hub id, without torchvision.
+
+    `AutoProcessor` would silently hand back a bare tokenizer where it does not know a class name.
+    """
+    try:
+        kind = AutoConfig.from_pretrained(name).model_type
+        _supported(name, kind)
+        return PROCESSORS[kind].from_pretrained(name)  # type: ignore[attr-defined]
+    except (OSError, ValueError) as error:
+        raise InputError(_unavailable(name, "a processor", error)) from error
+
+
+def _supported(name: str, kind: str) -> None:
+    if kind not in PROCESSORS:
+        found = f"model_type `{kind}`"
+        raise InputError(Problem(name, "config.json", f"one of {', '.join(PROCESSORS)}", found, "use another model"))
+
+
+def _unavailable(name: str, what: str, error: Exception) -> Problem:
+    remedy = "give a directory, or download first with `hf download ID --local-dir DIR`"
+    if Path(name).exists():
+        remedy = "the directory must hold what `save_pretrained` writes: config, safetensors, tokenizer, processor"
+    return Problem(name, "", what, " ".join(str(error).split())[:200], remedy)
+
+
+__all__ = ["PROCESSORS", "AutoImageProcessor", "AutoTokenizer", "load_processor", "load_vlm"]
