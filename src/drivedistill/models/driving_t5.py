@@ -1,0 +1,281 @@
+"""The EM-VLM4AD family as one Hugging Face class: EM-VLM4AD itself, CLKD's teacher and student, and small relatives.
+
+    pictures of C cameras -> vision -> fusion -> adapter -+
+                                                          +-> modal embeddings -> T5 encoder -> T5 decoder -> answer
+    question              -> T5 token embeddings ---------+
+
+Legend: B samples, C cameras, P tokens of a view, K image tokens of a sample, L question tokens, S encoder positions,
+T answer positions, d width of T5, V vocabulary.
+
+Source: EM-VLM4AD (arXiv 2403.19838) and its code (akshaygopalkr/EM-VLM4AD, commit ebfb59f4); CLKD (Zhao and Fang, ICRA
+2026) puts Swin-T and T5-Small into the same layout. Differences: padding is masked and, with `layout="compact"`, moved
+to the end, so that an answer does not depend on the batch; views may be absent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    PreTrainedModel,
+    T5ForConditionalGeneration,
+)
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions, Seq2SeqLMOutput
+from transformers.utils import can_return_tuple
+
+from drivedistill.models.driving_t5_config import DrivingT5Config
+from drivedistill.models.fusion import IMAGE, TEXT, Concatenation, GatedPooling, sequence_layout
+from drivedistill.models.vision import VisionEncoder
+
+
+class DrivingT5(PreTrainedModel, GenerationMixin):
+    """Answers questions about the pictures of several cameras.
+
+    Sub-modules: `vision`, `camera_embedding`, `fusion`, `adapter`, `modal_embedding`, `language_model`.
+    """
+
+    config_class = DrivingT5Config
+    config: DrivingT5Config
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar[list[str]] = ["T5Block"]
+    _supports_sdpa = True
+
+    def __init__(self, config: DrivingT5Config) -> None:
+        super().__init__(config)
+        width = config.text.d_model
+        self.vision = VisionEncoder(
+            config.vision, blocks=config.vision_blocks, stored=config.vision_stored, classes=config.vision_classes
+        )
+        if config.adapter == "none" and self.vision.width != width:
+            raise ValueError(f"`adapter: none` needs equal widths; vision has {self.vision.width}, T5 has {width}.")
+        self.camera_embedding = (
+            nn.Embedding(len(config.cameras), self.vision.width) if config.camera_embeddings else None
+        )
+        grid = self.vision.grid
+        self.fusion: GatedPooling | Concatenation
+        if config.fusion == "gated_pooling":
+            self.fusion = GatedPooling(grid[0] * grid[1], self.vision.width, config.fusion_hidden)
+        else:
+            self.fusion = Concatenation(grid, config.tokens_per_view)
+        self.adapter = nn.Linear(self.vision.width, width) if config.adapter == "linear" else nn.Identity()
+        self.modal_embedding = nn.Embedding(2, width) if config.modal_embeddings else None
+        self.language_model = T5ForConditionalGeneration(config.text)
+        self.generation_config.update(
+            decoder_start_token_id=config.text.pad_token_id,
+            pad_token_id=config.text.pad_token_id,
+            eos_token_id=config.text.eos_token_id,
+        )
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = False,
+        labels: None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Logits of every answer position.
+
+        Args:
+            input_ids: `int64[B, L]`, the question, padded on the right.
+            attention_mask: `[B, L]`, 1 for question tokens (None: all); beside `encoder_outputs`, the mask `[B, S]`
+                that `encode` returned with them.
+            pixel_values: `float[B, C, 3, H, W]`, normalised pictures in the order of `config.cameras`.
+            view_mask: `bool[B, C]`, True where the view exists (None: everywhere).
+            decoder_input_ids: `int64[B, T]`, the answer shifted right; made by `data/collate.py`.
+            decoder_attention_mask: `[B, T]`; not needed for padding on the right.
+            encoder_outputs: Result of an earlier encoder pass, instead of the four inputs above.
+            past_key_values: Cache of earlier positions.
+            use_cache: Return the cache.
+            labels: Refused; see below.
+            **kwargs: `output_attentions`, `output_hidden_states`.
+
+        Returns:
+            `logits` is `float[B, T, V]`.
+
+        Raises:
+            ValueError: `labels` are given (targets are shifted in one place, `data/collate.py`, and losses are computed
+                outside), a sample has no view, or a shape is wrong.
+        """
+        if labels is not None:
+            raise ValueError("`labels` are refused: losses are computed outside; pass `decoder_input_ids`.")
+        if encoder_outputs is None:
+            encoder_outputs, attention_mask = self._run_encoder(
+                input_ids, attention_mask, pixel_values, view_mask, **kwargs
+            )
+        decoder_outputs: BaseModelOutputWithPastAndCrossAttentions = self.language_model.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=encoder_outputs[0],
+            encoder_attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqLMOutput(
+            logits=self.lm_logits(decoder_outputs.last_hidden_state),
+            past_key_values=decoder_outputs.past_key_values,
+            decoder_hidden_states=decoder_outputs.hidden_states,
+            decoder_attentions=decoder_outputs.attentions,
+            cross_attentions=decoder_outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs[0],
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor,
+        view_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The encoder's output `float[B, S, d]` and its mask `bool[B, S]`; arguments as for `forward`."""
+        outputs, mask = self._run_encoder(input_ids, attention_mask, pixel_values, view_mask)
+        return outputs.last_hidden_state, mask
+
+    def decode_hidden(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor,
+        view_mask: Tensor | None,
+        decoder_input_ids: Tensor,
+        decoder_attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """The decoder's output before the head, `float[B, T, d]`; arguments as for `forward`."""
+        hidden, mask = self.encode(input_ids, attention_mask, pixel_values, view_mask)
+        return self.language_model.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=hidden,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
+
+    def lm_logits(self, hidden: Tensor) -> Tensor:
+        """The head: `float[..., d]` to `float[..., V]`, with the d^-0.5 that T5 puts before a tied head."""
+        if self.config.text.scale_decoder_outputs:
+            hidden = hidden * self.config.text.d_model**-0.5
+        return self.language_model.lm_head(hidden)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Write answers: `int64[B, T]`, beginning with the decoder's start token, as every Hugging Face model does.
+
+        Args:
+            input_ids: As for `forward`; likewise the next three.
+            attention_mask: See there.
+            pixel_values: See there.
+            view_mask: See there.
+            **kwargs: Anything that `GenerationMixin.generate` takes: `max_new_tokens`, `num_beams`, `do_sample`, ...
+        """
+        if kwargs.get("encoder_outputs") is None:
+            # Encoded here, once, so that beams copy hidden states and not pictures.
+            kwargs["encoder_outputs"], attention_mask = self._run_encoder(
+                input_ids, attention_mask, pixel_values, view_mask
+            )
+        return super().generate(attention_mask=attention_mask, **kwargs)
+
+    def token_kind(self, input_ids: Tensor, attention_mask: Tensor, view_mask: Tensor) -> Tensor:
+        """`int8[B, S]`: 0 text, 1 image, 2 padding, for the encoder's sequence; arguments as for `forward`."""
+        image_mask = self.fusion.token_mask(view_mask.bool())
+        return sequence_layout(attention_mask.bool(), image_mask, self.config.layout)[1]
+
+    def get_encoder(self, modality: str | None = None) -> nn.Module:
+        """The T5 encoder, or the vision encoder for `image`."""
+        return self.vision if modality == "image" else self.language_model.encoder
+
+    def get_input_embeddings(self) -> nn.Module:
+        """T5's token embeddings, shared with the decoder and the head."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace T5's token embeddings."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The head."""
+        return self.language_model.lm_head
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the head."""
+        self.language_model.lm_head = value
+
+    def _run_encoder(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor,
+        view_mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[BaseModelOutput, Tensor]:
+        embeddings = self.get_input_embeddings()(input_ids)
+        image = self._image_embeddings(pixel_values, view_mask)
+        if self.modal_embedding is not None:
+            embeddings = embeddings + self.modal_embedding.weight[TEXT]
+            image = image + self.modal_embedding.weight[IMAGE]
+        embeddings = torch.cat([embeddings, image], dim=1)
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
+        if attention_mask is not None or view_mask is not None:
+            text_mask, image_mask = mask.split([input_ids.shape[1], image.shape[1]], dim=1)
+            text_mask = text_mask if attention_mask is None else attention_mask.bool()
+            image_mask = image_mask if view_mask is None else self.fusion.token_mask(view_mask.bool())
+            order, kind = sequence_layout(text_mask, image_mask, self.config.layout)
+            mask = kind < 2
+            if order is not None:
+                embeddings = embeddings.gather(1, order[:, :, None].expand(-1, -1, embeddings.shape[2]))
+        outputs = self.language_model.encoder(inputs_embeds=embeddings, attention_mask=mask, **kwargs)
+        return outputs, mask
+
+    def _image_embeddings(self, pixel_values: Tensor, view_mask: Tensor | None) -> Tensor:
+        """The image part of the encoder's input, `float[B, K, d]`."""
+        view_mask = None if view_mask is None else view_mask.bool()
+        views = self.vision(pixel_values, view_mask)
+        if self.camera_embedding is not None:
+            views = views + self.camera_embedding.weight[: views.shape[1], None]
+        return self.adapter(self.fusion(views, view_mask))
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Our own layers; vision network and T5 initialise themselves.
+
+        Linear layers are drawn as torch does by default, like EM-VLM4AD's: N(0, 0.02) would saturate the gates, which
+        read 37,632 values. Embeddings are N(0, 0.02).
+        """
+        if isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, 0.0, self.config.initializer_range)
+
+
+AutoConfig.register("driving_t5", DrivingT5Config, exist_ok=True)
+AutoModel.register(DrivingT5Config, DrivingT5, exist_ok=True)
+AutoModelForImageTextToText.register(DrivingT5Config, DrivingT5, exist_ok=True)

@@ -1,0 +1,80 @@
+"""The configuration of `DrivingT5`: which vision network, which fusion, which T5."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig, T5Config
+
+from drivedistill.models.vision import VISION_MODELS
+from drivedistill.records import CAMERAS
+
+
+@strict
+class DrivingT5Config(PreTrainedConfig):
+    """Everything that fixes the architecture of a `DrivingT5`; `models/presets.py` has the published ones."""
+
+    model_type = "driving_t5"
+    sub_configs: ClassVar[dict[str, Any]] = {"text": T5Config, "vision": AutoConfig}
+
+    text: Any = None
+    """Configuration of T5 (a mapping or a `T5Config`)."""
+    vision: Any = None
+    """Configuration of the vision network (a mapping or a configuration); its `model_type` is `vit`, `swin` or `convnext`."""
+    vision_blocks: bool = True
+    """False: patch and position embeddings only, as EM-VLM4AD's public code runs ViT-B/32."""
+    vision_stored: Literal["used", "full"] = "used"
+    """`full` also holds blocks and a 1000-class head that never run, for whole checkpoints and published totals."""
+    vision_classes: int = 0
+    """Size of a classification head that is stored and never run."""
+    fusion: Literal["gated_pooling", "concatenation"] = "gated_pooling"
+    fusion_hidden: int = 128
+    """Width of the gates (gated pooling)."""
+    tokens_per_view: int = 9
+    """Tokens that a view keeps (concatenation)."""
+    cameras: list[str] | tuple[str, ...] = CAMERAS
+    """Names of the views, in their order."""
+    adapter: Literal["linear", "none"] = "linear"
+    """Vision width to T5 width; `none` needs equal widths."""
+    modal_embeddings: bool = True
+    """Learnt vectors added to all text tokens and to all image tokens."""
+    camera_embeddings: bool | None = None
+    """Learnt vectors added to the tokens of each camera, before fusion; null: with concatenation only."""
+    image_size: int | None = None
+    """Side of the square pictures in pixels; null: that of `vision`."""
+    layout: Literal["compact", "padded"] = "compact"
+    """See `fusion.sequence_layout`."""
+    initializer_range: float = 0.02
+    is_encoder_decoder: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Turn the parts into configurations and settle what follows from other fields."""
+        if not isinstance(self.text, PreTrainedConfig):
+            self.text = T5Config(**(self.text or {}))
+        if not isinstance(self.vision, PreTrainedConfig):
+            vision = dict(self.vision or {})
+            kind = vision.pop("model_type", "vit")
+            if kind not in VISION_MODELS:
+                raise ValueError(f"`vision.model_type` must be one of {sorted(VISION_MODELS)}, got {kind!r}.")
+            self.vision = VISION_MODELS[kind].config_class(**vision)
+        if self.image_size is None:
+            self.image_size = int(self.vision.image_size)
+        self.vision.image_size = self.image_size
+        if self.camera_embeddings is None:
+            self.camera_embeddings = self.fusion == "concatenation"
+        if self.vision_stored == "full" and not self.vision_classes:
+            self.vision_classes = 1000
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        """Refuse combinations that no model can be built from."""
+        if not self.vision_blocks and self.vision.model_type != "vit":
+            raise ValueError(f"`vision_blocks: false` is for a ViT, not for {self.vision.model_type}.")
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """T5's configuration; asked for the decoder's (by the key-value cache), with the decoder's number of layers."""
+        text = self.text
+        if decoder and not encoder and text.num_decoder_layers != text.num_layers:
+            return T5Config(**{**text.to_dict(), "num_layers": text.num_decoder_layers})
+        return text
