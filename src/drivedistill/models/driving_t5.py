@@ -55,8 +55,6 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         self.vision = VisionEncoder(
             config.vision, blocks=config.vision_blocks, stored=config.vision_stored, classes=config.vision_classes
         )
-        if config.adapter == "none" and self.vision.width != width:
-            raise ValueError(f"`adapter: none` needs equal widths; vision has {self.vision.width}, T5 has {width}.")
         self.camera_embedding = (
             nn.Embedding(len(config.cameras), self.vision.width) if config.camera_embeddings else None
         )
@@ -256,6 +254,8 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         """The image part of the encoder's input, `float[B, K, d]`."""
         view_mask = None if view_mask is None else view_mask.bool()
         views = self.vision(pixel_values, view_mask)
+        if views.shape[1] > len(self.config.cameras):
+            raise ValueError(f"`pixel_values` has {views.shape[1]} views for {len(self.config.cameras)} cameras.")
         if self.camera_embedding is not None:
             views = views + self.camera_embedding.weight[: views.shape[1], None]
         return self.adapter(self.fusion(views, view_mask))

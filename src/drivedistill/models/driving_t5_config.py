@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, T5Config
 
-from drivedistill.models.vision import VISION_MODELS
+from drivedistill.models.fusion import pooled_grid
+from drivedistill.models.vision import VISION_MODELS, token_grid, token_width
 from drivedistill.records import CAMERAS
 
 
@@ -71,6 +72,24 @@ class DrivingT5Config(PreTrainedConfig):
         """Refuse combinations that no model can be built from."""
         if not self.vision_blocks and self.vision.model_type != "vit":
             raise ValueError(f"`vision_blocks: false` is for a ViT, not for {self.vision.model_type}.")
+        if self.adapter == "none" and token_width(self.vision) != self.text.d_model:
+            widths = f"vision has {token_width(self.vision)}, T5 has {self.text.d_model}"
+            raise ValueError(f"`adapter: none` needs equal widths, but {widths}; use `adapter: linear`.")
+        if min(token_grid(self.vision)) < 1:
+            raise ValueError(f"`image_size` = {self.image_size} leaves no token; use larger pictures.")
+        if self.fusion == "concatenation":
+            pooled_grid(token_grid(self.vision), self.tokens_per_view)
+
+    @property
+    def vocab_size(self) -> int:
+        """T5's number of embedding rows."""
+        return int(self.text.vocab_size)
+
+    @property
+    def image_tokens(self) -> int:
+        """Image tokens in the encoder's sequence: of a sample with gated pooling, of a view with concatenation."""
+        rows, columns = token_grid(self.vision)
+        return rows * columns if self.fusion == "gated_pooling" else self.tokens_per_view
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """T5's configuration; asked for the decoder's (by the key-value cache), with the decoder's number of layers."""

@@ -82,13 +82,7 @@ class Concatenation(nn.Module):
         super().__init__()
         self.grid = grid
         self.tokens_per_view = tokens_per_view
-        rows = max(side for side in range(1, math.isqrt(tokens_per_view) + 1) if tokens_per_view % side == 0)
-        self.pooled = (rows, tokens_per_view // rows)
-        if self.pooled[0] > grid[0] or self.pooled[1] > grid[1]:
-            raise ValueError(
-                f"`tokens_per_view` = {tokens_per_view} needs a grid of at least {self.pooled[0]} x {self.pooled[1]}, "
-                f"but a view has {grid[0]} x {grid[1]} tokens; use fewer tokens or larger pictures."
-            )
+        self.pooled = pooled_grid(grid, tokens_per_view)
 
     def forward(self, views: Tensor, view_mask: Tensor | None = None) -> Tensor:
         """Pool and join `float[B, C, P, D_v]` to `float[B, C * tokens_per_view, D_v]`; see `token_mask`.
@@ -108,6 +102,24 @@ class Concatenation(nn.Module):
     def token_mask(self, view_mask: Tensor) -> Tensor:
         """Which image tokens exist, `bool[B, C * tokens_per_view]`: those of the present views."""
         return view_mask.repeat_interleave(self.tokens_per_view, dim=1)
+
+
+def pooled_grid(grid: tuple[int, int], tokens_per_view: int) -> tuple[int, int]:
+    """Height and width of the most square grid with `tokens_per_view` cells.
+
+    Raises:
+        ValueError: `grid`, a view's own, is smaller.
+    """
+    if tokens_per_view < 1:
+        raise ValueError(f"`tokens_per_view` must be at least 1, got {tokens_per_view}.")
+    rows = max(side for side in range(1, math.isqrt(tokens_per_view) + 1) if tokens_per_view % side == 0)
+    pooled = (rows, tokens_per_view // rows)
+    if pooled[0] > grid[0] or pooled[1] > grid[1]:
+        raise ValueError(
+            f"`tokens_per_view` = {tokens_per_view} needs a grid of at least {pooled[0]} x {pooled[1]}, but a view has "
+            f"{grid[0]} x {grid[1]} tokens; use another number or larger pictures."
+        )
+    return pooled
 
 
 def check_views(view_mask: Tensor) -> None:

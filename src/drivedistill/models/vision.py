@@ -47,9 +47,10 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.kind: str = config.model_type
         self.blocks = blocks
+        self.stores_blocks = blocks or stored == "full"
         self.grid = token_grid(config)
         self.width = token_width(config)
-        self.model = _build_network(config, blocks=blocks, stored=stored)
+        self.model = _build_network(config, with_blocks=self.stores_blocks)
         self.head = nn.Linear(self.width, classes) if classes else None
         for parameter in self._unused_parameters():
             parameter.requires_grad_(False)
@@ -124,12 +125,12 @@ def token_width(config: PreTrainedConfig) -> int:
     return int(config.hidden_sizes[-1] if config.model_type == "convnext" else config.hidden_size)
 
 
-def _build_network(config: PreTrainedConfig, *, blocks: bool, stored: str) -> nn.Module:
+def _build_network(config: PreTrainedConfig, *, with_blocks: bool) -> nn.Module:
     if config.model_type == "convnext":
         # ConvNeXt has no attention; transformers refuses the request for SDPA that the text part is given.
         config._attn_implementation = None
         return ConvNextModel(config)
-    if blocks or stored == "full":
+    if with_blocks:
         return VISION_MODELS[config.model_type](config, add_pooling_layer=False)
     config = copy.deepcopy(config)
     config.num_hidden_layers = 0

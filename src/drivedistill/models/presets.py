@@ -1,0 +1,267 @@
+"""Ready architectures of the `DrivingT5` family, and the published weights that fill them.
+
+    em_vlm4ad_base         EM-VLM4AD-Base, what it uses                                234,938,241 parameters
+    em_vlm4ad_base_stored  the same with the ViT-B/32 blocks that never run            320,763,241
+    em_vlm4ad_small        "EM-VLM4AD-Small" of CLKD's tables = CLKD's teacher          98,823,651
+    tiny                   from scratch in about a minute on two cores, 64-96 pixels
+    tiny_student           tiny with half of the T5 blocks
+
+Totals: EM-VLM4AD (arXiv 2403.19838) prints 235M for what is used. CLKD (ICRA 2026) counts whole modules in units of
+2^20: 94 for the small one, whose Swin-T keeps its ImageNet head.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from drivedistill.data.prompt import unavailable
+from drivedistill.problems import InputError, Problem
+
+if TYPE_CHECKING:
+    from drivedistill.models.driving_t5 import DrivingT5
+    from drivedistill.models.driving_t5_config import DrivingT5Config
+
+_VIT_B_32 = {"model_type": "vit", "patch_size": 32, "image_size": 224, "layer_norm_eps": 1e-6}
+_SWIN_T = {"model_type": "swin", "image_size": 224}
+_T5_BASE = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "vocab_size": 32128}
+_T5_SMALL = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32128}
+_TINY: dict[str, Any] = {
+    "text": {
+        "d_model": 128,
+        "d_kv": 32,
+        "d_ff": 256,
+        "num_layers": 4,
+        "num_heads": 4,
+        "vocab_size": 1024,
+        "dropout_rate": 0.0,
+    },
+    "vision": {
+        "model_type": "convnext",
+        "image_size": 64,
+        "num_stages": 3,
+        "depths": [1, 1, 1],
+        "hidden_sizes": [32, 64, 128],
+        # The published 1e-6 needs hundreds of epochs before the blocks do anything.
+        "layer_scale_init_value": 1.0,
+    },
+    "fusion_hidden": 32,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "em_vlm4ad_base": {"text": _T5_BASE, "vision": _VIT_B_32, "vision_blocks": False, "adapter": "none"},
+    "em_vlm4ad_base_stored": {
+        "text": _T5_BASE,
+        "vision": _VIT_B_32,
+        "vision_blocks": False,
+        "vision_stored": "full",
+        "adapter": "none",
+    },
+    "em_vlm4ad_small": {"text": _T5_SMALL, "vision": _SWIN_T, "vision_classes": 1000},
+    "tiny": _TINY,
+    "tiny_student": {**_TINY, "text": {**_TINY["text"], "num_layers": 2}},
+}
+"""Name -> fields of `DrivingT5Config`."""
+
+_IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+_HALF = ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
+STATISTICS = {"vit": _HALF, "swin": _IMAGENET, "convnext": _IMAGENET}
+"""Mean and standard deviation of the channels, by vision network. EM-VLM4AD: (x - 127.5) / 127.5 on 0-255."""
+
+_SAME_VALUES = {
+    "t5": ("feed_forward_proj", "relative_attention_max_distance", "scale_decoder_outputs", "num_heads"),
+    "vit": ("hidden_act", "num_attention_heads"),
+    "swin": ("hidden_act", "num_heads", "window_size"),
+    "convnext": ("hidden_act",),
+}
+"""Fields that change what a network computes and that the shapes of its weights may not betray."""
+
+_OTHER = "name weights of the same architecture, or change the preset or model.overrides to match them"
+
+
+def build_config(
+    preset: str,
+    *,
+    vocab_size: int | None = None,
+    image_size: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> DrivingT5Config:
+    """The configuration of a preset.
+
+    Args:
+        preset: A key of `PRESETS`.
+        vocab_size: Size of the tokenizer; None keeps the preset's. `overrides.text.vocab_size` may exceed it.
+        image_size: Side of the pictures in pixels; None keeps the preset's.
+        overrides: Fields to change, nested as in `DrivingT5Config`: `{"text": {"num_layers": 3}}`. A new
+            `vision.model_type` replaces the preset's vision part.
+
+    Raises:
+        InputError: The preset or a field is unknown, or the fields do not fit together.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    from drivedistill.models.driving_t5_config import DrivingT5Config
+
+    if preset not in PRESETS:
+        known = f"one of {', '.join(PRESETS)}"
+        raise InputError(Problem("recipe", "model.preset", known, repr(preset), "correct the name"))
+    tree = copy.deepcopy(PRESETS[preset])
+    if vocab_size is not None:
+        tree["text"]["vocab_size"] = vocab_size
+    if image_size is not None:
+        tree["image_size"] = image_size
+    overrides = overrides or {}
+    problems = [*_bad_keys(tree, overrides), *_two_sizes(image_size, overrides)]
+    if problems:
+        raise InputError(problems)
+    try:
+        return DrivingT5Config(**_merge(tree, overrides))
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        found = " ".join(str(error).split())
+        problem = Problem("recipe", "model.overrides", "fields that fit together", found, "correct the field")
+        raise InputError(problem) from error
+
+
+def image_statistics(config: DrivingT5Config) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel (pictures scaled to 0-1) for the image processor."""
+    mean, std = STATISTICS[config.vision.model_type]
+    return list(mean), list(std)
+
+
+def load_text_weights(model: DrivingT5, name: str) -> None:
+    """Fill the T5 part from a directory or hub id of a T5 (safetensors only).
+
+    Raises:
+        InputError: It cannot be loaded, or is another T5 than the configuration says; every difference is listed.
+    """
+    from transformers import T5ForConditionalGeneration
+
+    loaded = _load(T5ForConditionalGeneration, model.config.text, name, "a T5 model in safetensors")
+    model.language_model.load_state_dict(loaded.state_dict())
+
+
+def load_vision_weights(model: DrivingT5, name: str) -> None:
+    """Fill the vision part from a directory or hub id of a ViT, Swin or ConvNeXt (safetensors only).
+
+    Takes base models and classifiers; a stored classification head is filled too. With `vision_blocks: false` the
+    checkpoint's blocks are left out, unless the model stores them.
+
+    Raises:
+        InputError: It cannot be loaded, or is another network than the configuration says; every difference is listed.
+    """
+    import transformers
+
+    vision = model.vision
+    config = copy.deepcopy(vision.model.config)
+    base = type(vision.model)
+    if vision.head is None:
+        options = {} if config.model_type == "convnext" else {"add_pooling_layer": False}
+        may_skip = r"pooler|classifier|mask_token" + ("" if vision.stores_blocks else r"|layers\.|layernorm")
+        loaded = _load(base, config, name, f"a {config.model_type} model in safetensors", may_skip, **options)
+        vision.model.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in vision.model.state_dict()})
+        return
+    config.num_labels = vision.head.out_features
+    kind = getattr(transformers, base.__name__.replace("Model", "ForImageClassification"))
+    loaded = _load(kind, config, name, f"a {config.model_type} classifier in safetensors", r"pooler|mask_token")
+    vision.model.load_state_dict(loaded.base_model.state_dict())
+    vision.head.load_state_dict(loaded.classifier.state_dict())
+
+
+def _load(kind: Any, config: Any, name: str, what: str, may_skip: str = r"$^", **options: Any) -> Any:
+    """`from_pretrained` that tolerates no difference but `may_skip`, a pattern of tensors left out."""
+    from safetensors import SafetensorError
+    from transformers import AutoConfig
+
+    try:
+        theirs = AutoConfig.from_pretrained(name)
+        problems = list(_other_values(name, config, theirs))
+        if problems:
+            raise InputError(problems)
+        loaded, info = kind.from_pretrained(
+            name,
+            config=copy.deepcopy(config),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(unavailable(name, what, error)) from error
+    problems = [Problem(name, key, "a tensor", "nothing", _OTHER) for key in sorted(info["missing_keys"])]
+    for key, found, expected in sorted(info["mismatched_keys"]):
+        problems.append(Problem(name, key, f"shape {tuple(expected)}", f"shape {tuple(found)}", _OTHER))
+    for key in sorted(key for key in info["unexpected_keys"] if not re.search(may_skip, key)):
+        problems.append(Problem(name, key, "no such tensor", "a tensor that the model has no place for", _OTHER))
+    if problems:
+        raise InputError(problems)
+    return loaded
+
+
+def _other_values(name: str, ours: Any, theirs: Any) -> Iterator[Problem]:
+    if theirs.model_type != ours.model_type:
+        yield Problem(name, "config.json: model_type", repr(ours.model_type), repr(theirs.model_type), _OTHER)
+        return
+    for key in _SAME_VALUES[ours.model_type]:
+        expected, found = getattr(ours, key), getattr(theirs, key)
+        # A sequence is a tuple in a default and a list in a file.
+        if expected != found and not (isinstance(expected, list | tuple) and list(expected) == list(found)):
+            yield Problem(name, f"config.json: {key}", repr(expected), repr(found), _OTHER)
+
+
+def _merge(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(tree)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            replaced = value.get("model_type", old.get("model_type")) != old.get("model_type")
+            merged[key] = dict(value) if replaced else _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _bad_keys(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[Problem]:
+    """Unknown fields at every level."""
+    from transformers import T5Config
+
+    from drivedistill.models.driving_t5_config import DrivingT5Config
+    from drivedistill.models.vision import VISION_MODELS
+
+    vision = overrides.get("vision", {})
+    kind = vision.get("model_type", tree["vision"]["model_type"]) if isinstance(vision, Mapping) else None
+    if kind not in VISION_MODELS:
+        known = f"a mapping with `model_type`, one of {', '.join(VISION_MODELS)}"
+        yield Problem("recipe", "model.overrides.vision", known, repr(vision), "correct the value")
+        return
+    own = set(DrivingT5Config.__annotations__) - {"sub_configs"}
+    levels: list[tuple[str, Any, set[str]]] = [
+        ("", overrides, own),
+        ("text.", overrides.get("text", {}), {field.name for field in fields(T5Config)}),
+        ("vision.", vision, {field.name for field in fields(VISION_MODELS[kind].config_class)} | {"model_type"}),
+    ]
+    for prefix, level, known_keys in levels:
+        if not isinstance(level, Mapping):
+            yield Problem("recipe", f"model.overrides.{prefix[:-1]}", "a mapping", repr(level), "give fields to change")
+            continue
+        for key in level:
+            if key not in known_keys:
+                near = difflib.get_close_matches(str(key), known_keys, n=3)
+                hint = f"did you mean {' or '.join(near)}?" if near else "remove the key"
+                yield Problem("recipe", f"model.overrides.{prefix}{key}", "a known field", "an unknown one", hint)
+
+
+def _two_sizes(image_size: int | None, overrides: Mapping[str, Any]) -> Iterator[Problem]:
+    """Pictures have one size, and the data section says which."""
+    vision = overrides.get("vision")
+    places = {"image_size": overrides}
+    if isinstance(vision, Mapping):
+        places["vision.image_size"] = vision
+    for place, level in places.items():
+        other = level.get("image_size")
+        if image_size is not None and other not in (None, image_size):
+            expected = f"{image_size}, as data.image_size says"
+            yield Problem("recipe", f"model.overrides.{place}", expected, repr(other), "set data.image_size alone")
