@@ -1,0 +1,54 @@
+"""The names of the scores, what they mean and how a table shows them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """One row of `METRICS`."""
+
+    label: str
+    unit: str
+    factor: float = 1.0
+    """A table shows value x factor; x100 where the papers print percent."""
+    decimals: int = 2
+    higher_is_better: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    "bleu_1": Metric("BLEU-1", "fraction", 100),
+    "bleu_2": Metric("BLEU-2", "fraction", 100),
+    "bleu_3": Metric("BLEU-3", "fraction", 100),
+    "bleu_4": Metric("BLEU-4", "fraction", 100),
+    "meteor": Metric("METEOR", "fraction", 100),
+    "rouge_l": Metric("ROUGE-L", "fraction", 100),
+    "cider": Metric("CIDEr", "of 10", decimals=3),
+    "avg": Metric("Avg (BLEU-4, METEOR, ROUGE-L)", "percent"),
+    "exact_match": Metric("Exact match", "fraction", 100),
+    "exact_match_stripped": Metric("Exact match, case and space aside", "fraction", 100),
+    "accuracy": Metric("Challenge: accuracy", "fraction", 100),
+    "accuracy_letter": Metric("Accuracy by chosen letter (ours)", "fraction", 100),
+    "match_f1": Metric("Challenge: match F1", "percent"),
+    "match": Metric("Challenge: match", "percent"),
+    "language": Metric("Challenge: language", "fraction", decimals=4),
+    "judge": Metric("Judge", "of 100"),
+    "challenge_final": Metric("Challenge: final score", "fraction", decimals=4),
+    "judge_general": Metric("Judge: general perception", "of 100"),
+    "judge_suggestion": Metric("Judge: driving suggestion", "of 100"),
+    "judge_region": Metric("Judge: regional perception", "of 100"),
+    "judge_region_vehicle": Metric("  vehicle", "of 100"),
+    "judge_region_vru": Metric("  vulnerable road user", "of 100"),
+    "judge_region_traffic_sign": Metric("  traffic sign", "of 100"),
+    "judge_region_traffic_light": Metric("  traffic light", "of 100"),
+    "judge_region_traffic_cone": Metric("  traffic cone", "of 100"),
+    "judge_region_barrier": Metric("  barrier", "of 100"),
+    "judge_region_miscellaneous": Metric("  miscellaneous", "of 100"),
+    "judge_unparsable": Metric("Judge: replies without a rating", "samples", 1, 0, False),
+    "skipped_questions": Metric("Challenge: skipped questions", "samples", 1, 0, False),
+    "frames_without_first": Metric("Challenge: frames without first question", "frames", 1, 0, False),
+    "asked_differently": Metric("Answers to another wording", "samples", 1, 0, False),
+    "empty_answers": Metric("Empty answers", "samples", 1, 0, False),
+    "unscored": Metric("Without reference, not scored", "samples", 1, 0, False),
+}
+"""Every score of `drivedistill score`, in the order of the table."""
