@@ -29,8 +29,8 @@ class RoleInputs:
     """`int64[B, T]`: the token that position t must predict, `IGNORE` elsewhere. Already shifted."""
     rows: Tensor
     """`int64[N]`: flat indices into `B * T` of the supervised positions."""
-    token_kind: Tensor
-    """`int8[B, S]`: 0 text, 1 image, 2 padding, for the sequence that attends to the images."""
+    token_kind: Tensor | None = None
+    """Decoder-only: `int8[B, T]`, 0 text, 1 image, 2 padding. An encoder-decoder lays its sequence out itself; ask it."""
 
 
 @dataclass

@@ -20,15 +20,15 @@ from pydantic import ValidationError
 from transformers import AutoConfig, ViTImageProcessorPil
 
 from drivedistill import recipe as cards
-from drivedistill.data.collate import Preparation, Reading
+from drivedistill.data.collate import Family, Preparation, Reading
 from drivedistill.data.images import PictureCache
-from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact, train_tokenizer, unavailable
+from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact, train_tokenizer
 from drivedistill.distill.teacher import Identity, identity_of
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.hf_vlm import load_processor, load_vlm
 from drivedistill.models.presets import build_config, image_statistics, load_text_weights, load_vision_weights
-from drivedistill.models.student import Student, bare
-from drivedistill.problems import InputError, Problem
+from drivedistill.models.student import bare
+from drivedistill.problems import InputError, Problem, unavailable
 from drivedistill.records import Sample, validation_problems
 
 READING = "reading.json"
@@ -58,13 +58,17 @@ class Subject:
 
 
 def build_subject(
-    model: cards.Model, data: cards.Data, pictures: PictureCache, samples: Sequence[Sample], tokenizer: Any = None
+    model: cards.Model,
+    data: cards.Data | None,
+    pictures: PictureCache,
+    samples: Sequence[Sample],
+    tokenizer: Any = None,
 ) -> Subject:
     """A recipe's model.
 
     Args:
         model: The recipe's `model` or `teacher` section.
-        data: How it will read.
+        data: How it will read; None for a teacher that says so itself.
         pictures: Decoded pictures, shared by the run's models.
         samples: The train split; a tokenizer is trained on it when nobody names one.
         tokenizer: The teacher's, for a student that names none.
@@ -75,6 +79,7 @@ def build_subject(
     if model.path is not None:
         subject = load_subject(model.path, pictures, attention=model.attention, dtype=model.dtype, data=data)
     else:
+        assert data is not None, "a preset has no way of reading of its own"
         subject = _from_preset(model, data, pictures, samples, tokenizer)
     subject.model = _trainable(subject.model, model, subject.loaded)
     if model.gradient_checkpointing:
@@ -93,30 +98,42 @@ def load_subject(
     """A model from a run, a directory in Hugging Face layout, or a hub id.
 
     Args:
+        name: The run, directory or hub id.
+        pictures: Decoded pictures.
+        attention: `sdpa` or `eager`.
+        dtype: Of the weights in memory.
         data: How it is to read; by default as its own `reading.json` says.
+
+    Raises:
+        InputError: It cannot be loaded, or cannot read pictures of the wanted size.
     """
     folder = model_folder(name)
     try:
         kind = AutoConfig.from_pretrained(folder).model_type
     except (OSError, ValueError, KeyError) as error:
         raise InputError(unavailable(folder, "a model (run, directory or hub id)", error)) from error
-    reading = _reading(folder, data)
     if kind == "driving_t5":
         loaded: Any = _load_driving_t5(folder, attention, dtype)
-        if reading is None:
-            found, remedy = f"no {READING}", "name a recipe's data section, or a model saved by drivedistill"
-            raise InputError(Problem(folder, READING, "how the model reads", found, remedy))
         processor: Any = ViTImageProcessorPil.from_pretrained(folder)
         tokenizer = load_tokenizer(folder)
-        if data is not None:
-            reading = _driving_t5_reading(loaded.config, data)
+        reading = _reading("driving_t5", folder, data)
+        if reading.image_size != loaded.config.image_size:
+            found, remedy = f"{reading.image_size}", f"set data.image_size to {loaded.config.image_size}"
+            raise InputError(
+                Problem("recipe", "data.image_size", "the size that the model was built for", found, remedy)
+            )
     else:
         loaded = load_vlm(folder, attention=attention, dtype=dtype)
         processor = load_processor(folder)
         tokenizer = processor.tokenizer
         make_exact(tokenizer, folder)
-        reading = reading or Reading(family="hf_vlm", image_size=448)
+        reading = _reading("hf_vlm", folder, data)
     return Subject(name, loaded, Preparation(reading, tokenizer, processor, pictures), frozenset({"*"}))
+
+
+def own_reading(name: str, data: cards.Data) -> cards.Data | None:
+    """None where the model says itself how it reads, otherwise `data`; for teachers, which keep their way of reading."""
+    return None if (Path(model_folder(name)) / READING).is_file() else data
 
 
 def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
@@ -175,47 +192,30 @@ def _from_preset(
     if model.text_weights:
         load_text_weights(built, model.text_weights)
         loaded.add("language_model")
-    if len(tokenizer) > config.vocab_size:
-        found = f"{len(tokenizer)} tokens for {config.vocab_size} embedding rows"
+    if len(tokenizer) > config.text.vocab_size:
+        found = f"{len(tokenizer)} tokens for {config.text.vocab_size} embedding rows"
         remedy = "use a smaller tokenizer"
         raise InputError(Problem("recipe", "model.tokenizer", "a tokenizer that fits the model", found, remedy))
     mean, std = image_statistics(config)
     side = {"height": data.image_size, "width": data.image_size}
     processor = ViTImageProcessorPil(size=side, image_mean=mean, image_std=std)
     built = built.to(getattr(torch, model.dtype))
-    preparation = Preparation(_driving_t5_reading(config, data), tokenizer, processor, pictures)
+    preparation = Preparation(_reading("driving_t5", "", data), tokenizer, processor, pictures)
     return Subject(model.preset, built, preparation, frozenset(loaded))
 
 
-def _driving_t5_reading(config: Any, data: cards.Data) -> Reading:
-    return Reading(
-        family="driving_t5",
-        image_size=data.image_size,
-        region_drawing=data.region_drawing,
-        coordinates=data.coordinates,
-        layout=data.layout,
-        image_tokens=config.image_tokens,
-        fused=config.fusion == "gated_pooling",
-        max_question_tokens=data.max_question_tokens,
-        max_answer_tokens=data.max_answer_tokens,
-    )
-
-
-def _reading(folder: str, data: cards.Data | None) -> Reading | None:
+def _reading(family: Family, folder: str, data: cards.Data | None) -> Reading:
+    """The recipe's way of reading; without a recipe the one saved beside the model."""
+    if data is not None:
+        shared = set(Reading.model_fields) & set(cards.Data.model_fields)
+        return Reading(family=family, **{key: getattr(data, key) for key in shared})
     path = Path(folder) / READING
-    if path.is_file():
-        try:
-            saved = Reading.model_validate_json(path.read_text("utf-8"))
-        except ValidationError as error:
-            raise InputError(validation_problems(error, str(path), "")) from error
-        if data is None:
-            return saved
-        shared = {key: getattr(data, key) for key in saved.model_fields_set & set(type(data).model_fields)}
-        return saved.model_copy(update=shared)
-    if data is None:
-        return None
-    shared = {key: getattr(data, key) for key in set(Reading.model_fields) & set(type(data).model_fields)}
-    return Reading(family="hf_vlm", **shared)
+    if not path.is_file():
+        return Reading(family=family, image_size=448)
+    try:
+        return Reading.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise InputError(validation_problems(error, str(path), "")) from error
 
 
 def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:
@@ -234,7 +234,9 @@ def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
 
         lora = model.lora
         if not any(re.fullmatch(lora.targets, name) for name, _ in built.named_modules()):
-            raise InputError(_matches_nothing("model.lora.targets", lora.targets, (n for n, _ in built.named_modules())))
+            raise InputError(
+                _matches_nothing("model.lora.targets", lora.targets, (n for n, _ in built.named_modules()))
+            )
         config = LoraConfig(
             r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, bias="none"
         )
@@ -262,7 +264,9 @@ def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
 
 def _matches_nothing(field: str, pattern: str, names: Iterable[str]) -> Problem:
     some = ", ".join(list(names)[1:4])
-    return Problem("recipe", field, "a pattern that matches", f"{pattern!r} matches nothing", f"names look like: {some}")
+    return Problem(
+        "recipe", field, "a pattern that matches", f"{pattern!r} matches nothing", f"names look like: {some}"
+    )
 
 
 def _clear(folder: Path) -> None:

@@ -68,7 +68,10 @@ def save_checkpoint(
         unique, aliases = _without_aliases(weights)
         save_file(unique, temporary / "model.safetensors")
         flat = {f"{name}|{key}": value for name, s in moments["state"].items() for key, value in s.items()}
-        save_file({key: torch.as_tensor(value).contiguous() for key, value in flat.items()}, temporary / "optimizer.safetensors")
+        save_file(
+            {key: torch.as_tensor(value).contiguous() for key, value in flat.items()},
+            temporary / "optimizer.safetensors",
+        )
         save_file(generators, temporary / "random.safetensors")
         (temporary / "state.json").write_text(json.dumps({**state, "aliases": aliases}, indent=1), "utf-8")
         _flush(temporary)

@@ -44,3 +44,11 @@ class RunError(Exception):
 def missing_file(path: Path, what: str, remedy: str) -> Problem:
     """The finding for a file or folder that is not there."""
     return Problem(str(path), "", what, "no such file or folder", remedy)
+
+
+def unavailable(name: str, what: str, error: Exception) -> Problem:
+    """The finding for a directory or hub id that Hugging Face cannot load."""
+    remedy = "give a directory, or download first with `hf download ID --local-dir DIR`"
+    if Path(name).exists():
+        remedy = "the directory must hold what `save_pretrained` writes; weights in safetensors only"
+    return Problem(name, "", what, " ".join(str(error).split())[:200], remedy)

@@ -177,7 +177,11 @@ def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dic
         raise InputError(missing_file(path, f"a JSONL file of {row.__name__} rows", "check the path"))
     rows: list[R] = []
     problems: list[Problem] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(Problem(str(path), "", "UTF-8 text", str(error), "save the file as UTF-8")) from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

@@ -191,7 +191,9 @@ def _record(
     counts = [
         float(sum(other == regime for batch in window for other in batch.regimes)) for regime in ("regular", "corner")
     ] + [float(sum(_tokens_of(batch, regime) for batch in window)) for regime in ("regular", "corner")]
-    values = _sum(torch.tensor([sums.get(key, 0.0) for key in keys] + counts, dtype=torch.float64), accelerator).tolist()
+    values = _sum(
+        torch.tensor([sums.get(key, 0.0) for key in keys] + counts, dtype=torch.float64), accelerator
+    ).tolist()
     if not all(map(math.isfinite, [*values, norm])):
         ids = ", ".join(sample for batch in window for sample in batch.ids)
         reason = "a loss" if not all(map(math.isfinite, values)) else "the gradient norm"

@@ -22,12 +22,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from drivedistill.batch import IGNORE, Batch, RoleInputs
-from drivedistill.data.images import PictureCache
+from drivedistill.data.images import PictureCache, image_size
 from drivedistill.data.prompt import prompt, to_unit
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Sample
 
 TEXT, IMAGE, PADDING = 0, 1, 2
+Family = Literal["driving_t5", "hf_vlm"]
 
 
 class Reading(BaseModel):
@@ -35,15 +36,10 @@ class Reading(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["driving_t5", "hf_vlm"]
+    family: Family
     image_size: int
     region_drawing: Literal["target", "full"] = "target"
     coordinates: Literal["pixel", "unit"] = "pixel"
-    layout: Literal["compact", "padded"] = "compact"
-    image_tokens: int = 0
-    """driving_t5: image tokens per picture, or per sample where views are fused."""
-    fused: bool = True
-    """driving_t5: gated pooling makes one set of image tokens of all views."""
     max_question_tokens: int = 512
     max_answer_tokens: int = 512
 
@@ -111,6 +107,26 @@ def refuse_unlabelled(samples: Sequence[Sample]) -> None:
         raise InputError(problems)
 
 
+def refuse_long(samples: Sequence[Sample], preparation: Preparation) -> None:
+    """Find texts over the model's limits before the first step, not at step 30,000.
+
+    Raises:
+        InputError: Questions or answers that are too long, all of them listed.
+    """
+    reading = preparation.reading
+    problems: list[Problem] = []
+    for what, limit in (("question", reading.max_question_tokens), ("answer", reading.max_answer_tokens)):
+        texts = [sample.question if what == "question" else sample.answer or "" for sample in samples]
+        lengths = [len(ids) for ids in preparation.tokenizer(texts).input_ids] if texts else []
+        for sample, length in zip(samples, lengths, strict=True):
+            try:
+                _refuse_long(length, limit, sample, what)
+            except InputError as error:
+                problems += error.problems
+    if problems:
+        raise InputError(problems)
+
+
 # --- encoder-decoder: pictures and question go to the encoder, the answer to the decoder ---------------------------
 
 
@@ -128,11 +144,10 @@ def _encode_driving_t5(samples: Sequence[Sample], preparation: Preparation) -> R
     ]
     targets = pad_sequence(answers, batch_first=True, padding_value=IGNORE)
     start = torch.full((len(samples), 1), tokenizer.pad_token_id)  # T5 starts its decoder with the pad token
-    model["decoder_input_ids"] = torch.cat([start, targets[:, :-1]], dim=1).masked_fill_(
-        torch.cat([start, targets[:, :-1]], dim=1) == IGNORE, tokenizer.pad_token_id
-    )
+    previous = torch.cat([start, targets[:, :-1]], dim=1)
+    model["decoder_input_ids"] = previous.masked_fill(previous == IGNORE, tokenizer.pad_token_id)
     model["decoder_attention_mask"] = (targets != IGNORE).long()
-    return RoleInputs(model, targets, _rows(targets), _driving_t5_kinds(model, reading))
+    return RoleInputs(model, targets, _rows(targets))
 
 
 def _driving_t5_inputs(samples: Sequence[Sample], preparation: Preparation) -> dict[str, Tensor]:
@@ -159,22 +174,6 @@ def _driving_t5_inputs(samples: Sequence[Sample], preparation: Preparation) -> d
     lengths = torch.tensor([len(text) for text in texts])
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     return {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels, "view_mask": present}
-
-
-def _driving_t5_kinds(model: dict[str, Tensor], reading: Reading) -> Tensor:
-    """Kind of every encoder position, `int8[B, S]`, in the order in which the model lays them out."""
-    text = model["attention_mask"].sum(dim=1)
-    images = reading.image_tokens * (torch.ones_like(text) if reading.fused else model["view_mask"].sum(dim=1))
-    if reading.layout == "padded":
-        kinds = torch.where(model["attention_mask"].bool(), TEXT, PADDING)
-        per_view = model["view_mask"].any(dim=1, keepdim=True) if reading.fused else model["view_mask"]
-        views = torch.where(per_view, IMAGE, PADDING).repeat_interleave(reading.image_tokens, dim=1)
-        return torch.cat([kinds, views], dim=1).to(torch.int8)
-    position = torch.arange(int((text + images).max()))
-    kinds = torch.full((len(text), len(position)), PADDING)
-    kinds[position < (text + images)[:, None]] = IMAGE
-    kinds[position < text[:, None]] = TEXT
-    return kinds.to(torch.int8)
 
 
 # --- decoder-only: one sequence of pictures, question and answer ----------------------------------------------------
@@ -272,10 +271,7 @@ def picture_size(sample: Sample, camera: str) -> tuple[int, int]:
     return _size_on_disk(sample.images[camera])
 
 
-@lru_cache(maxsize=100_000)
-def _size_on_disk(path: str) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+_size_on_disk = lru_cache(maxsize=100_000)(image_size)
 
 
 def _pictures(sample: Sample, preparation: Preparation) -> dict[str, Image.Image]:
@@ -289,7 +285,7 @@ def _pictures(sample: Sample, preparation: Preparation) -> dict[str, Image.Image
         if camera in sample.images:
             region = sample.region if sample.region and sample.region.camera == camera else None
             size = (reading.image_size, reading.image_size)
-            pictures[camera] = preparation.pictures.get(sample.images[camera], size, region, reading.region_drawing)
+            pictures[camera] = preparation.pictures.load(sample.images[camera], size, region, reading.region_drawing)
     return pictures
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivedistill.problems import InputError, Problem
+from drivedistill.problems import InputError, Problem, unavailable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -142,12 +141,3 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Any) -> str:
 def _squeeze(text: str) -> str:
     """Blanks removed: sentence-piece vocabularies do not keep line breaks and blanks around added tokens."""
     return re.sub(r"\s+", "", text)
-
-
-def unavailable(name: str, what: str, error: Exception) -> Problem:
-    """The finding for a directory or hub id that Hugging Face cannot load."""
-    found = " ".join(str(error).split())[:160]
-    remedy = "give a directory, or download first with `hf download ID --local-dir DIR`"
-    if Path(name).exists():
-        remedy = "the directory must hold the files that `save_pretrained` writes"
-    return Problem(name, "", what, found, remedy)

@@ -60,16 +60,29 @@ def supervised(reduction: Reduction) -> Objective:
 
 
 def soft_label(
-    reduction: Reduction, *, loss: str, temperature: float, weight: float, supervised_weight: float
+    reduction: Reduction, *, loss: str, temperature: float, weight: float, supervised_weight: float, vocabulary: int
 ) -> Objective:
-    """Plain soft-label distillation, the papers' `Dis.`: `supervised_weight * CE + weight * divergence`, constant."""
+    """Plain soft-label distillation, the papers' `Dis.`: `supervised_weight * CE + weight * divergence`, constant.
+
+    Args:
+        reduction: What is counted.
+        loss: A key of `losses.DIVERGENCES`.
+        temperature: T.
+        weight: alpha.
+        supervised_weight: Weight of the cross-entropy.
+        vocabulary: Number of real tokens. Families pad their heads to different widths (Qwen: 151,936 and 152,064);
+            heads of different widths are compared on the real tokens only.
+    """
     divergence = DIVERGENCES[loss]
 
     def objective(rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
         if signal is None:
             raise ValueError("soft-label distillation needs a teacher's signal.")
         hard = cross_entropy(rows.logits, batch.gold)
-        soft = divergence(rows.logits, signal.logits, temperature)
+        ours, theirs = rows.logits, signal.logits
+        if ours.shape[1] != theirs.shape[1]:
+            ours, theirs = ours[:, :vocabulary], theirs[:, :vocabulary]
+        soft = divergence(ours, theirs, temperature)
         return [
             _term("ce", hard, supervised_weight, batch, reduction),
             _term(loss, soft, weight, batch, reduction),

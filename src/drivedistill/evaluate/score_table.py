@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
-from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.metric import METRICS, Metric
 from drivedistill.problems import InputError, Problem
-from drivedistill.records import Score
+from drivedistill.records import Score, Task
 
 _BY_TASK = ("bleu_4", "meteor", "rouge_l", "avg", "exact_match")
 """What the table shows for single tasks; `results.json` has everything."""
@@ -23,13 +24,16 @@ def format_scores(scores: Sequence[Score]) -> str:
     columns = sorted(dict.fromkeys(map(_column, scores)), key=lambda column: column[0] != "regular")
     lines = [["", *(column[0] for column in columns)], ["", *(" ".join(column[1:3]) for column in columns)]]
     lines.append(["", *(column[3] for column in columns)])
-    for task in dict.fromkeys(row.task for row in scores):
+    names = dict.fromkeys([*METRICS, *(row.name for row in scores)])
+    order = ["all", *get_args(Task)]
+    for task in sorted({row.task for row in scores}, key=lambda task: (order.index(task) if task in order else 99, task)):
         here = {(_column(row), row.name): row for row in scores if row.task == task}
         lines += [[""] * (1 + len(columns)), [task, *(_samples(here, column) for column in columns)]]
-        for name in METRICS if task == "all" else _BY_TASK:
+        for name in names if task == "all" else _BY_TASK:
             cells = [here.get((column, name)) for column in columns]
-            if any(cell is not None and (cell.value or METRICS[name].higher_is_better) for cell in cells):
-                lines.append([f"  {METRICS[name].label}", *map(_cell, cells)])
+            shown = [cell for cell in cells if cell is not None and (cell.value or cell.higher_is_better)]
+            if shown:
+                lines.append([f"  {_metric(shown[0]).label}", *map(_cell, cells)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
     return "\n".join([*table, "", *_notes(scores)])
@@ -100,10 +104,16 @@ def _samples(rows: dict[tuple[Column, str], Score], column: Column) -> str:
     return f"n = {row.n:,}" if row else "-"
 
 
+def _metric(row: Score) -> Metric:
+    """How to show a row; other stages' scores (their names are not in `METRICS`) are shown by their unit."""
+    factor = 100 if row.unit == "fraction" else 1
+    return METRICS.get(row.name) or Metric(row.name, row.unit, factor, higher_is_better=row.higher_is_better)
+
+
 def _cell(row: Score | None) -> str:
     if row is None:
         return "-"
-    metric = METRICS[row.name]
+    metric = _metric(row)
     text = f"{row.value * metric.factor:,.{metric.decimals}f}"
     if row.low is None or row.high is None:
         return text

@@ -6,14 +6,14 @@ which needs it, although a still picture does not.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, LlavaProcessor
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, LlavaProcessor
 from transformers import InternVLProcessor as _InternVLProcessor
 from transformers import Qwen2_5_VLProcessor as _Qwen2_5_VLProcessor
 
-from drivedistill.problems import InputError, Problem
+from drivedistill.problems import InputError, Problem, unavailable
 
 
 # The classes keep the official names, so that what they save loads anywhere; their signature has no `video_processor`,
@@ -61,8 +61,8 @@ def load_vlm(name: str, *, attention: str = "sdpa", dtype: str = "float32") -> A
         return AutoModelForImageTextToText.from_pretrained(
             name, attn_implementation=attention, dtype=dtype, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
-        raise InputError(_unavailable(name, "a vision-language model", error)) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(unavailable(name, "a vision-language model", error)) from error
 
 
 def load_processor(name: str) -> Any:
@@ -75,20 +75,10 @@ def load_processor(name: str) -> Any:
         _supported(name, kind)
         return PROCESSORS[kind].from_pretrained(name)  # type: ignore[attr-defined]
     except (OSError, ValueError) as error:
-        raise InputError(_unavailable(name, "a processor", error)) from error
+        raise InputError(unavailable(name, "a processor", error)) from error
 
 
 def _supported(name: str, kind: str) -> None:
     if kind not in PROCESSORS:
         found = f"model_type `{kind}`"
         raise InputError(Problem(name, "config.json", f"one of {', '.join(PROCESSORS)}", found, "use another model"))
-
-
-def _unavailable(name: str, what: str, error: Exception) -> Problem:
-    remedy = "give a directory, or download first with `hf download ID --local-dir DIR`"
-    if Path(name).exists():
-        remedy = "the directory must hold what `save_pretrained` writes: config, safetensors, tokenizer, processor"
-    return Problem(name, "", what, " ".join(str(error).split())[:200], remedy)
-
-
-__all__ = ["PROCESSORS", "AutoImageProcessor", "AutoTokenizer", "load_processor", "load_vlm"]

@@ -1,0 +1,103 @@
+"""`--dry-run`: what a recipe would do, before it does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from drivedistill.batch import Batch
+from drivedistill.data.collate import collate
+from drivedistill.data.mixture import regime_ratio
+from drivedistill.recipe import Recipe
+from drivedistill.runs import Parts, assemble
+from drivedistill.train import total_steps
+
+
+def describe(recipe: Recipe) -> str:
+    """Counts, shapes, memory and one sample with its supervised tokens in brackets, as text."""
+    parts = assemble(recipe)
+    train = parts.splits["train"]
+    batch = collate(train[: recipe.train.batch_size], parts.setting.preparations)
+    sections = [
+        _counts(recipe, parts),
+        _shapes(batch),
+        _memory(recipe, parts, batch),
+        _sample(parts, collate(train[:1], parts.setting.preparations)),
+    ]
+    return "\n\n".join(sections)
+
+
+def _counts(recipe: Recipe, parts: Parts) -> str:
+    regular, corner = regime_ratio(parts.splits["train"])
+    ratio = f"{regular / corner:.1f}:1" if corner else "no corner cases"
+    student = parts.setting.student
+    lines = [
+        f"recipe          {recipe.name}",
+        *(f"questions       {len(samples):>10,}  {name}" for name, samples in parts.splits.items()),
+        f"regular:corner  {regular:,}:{corner:,} ({ratio})",
+        f"student         {student.num_parameters():>13,} parameters, {student.num_parameters(trainable=True):,} trainable",
+    ]
+    if parts.teacher is not None:
+        total = sum(p.numel() for p in parts.teacher.model.parameters())
+        lines.append(f"teacher         {total:>13,} parameters ({parts.teacher.name})")
+    lines.append(f"steps           {total_steps(recipe, len(parts.splits['train']), 1):>10,}  (one process)")
+    return "\n".join(lines)
+
+
+def _shapes(batch: Batch) -> str:
+    lines = [f"first micro-batch: {batch.num_samples} samples, {batch.num_tokens} supervised tokens"]
+    for role, inputs in batch.inputs.items():
+        lines += [f"  {role}.{name:24} {tuple(value.shape)!s:24} {value.dtype}" for name, value in inputs.model.items()]
+        lines.append(f"  {role}.{'targets':24} {tuple(inputs.targets.shape)!s:24} {inputs.targets.dtype}")
+    return "\n".join(lines)
+
+
+def _memory(recipe: Recipe, parts: Parts, batch: Batch) -> str:
+    """Weights, gradients and moments are counted; activations are what autograd keeps of one real forward."""
+    student = parts.setting.student
+    trainable = [p for p in student.parameters() if p.requires_grad]
+    bytes_of = {
+        "weights": sum(p.numel() * p.element_size() for p in student.parameters()),
+        "gradients": sum(p.numel() * p.element_size() for p in trainable),
+        "optimizer": 2 * sum(p.numel() * p.element_size() for p in trainable),
+        "activations": _activations(parts, batch),
+    }
+    if parts.teacher is not None:
+        bytes_of["teacher"] = sum(p.numel() * p.element_size() for p in parts.teacher.model.parameters())
+    bytes_of["pictures (cache, at most)"] = recipe.data.image_cache_mb * 1_000_000
+    total = sum(bytes_of.values())
+    lines = [f"  {name:26} {value / 1e6:>10,.1f} MB" for name, value in bytes_of.items()]
+    return "\n".join(["memory per process (estimate)", *lines, f"  {'sum':26} {total / 1e6:>10,.1f} MB"])
+
+
+def _activations(parts: Parts, batch: Batch) -> int:
+    """Bytes that autograd keeps for the backward pass of one micro-batch, shared storage counted once."""
+    student = parts.setting.student.train()
+    weights = {p.untyped_storage().data_ptr() for p in student.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    signal = parts.setting.teacher.signal(batch) if parts.setting.teacher else None
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        terms = parts.setting.objective(student(batch), signal, batch)
+    del terms
+    return sum(kept.values())
+
+
+def _sample(parts: Parts, batch: Batch) -> str:
+    preparation = parts.student.preparation
+    inputs, tokenizer = batch.role("student"), preparation.tokenizer
+    read = tokenizer.decode(inputs.model["input_ids"][0])
+    learnt = "".join(f"[{_visible(tokenizer, token)}]" for token in batch.gold.tolist())
+    pictures = ", ".join(parts.splits["train"][0].images)
+    return f"sample {batch.ids[0]}\n  pictures    {pictures}\n  reads       {read}\n  supervised  {learnt}"
+
+
+def _visible(tokenizer: Any, token: int) -> str:
+    return str(tokenizer.decode([token])).replace("\n", "\\n")

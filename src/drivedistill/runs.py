@@ -1,0 +1,299 @@
+"""One run, one directory: what `train` and `distill` do.
+
+runs/NAME/recipe.yaml  run.json  metrics.jsonl  tokenizer/  checkpoints/  model/
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+import torch.distributed as dist
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+import drivedistill
+from drivedistill.build import Subject, build_subject, model_card, own_reading, save_subject
+from drivedistill.checkpoint import last_checkpoint, load_checkpoint
+from drivedistill.data.collate import refuse_long, refuse_unlabelled
+from drivedistill.data.images import PictureCache, image_problem
+from drivedistill.data.mixture import load_mixture, regime_ratio
+from drivedistill.data.prompt import load_tokenizer
+from drivedistill.distill.objective import soft_label, supervised
+from drivedistill.distill.teacher import LiveTeacher, require_agreement
+from drivedistill.models.student import Student
+from drivedistill.problems import InputError, Problem
+from drivedistill.recipe import Recipe, load_recipe, save_recipe
+from drivedistill.records import Sample, write_json
+from drivedistill.train import Setting, fit, write_metrics
+
+FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb"}
+"""Fields that may differ when a run is resumed, because they do not touch what is learnt."""
+
+
+@dataclass
+class Parts:
+    """What a recipe becomes before the first step."""
+
+    splits: dict[str, list[Sample]]
+    student: Subject
+    teacher: Subject | None
+    setting: Setting
+
+
+def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+    """Train what the recipe describes, with its teacher if it has one, and write the run's folder.
+
+    Args:
+        recipe: The experiment.
+        folder: The run's directory.
+        resume: Go on from the last checkpoint; start afresh when there is none.
+        overwrite: Remove an earlier run first.
+
+    Returns:
+        What `run.json` says at the end.
+
+    Raises:
+        InputError: Recipe or data cannot be used, or the folder holds another run.
+    """
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=recipe.train.precision,
+        log_with=list(recipe.train.trackers) or None,
+        project_dir=str(folder),
+    )
+    resume_from = _claim(recipe, folder, accelerator, resume=resume, overwrite=overwrite)
+    parts = assemble(recipe, tokenizer_folder=folder / "tokenizer")
+    if accelerator.is_main_process:
+        parts.student.preparation.tokenizer.save_pretrained(folder / "tokenizer")
+        _truncate_metrics(folder / "metrics.jsonl", resume_from)
+        write_json(folder / "run.json", _facts(recipe, parts) | {"finished": None})
+    if recipe.train.trackers:
+        accelerator.init_trackers(recipe.name, config=_flat(recipe.model_dump(mode="json")))
+    parts.setting.run = folder
+    parts.setting.resume_from = resume_from
+    parts.setting.log = _log(folder, accelerator)
+    if parts.teacher is not None:
+        parts.teacher.model.to(accelerator.device)
+    state = fit(parts.setting, accelerator)
+    facts = _facts(recipe, parts) | {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "steps": state.step,
+        "seconds": round(state.seconds, 1),
+        "best_step": state.best_step,
+        "best_validation_loss": state.best,
+        "model_from": "best" if state.best_step is not None else "last",
+    }
+    _finish(recipe, folder, facts, accelerator)
+    if recipe.train.trackers:
+        accelerator.end_training()
+    return facts
+
+
+def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
+    """Read the data, build the models and check that they fit together; writes nothing.
+
+    Args:
+        recipe: The experiment.
+        tokenizer_folder: A resumed run's tokenizer; used when it exists.
+    """
+    set_seed(recipe.seed)
+    splits = load_mixture(recipe.data.sources)
+    for split in ("train", "val"):
+        refuse_unlabelled(splits.get(split, []))
+    require_pictures([*splits["train"], *splits.get("val", [])])
+    pictures = PictureCache(recipe.data.image_cache_mb)
+    teacher = None
+    if recipe.teacher is not None:
+        reading = recipe.data if recipe.teacher.path is None else own_reading(recipe.teacher.path, recipe.data)
+        teacher = build_subject(recipe.teacher, reading, pictures, splits["train"])
+    tokenizer = teacher.preparation.tokenizer if teacher else None
+    if tokenizer_folder is not None and tokenizer_folder.is_dir():
+        tokenizer = load_tokenizer(str(tokenizer_folder))
+    student = build_subject(recipe.model, recipe.data, pictures, splits["train"], tokenizer)
+    for split in ("train", "val"):
+        refuse_long(splits.get(split, []), student.preparation)
+    return Parts(splits, student, teacher, _setting(recipe, splits, student, teacher))
+
+
+def require_pictures(samples: Sequence[Sample]) -> None:
+    """Look at the header of every picture once.
+
+    Raises:
+        InputError: Pictures that are missing, empty, too large or no pictures, all of them listed.
+    """
+    paths = sorted({path for sample in samples for path in sample.images.values()})
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda path: image_problem(path, decode=False), paths)
+        if problems := [problem for problem in found if problem]:
+            raise InputError(problems)
+
+
+def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, teacher: Subject | None) -> Setting:
+    options, distill = recipe.train, recipe.distill
+    preparations = {"student": student.preparation}
+    live = None
+    objective = supervised(options.reduction)
+    if teacher is not None:
+        if not _reads_alike(teacher, student):
+            preparations["teacher"] = teacher.preparation
+        live = LiveTeacher(Student(teacher.model, role="teacher"), teacher.identity)
+        require_agreement(live, student.identity, frozenset({"logits"}))
+        objective = soft_label(
+            options.reduction,
+            loss=distill.loss,
+            temperature=distill.temperature,
+            weight=distill.weight,
+            supervised_weight=distill.supervised_weight,
+            vocabulary=len(student.preparation.tokenizer),
+        )
+    return Setting(
+        recipe=recipe,
+        student=Student(student.model),
+        preparations=preparations,
+        objective=objective,
+        teacher=live,
+        train=splits["train"],
+        validation=splits.get("val", []),
+        run=Path(),
+    )
+
+
+def _reads_alike(teacher: Subject, student: Subject) -> bool:
+    """Whether the student's tensors serve the teacher too, so that a batch is prepared once."""
+    ours, theirs = student.preparation, teacher.preparation
+    return ours.reading == theirs.reading and ours.processor.to_dict() == theirs.processor.to_dict()
+
+
+def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator, *, resume: bool, overwrite: bool) -> Path | None:
+    """Make the run's folder ours; returns the checkpoint to resume from."""
+    occupied = folder.exists() and any(folder.iterdir())
+    if occupied and not (resume or overwrite):
+        remedy = "choose another --out, go on with --resume, or replace it with --overwrite"
+        raise InputError(Problem(str(folder), "", "an empty folder for the run", "files of an earlier run", remedy))
+    if occupied and overwrite and not (folder / "recipe.yaml").is_file():
+        remedy = "choose another --out, or remove the folder yourself"
+        raise InputError(Problem(str(folder), "", "an earlier run to replace", "a folder that is no run", remedy))
+    if occupied and resume:
+        _require_same_recipe(recipe, folder)
+    if accelerator.is_main_process:
+        if occupied and overwrite:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_recipe(recipe, folder / "recipe.yaml")
+    if dist.is_initialized():
+        dist.barrier()
+    return last_checkpoint(folder / "checkpoints") if resume else None
+
+
+def _require_same_recipe(recipe: Recipe, folder: Path) -> None:
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return
+    before, now = (_flat(card.model_dump(mode="json")) for card in (load_recipe(path), recipe))
+    problems = [
+        Problem(str(path), key, f"{before.get(key)!r} as when the run began", repr(now.get(key)), "use the same recipe")
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in FREE_TO_CHANGE
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _finish(recipe: Recipe, folder: Path, facts: dict[str, Any], accelerator: Accelerator) -> None:
+    """Write `model/` from the best checkpoint (the last one without validation), then `run.json`."""
+    subject = assemble(recipe, tokenizer_folder=folder / "tokenizer").student
+    student = Student(subject.model)
+    load_checkpoint(folder / "checkpoints" / facts["model_from"], student, None)
+    if accelerator.is_main_process:
+        save_subject(subject, student.model, folder / "model", model_card(recipe, facts))
+        write_json(folder / "run.json", facts)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _log(folder: Path, accelerator: Accelerator) -> Callable[[dict[str, Any]], None]:
+    to_file = write_metrics(folder / "metrics.jsonl")
+
+    def log(record: dict[str, Any]) -> None:
+        if accelerator.is_main_process:
+            to_file(record)
+        accelerator.log({key: value for key, value in _flat(record).items() if key != "step"}, step=record["step"])
+
+    return log
+
+
+def _truncate_metrics(path: Path, resume_from: Path | None) -> None:
+    """Drop what was logged after the checkpoint that the run goes on from; those steps come again."""
+    if not path.is_file():
+        return
+    step = int(resume_from.name.removeprefix("step-")) if resume_from else 0
+    kept: list[str] = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:  # the last line of a killed process
+            continue
+    temporary = path.with_name(".metrics.tmp")
+    temporary.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+    temporary.replace(path)
+
+
+def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
+    student = parts.setting.student
+    regular, corner = regime_ratio(parts.splits["train"])
+    return {
+        "name": recipe.name,
+        "kind": "distill" if parts.teacher else "train",
+        "teacher": recipe.teacher.path or recipe.teacher.preset if recipe.teacher else None,
+        "seed": recipe.seed,
+        "params_m": round(student.num_parameters() / 1e6, 6),
+        "trainable_m": round(student.num_parameters(trainable=True) / 1e6, 6),
+        "questions": {name: len(samples) for name, samples in parts.splits.items()},
+        "regular_questions": regular,
+        "corner_questions": corner,
+        "ranks": dist.get_world_size() if dist.is_initialized() else 1,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "drivedistill": drivedistill.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "accelerate": accelerate.__version__,
+        },
+        "git_commit": _commit(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the folder in which the command runs; None outside a repository."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` to `{"a.b": 1}`; lists become their text."""
+    if not isinstance(tree, dict):
+        return {prefix: tree if isinstance(tree, int | float | str | bool) or tree is None else str(tree)}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -1,0 +1,190 @@
+"""Tiny models with random weights, built from configurations: every supported family in well under a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from drivedistill.models.hf_vlm import InternVLProcessor, Qwen2_5_VLProcessor
+
+TEXTS = [
+    "What should the ego vehicle do? Slow down and keep lane.",
+    "There is a pedestrian crossing at the left front of the ego car.",
+    "Turn left, turn right, accelerate, stop, <c1,CAM_FRONT,800.0,400.5>",
+] * 20
+
+SPECIAL = {
+    "internvl": ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>"],
+    "qwen2_5_vl": [
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    ],
+    "llava": ["<pad>", "<s>", "</s>", "<image>"],
+}
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXT_MODEL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+}
+
+
+def _tokenizer(kind: str, **special: Any) -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(
+        TEXTS,
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=SPECIAL[kind], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def internvl(seed: int = 0) -> tuple[Any, Any]:
+    tokenizer = _tokenizer(
+        "internvl",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens={
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        },
+    )
+    images = GotOcr2ImageProcessorPil(size={"height": 28, "width": 28}, crop_to_patches=False)
+    chat = CHAT.replace("IMAGE", "<IMG_CONTEXT>\n")
+    processor = InternVLProcessor(image_processor=images, tokenizer=tokenizer, image_seq_length=4, chat_template=chat)
+    config = InternVLConfig(
+        vision_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "image_size": (28, 28),
+            "patch_size": (7, 7),
+        },
+        text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **TEXT_MODEL},
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+        downsample_ratio=0.5,
+    )
+    torch.manual_seed(seed)
+    return InternVLForConditionalGeneration(config).eval(), processor
+
+
+def qwen2_5_vl(seed: int = 0) -> tuple[Any, Any]:
+    tokenizer = _tokenizer(
+        "qwen2_5_vl",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+    )
+    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 8})
+    chat = CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    processor = Qwen2_5_VLProcessor(image_processor=images, tokenizer=tokenizer, chat_template=chat)
+    ids = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "out_hidden_size": 32,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        },
+        text_config={
+            "vocab_size": len(tokenizer),
+            **TEXT_MODEL,
+            "bos_token_id": ids("<|endoftext|>"),
+            "eos_token_id": ids("<|im_end|>"),
+            "pad_token_id": ids("<|endoftext|>"),
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+        },
+        image_token_id=ids("<|image_pad|>"),
+        video_token_id=ids("<|video_pad|>"),
+        vision_start_token_id=ids("<|vision_start|>"),
+        vision_end_token_id=ids("<|vision_end|>"),
+    )
+    torch.manual_seed(seed)
+    return Qwen2_5_VLForConditionalGeneration(config).eval(), processor
+
+
+def llava(seed: int = 0) -> tuple[Any, Any]:
+    tokenizer = _tokenizer(
+        "llava", pad_token="<pad>", bos_token="<s>", eos_token="</s>", extra_special_tokens={"image_token": "<image>"}
+    )
+    images = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    chat = CHAT.replace("IMAGE", "<image>\n").replace("<|im_start|>", "").replace("<|im_end|>", "")
+    processor = LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=7,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=chat,
+    )
+    config = LlavaConfig(
+        vision_config={
+            "model_type": "clip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 28,
+            "patch_size": 7,
+        },
+        text_config={"model_type": "llama", "vocab_size": len(tokenizer), **TEXT_MODEL},
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+        vision_feature_layer=-2,
+    )
+    torch.manual_seed(seed)
+    return LlavaForConditionalGeneration(config).eval(), processor
+
+
+VLMS = {"internvl": internvl, "qwen2_5_vl": qwen2_5_vl, "llava": llava}
+
+
+def save_vlm(kind: str, folder: Path, seed: int = 0) -> Path:
+    """Write a tiny model and its processor as a hub snapshot would lie on disk."""
+    model, processor = VLMS[kind](seed)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
