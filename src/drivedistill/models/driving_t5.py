@@ -74,6 +74,14 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         )
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load a directory or hub id, as every Hugging Face model does."""
+        result = super().from_pretrained(*args, **kwargs)
+        # Loading replaces parameters, and with them the mark that a stored part never runs.
+        (result[0] if isinstance(result, tuple) else result).vision.freeze_unused()
+        return result
+
     @can_return_tuple
     def forward(
         self,
@@ -223,6 +231,17 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, value: nn.Module) -> None:
         """Replace the head."""
         self.language_model.lm_head = value
+
+    def enable_input_require_grads(self) -> None:
+        """Let gradients begin at the token embeddings (reentrant checkpointing needs that when they are frozen).
+
+        Not at the pictures as well: a frozen vision encoder would run backward for nothing.
+        """
+
+        def start_here(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            output.requires_grad_(True)
+
+        self._require_grads_hooks = [self.get_input_embeddings().register_forward_hook(start_here)]
 
     def _run_encoder(
         self,

@@ -1,6 +1,6 @@
 """The configuration of `DrivingT5`: which vision network, which fusion, which T5."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: `strict` checks values against types, and cannot read them from strings.
 
 from typing import Any, ClassVar, Literal
 

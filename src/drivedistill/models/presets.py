@@ -153,20 +153,24 @@ def load_vision_weights(model: DrivingT5, name: str) -> None:
     Raises:
         InputError: It cannot be loaded, or is another network than the configuration says; every difference is listed.
     """
-    import transformers
+    from transformers import ConvNextForImageClassification, SwinForImageClassification, ViTForImageClassification
 
-    vision = model.vision
-    config = copy.deepcopy(vision.model.config)
-    base = type(vision.model)
+    vision, config = model.vision, copy.deepcopy(model.vision.model.config)
     if vision.head is None:
-        options = {} if config.model_type == "convnext" else {"add_pooling_layer": False}
+        options = {} if vision.kind == "convnext" else {"add_pooling_layer": False}
         may_skip = r"pooler|classifier|mask_token" + ("" if vision.stores_blocks else r"|layers\.|layernorm")
-        loaded = _load(base, config, name, f"a {config.model_type} model in safetensors", may_skip, **options)
-        vision.model.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in vision.model.state_dict()})
+        loaded = _load(type(vision.model), config, name, f"a {vision.kind} in safetensors", may_skip, **options)
+        kept = vision.model.state_dict()
+        vision.model.load_state_dict({key: value for key, value in loaded.state_dict().items() if key in kept})
         return
     config.num_labels = vision.head.out_features
-    kind = getattr(transformers, base.__name__.replace("Model", "ForImageClassification"))
-    loaded = _load(kind, config, name, f"a {config.model_type} classifier in safetensors", r"pooler|mask_token")
+    classifiers = {
+        "vit": ViTForImageClassification,
+        "swin": SwinForImageClassification,
+        "convnext": ConvNextForImageClassification,
+    }
+    what = f"a {vision.kind} classifier in safetensors"
+    loaded = _load(classifiers[vision.kind], config, name, what, r"pooler|mask_token")
     vision.model.load_state_dict(loaded.base_model.state_dict())
     vision.head.load_state_dict(loaded.classifier.state_dict())
 
@@ -176,6 +180,8 @@ def _load(kind: Any, config: Any, name: str, what: str, may_skip: str = r"$^", *
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
+    config = copy.deepcopy(config)
+    config._attn_implementation = None
     try:
         theirs = AutoConfig.from_pretrained(name)
         problems = list(_other_values(name, config, theirs))
@@ -183,7 +189,7 @@ def _load(kind: Any, config: Any, name: str, what: str, may_skip: str = r"$^", *
             raise InputError(problems)
         loaded, info = kind.from_pretrained(
             name,
-            config=copy.deepcopy(config),
+            config=config,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,

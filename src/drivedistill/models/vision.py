@@ -52,8 +52,7 @@ class VisionEncoder(nn.Module):
         self.width = token_width(config)
         self.model = _build_network(config, with_blocks=self.stores_blocks)
         self.head = nn.Linear(self.width, classes) if classes else None
-        for parameter in self._unused_parameters():
-            parameter.requires_grad_(False)
+        self.freeze_unused()
 
     def forward(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> Tensor:
         """Encode the present views.
@@ -82,8 +81,18 @@ class VisionEncoder(nn.Module):
         """Switch to training mode, except for an encoder whose parameters are all frozen."""
         return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
 
+    def freeze_unused(self) -> None:
+        """Switch gradients off for what forward never touches; DDP would wait for them."""
+        if self.head is not None:
+            self.head.requires_grad_(False)
+        if not self.blocks:
+            self.model.layers.requires_grad_(False)
+            self.model.layernorm.requires_grad_(False)
+
     def _tokens(self, pictures: Tensor) -> Tensor:
         """`float[M, 3, H, W]` to `float[M, P, D_v]`."""
+        if not len(pictures):
+            return pictures.new_zeros(0, self.grid[0] * self.grid[1], self.width)
         if self.kind == "vit":
             hidden = self.model(pictures).last_hidden_state if self.blocks else self.model.embeddings(pictures)
             return hidden[:, 1:]
@@ -92,13 +101,6 @@ class VisionEncoder(nn.Module):
             # The network normalises only its pooled output; raw maps share an offset that swamps text embeddings.
             return self.model.layernorm(hidden.flatten(2).transpose(1, 2))
         return hidden
-
-    def _unused_parameters(self) -> list[nn.Parameter]:
-        """What forward never touches; with gradients switched on, DDP would wait for them forever."""
-        unused: list[nn.Parameter] = [] if self.head is None else list(self.head.parameters())
-        if not self.blocks:
-            unused += [*self.model.layers.parameters(), *self.model.layernorm.parameters()]
-        return unused
 
     def _check(self, pixel_values: Tensor, view_mask: Tensor | None) -> None:
         size = self.model.config.image_size
@@ -127,9 +129,11 @@ def token_width(config: PreTrainedConfig) -> int:
 
 def _build_network(config: PreTrainedConfig, *, with_blocks: bool) -> nn.Module:
     if config.model_type == "convnext":
-        # ConvNeXt has no attention; transformers refuses the request for SDPA that the text part is given.
-        config._attn_implementation = None
-        return ConvNextModel(config)
+        # ConvNeXt has no attention and refuses to be asked for SDPA, which the text part is given for both.
+        config._attn_implementation = "eager"
+        network = ConvNextModel(config)
+        network._supports_sdpa = network.encoder._supports_sdpa = True
+        return network
     if with_blocks:
         return VISION_MODELS[config.model_type](config, add_pooling_layer=False)
     config = copy.deepcopy(config)
