@@ -232,4 +232,4 @@ def _number(identifier: str) -> int | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(" .\"'()")
+    return " ".join(text.casefold().split()).strip(" .\"'()[]*")

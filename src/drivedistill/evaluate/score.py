@@ -185,11 +185,11 @@ def _captions(
     """Caption scores of every place: over all, for each task, and of the challenge's language questions."""
     groups: dict[tuple[Place, str], list[tuple[str, str]]] = {}
     for place, items in scored.items():
-        language = [item for item in graphs[place].kept if LANGUAGE in item.tags] if place in graphs else []
-        for names, chosen in (((ALL,), items), ((_LANGUAGE,), language)):
-            for item in chosen:
-                for name in (*names, item.task) if chosen is items else names:
-                    groups.setdefault((place, name), []).append((reference_of(item), item.prediction))
+        kept = graphs[place].kept if place in graphs else []
+        named = [(name, item) for item in items for name in (ALL, item.task)]
+        named += [(_LANGUAGE, item) for item in kept if LANGUAGE in item.tags]
+        for name, item in named:
+            groups.setdefault((place, name), []).append((reference_of(item), item.prediction))
     return score_groups(groups, meteor=meteor, tokenizer=tokenizer) if groups else {}
 
 

@@ -26,7 +26,9 @@ def format_scores(scores: Sequence[Score]) -> str:
     lines.append(["", *(column[3] for column in columns)])
     names = dict.fromkeys([*METRICS, *(row.name for row in scores)])
     order = ["all", *get_args(Task)]
-    for task in sorted({row.task for row in scores}, key=lambda task: (order.index(task) if task in order else 99, task)):
+    for task in sorted(
+        {row.task for row in scores}, key=lambda task: (order.index(task) if task in order else 99, task)
+    ):
         here = {(_column(row), row.name): row for row in scores if row.task == task}
         lines += [[""] * (1 + len(columns)), [task, *(_samples(here, column) for column in columns)]]
         for name in names if task == "all" else _BY_TASK:
