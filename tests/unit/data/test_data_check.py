@@ -1,0 +1,136 @@
+import json
+from dataclasses import asdict
+
+import pytest
+
+from drivedistill.data import READERS
+from drivedistill.data.check import check, format_report
+from drivedistill.data.prior import template
+from drivedistill.records import Region
+
+
+def test_template_masks_objects_numbers_and_options_but_no_directions():
+    question = "What will <c1,CAM_BACK,1088.3,497.5> and < c2,CAM_FRONT,1.0,2.0> do to the back left in 3.5 s?"
+    assert template(question) == "What will <OBJ> and <OBJ> do to the back left in <NUM> s?"
+    assert template("How? Please select from the following options: A. 1 B. 2") == template(
+        "How? Please select from the following options: A. 7 B. 9"
+    )
+
+
+def test_counts_and_prior_of_a_known_split(sample):
+    samples = [
+        sample("1", question="Is <c1,CAM_BACK,1.0,2.0> a car?", answer="Yes.", frame="f1"),
+        sample("2", question="Is <c2,CAM_BACK,3.0,4.0> a car?", answer="Yes.", frame="f1", task="planning"),
+        sample("3", question="Is <c3,CAM_BACK,3.0,4.0> a car?", answer="No.", frame="f2", task="behavior"),
+        sample("4", question="Describe.", answer="It is a sunny day.", frame="f2", regime="corner", tags=(2,)),
+        sample("5", question="Describe.", answer="", frame="f2", regime="corner"),
+        sample("6", question="Why?", answer=None, frame="f3"),
+    ]
+    report = check({"train": samples}, images="none")
+    split = report.splits["train"]
+    assert (split.questions, split.scenes, split.frames, split.pictures) == (6, 1, 3, 1)
+    assert split.tasks == {"regular": {"behavior": 1, "perception": 2, "planning": 1}, "corner": {"perception": 2}}
+    assert split.capabilities == {"perception": 4, "planning": 1, "reasoning": 1} and split.tags == {"2": 1}
+    assert split.unanswered == 1 and split.blank == ["5"] and split.frames_without_answers == 1
+    assert split.answer_words == pytest.approx({"min": 0, "median": 1, "p90": 3.4, "p99": 4.84, "max": 5, "mean": 1.6})
+    assert (split.majority_answer, split.majority_share, split.prior_accuracy) == ("Yes.", 0.4, 0.6)
+    assert (report.regular, report.corner, report.prior_from) == (4, 2, "train")
+    first = report.templates[0]
+    assert (first.question, first.count, first.answer, first.share) == (
+        "Is <OBJ> a car?",
+        3,
+        "Yes.",
+        pytest.approx(2 / 3),
+    )
+
+
+def test_prior_is_learnt_on_train_and_examined_elsewhere(sample):
+    train = [sample("1", answer="A."), sample("2", answer="A.")]
+    test = [
+        sample("3", answer="B.", scene="t"),
+        sample("4", answer="A.", scene="t"),
+        sample("5", question="New?", scene="t"),
+    ]
+    report = check({"train": train, "test": test}, images="none")
+    assert report.splits["test"].prior_accuracy == pytest.approx(1 / 3)
+    assert check({"test": test}, images="none").splits["test"].prior_accuracy == pytest.approx(2 / 3)
+
+
+def test_duplicates_compare_pictures_words_and_region(sample):
+    def box(x):
+        return Region(camera="CAM_FRONT", box=(x, 0, 1, 1))
+
+    samples = [sample("1"), sample("2"), sample("3", images={"CAM_FRONT": "/b.jpg"}), sample("4", region=box(0))]
+    report = check({"all": [*samples, sample("5", region=box(1)), sample("6", region=box(0))]}, images="none")
+    assert report.splits["all"].duplicates == ["2", "6"]
+
+
+def test_shared_scenes_and_repeated_ids_are_problems(sample):
+    report = check({"train": [sample("1")], "test": [sample("1"), sample("2", scene="t")]}, images="none")
+    assert report.shared_scenes == ["made s: train, test"] and report.repeated_ids == ["1"]
+    assert len(report.problems) == 2
+
+
+@pytest.mark.parametrize(("mode", "bad"), [("none", 0), ("exist", 2), ("decode", 3)])
+def test_bad_pictures_are_found_once_each(tmp_path, made, sample, mode, bad):
+    good = next((made / "regular/nuscenes/samples/CAM_FRONT").iterdir())
+    (tmp_path / "cut.jpg").write_bytes(good.read_bytes()[:1200])
+    (tmp_path / "zero.jpg").write_bytes(b"")
+    paths = [good, tmp_path / "cut.jpg", tmp_path / "zero.jpg", tmp_path / "absent.jpg"]
+    samples = [sample(f"{turn}{path.stem}", images={"CAM_FRONT": str(path)}) for turn in range(2) for path in paths]
+    seen = []
+    report = check({"train": samples}, images=mode, progress=lambda done, total: seen.append((done, total)))
+    assert len(report.bad_images) == bad == len(report.problems)
+    assert report.checked_images == (0 if mode == "none" else 4)
+    assert seen == ([] if mode == "none" else [(1, 4), (2, 4), (3, 4), (4, 4)])
+
+
+def test_regions_outside_their_picture_are_found(made, sample):
+    picture = {"CAM_FRONT": str(next((made / "regular/nuscenes/samples/CAM_FRONT").iterdir()))}
+    boxes = {"in": (150, 80, 50, 50), "right": (160, 0, 5, 5), "above": (0, -9, 9, 9)}
+    samples = [sample(id, images=picture, region=Region(camera="CAM_FRONT", box=box)) for id, box in boxes.items()]
+    samples.append(sample("back", images=picture, region=Region(camera="CAM_BACK", box=(0, 0, 1, 1))))
+    report = check({"train": samples}, images="exist")
+    assert [problem.record for problem in report.outside_regions] == ["right, region", "above, region", "back, region"]
+
+
+def test_report_is_json_and_reads_well(made):
+    splits = {
+        "train": list(READERS["drivelm"](made / "regular", "train", regime="regular")),
+        "corner": list(READERS["coda_lm"](made / "corner", "Train", regime="corner")),
+    }
+    report = check(splits, images="decode")
+    assert not report.problems
+    assert json.loads(json.dumps(asdict(report)))["splits"]["train"]["frames"] == 6
+    text = format_report(report)
+    assert max(map(len, text.split("\n"))) <= 100
+    for words in (
+        "text-only prior",
+        "corner planning",
+        "capability reasoning",
+        "Regular to corner",
+        "0 missing or broken",
+    ):
+        assert words in text
+
+
+def test_report_shows_five_of_many_findings(sample):
+    report = check(
+        {"train": [sample(str(i), images={"CAM_FRONT": f"/absent/{i}.jpg"}) for i in range(9)]}, images="exist"
+    )
+    text = format_report(report)
+    assert "9 missing or broken" in text and text.count("no such file") == 5 and "... and 4 more" in text
+
+
+def test_empty_splits_can_be_reported():
+    for splits in ({}, {"train": []}):
+        assert "Regular to corner: 0 to 0" in format_report(check(splits, images="exist"))
+
+
+@pytest.mark.drivelm
+def test_public_sample_has_66_challenge_questions_and_no_bad_picture(drivelm_sample):
+    splits = {name: list(READERS["drivelm"](drivelm_sample, name, regime="regular")) for name in ("train", "challenge")}
+    report = check(splits, images="exist")
+    assert report.splits["train"].questions == 790 and report.checked_images == 54 and not report.bad_images
+    assert report.splits["challenge"].tags == {"0": 26, "1": 27, "2": 9, "3": 4}
+    assert len(report.shared_scenes) == 2

@@ -1,0 +1,155 @@
+import logging
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivedistill.data.mixture import epoch_order, load_mixture, regime_ratio
+from drivedistill.data.samples import write_samples
+from drivedistill.problems import InputError
+from drivedistill.recipe import Source
+from drivedistill.records import Sample
+
+
+def rows(regimes: str) -> list[Sample]:
+    """One sample per letter: r regular, c corner."""
+    fields = {
+        "dataset": "d",
+        "scene": "s",
+        "frame": "f",
+        "split": "train",
+        "task": "planning",
+        "question": "?",
+        "images": {},
+    }
+    return [
+        Sample(id=str(index), regime="corner" if letter == "c" else "regular", **fields)
+        for index, letter in enumerate(regimes)
+    ]
+
+
+def source(root, name, **fields):
+    defaults = {"name": name, "format": "jsonl", "root": root, "regime": "regular", "file": name}
+    return Source(**{**defaults, **fields})
+
+
+def store(root, sample, name, count=20, **fields):
+    samples = [
+        sample(
+            f"{name}_{index}",
+            **{"images": {"CAM_FRONT": str(root / "a.jpg")}, "scene": f"{name} {index // 2}", **fields},
+        )
+        for index in range(count)
+    ]
+    write_samples(root / f"{name}.jsonl", samples, root)
+
+
+@pytest.fixture
+def made_sources(made):
+    return [
+        Source(name="drivelm", format="drivelm", root=made / "regular", regime="regular"),
+        Source(
+            name="coda",
+            format="coda_lm",
+            root=made / "corner",
+            regime="corner",
+            split_by="file",
+            files={"train": "Train", "test": "Val"},
+        ),
+    ]
+
+
+def test_sources_are_joined_by_split(made_sources):
+    splits = load_mixture(made_sources)
+    assert list(splits) == ["train", "val", "test"]
+    assert {sample.dataset for sample in splits["train"]} == {sample.dataset for sample in splits["test"]}
+    assert all(sample.split == name for name, samples in splits.items() for sample in samples)
+    regular, corner = regime_ratio(splits["train"])
+    assert regular == sum(sample.dataset == "drivelm" for sample in splits["train"]) and corner > 0
+
+
+def test_limit_keeps_the_first_samples_of_every_split(made_sources):
+    whole = load_mixture(made_sources)
+    limited = load_mixture([source.model_copy(update={"limit": 3}) for source in made_sources])
+    for dataset in ("drivelm", "coda_lm"):
+        for name in whole:
+            kept = [sample for sample in limited[name] if sample.dataset == dataset]
+            assert kept == [sample for sample in whole[name] if sample.dataset == dataset][:3]
+
+
+def test_problems_of_all_sources_are_listed_at_once(tmp_path):
+    with pytest.raises(InputError) as error:
+        load_mixture([source(tmp_path, "one"), source(tmp_path, "two", format="drivelm", file="train")])
+    assert len(error.value.problems) == 2
+
+
+def test_same_data_twice_is_refused(tmp_path, sample):
+    store(tmp_path, sample, "a")
+    with pytest.raises(InputError, match="20 ids more than once") as error:
+        load_mixture([source(tmp_path, "a"), source(tmp_path, "a").model_copy(update={"name": "again"})])
+    assert "a, again" in error.value.problems[0].remedy
+
+
+def test_scene_in_two_splits_of_two_sources_is_refused(tmp_path, sample):
+    store(tmp_path, sample, "a", scene="x")
+    store(tmp_path, sample, "b", scene="x")
+    with pytest.raises(InputError, match="scene x"):
+        load_mixture(
+            [
+                source(tmp_path, "a", fractions={"train": 1}),
+                source(tmp_path, "b", fractions={"test": 1}),
+            ]
+        )
+
+
+def test_splitting_by_question_leaks_and_says_so(tmp_path, sample, caplog):
+    store(tmp_path, sample, "a")
+    with caplog.at_level(logging.WARNING, "drivedistill"):
+        splits = load_mixture([source(tmp_path, "a", split_by="question")])
+    assert {name: len(samples) for name, samples in splits.items()} == {"train": 18, "val": 1, "test": 1}
+    assert "scores are optimistic" in caplog.text
+
+
+def test_empty_splits_are_refused(tmp_path, sample):
+    store(tmp_path, sample, "a")
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(InputError, match="an empty split"):
+        load_mixture([source(tmp_path, "a", split_by="file", files={"train": "a", "val": "none"})])
+    with pytest.raises(InputError, match="samples in the split `train`"):
+        load_mixture([source(tmp_path, "a", fractions={"test": 1})])
+
+
+@given(st.text("rc", max_size=60), st.integers(), st.integers(0, 50))
+def test_an_epoch_without_a_ratio_is_a_permutation(regimes, seed, epoch):
+    samples = rows(regimes)
+    order = epoch_order(samples, seed, epoch, None)
+    assert sorted(order) == list(range(len(samples)))
+    assert order == epoch_order(samples, seed, epoch, None)
+
+
+@given(st.text("rc", max_size=60), st.integers(), st.integers(1, 12), st.floats(0.1, 40))
+def test_with_a_ratio_all_regular_samples_appear_once_and_corner_samples_equally_often(regimes, seed, epochs, ratio):
+    samples = rows(regimes)
+    regular, corner = regime_ratio(samples)
+    orders = [epoch_order(samples, seed, epoch, ratio) for epoch in range(epochs)]
+    uses = Counter(index for order in orders for index in order)
+    if not (regular and corner):
+        assert all(sorted(order) == list(range(len(samples))) for order in orders)
+        return
+    for order in orders:
+        assert sorted(index for index in order if regimes[index] == "r") == [
+            i for i, x in enumerate(regimes) if x == "r"
+        ]
+        assert len(order) == regular + max(1, round(regular / ratio))
+    counts = [uses[index] for index, letter in enumerate(regimes) if letter == "c"]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_epochs_and_seeds_differ():
+    samples = rows("r" * 50 + "c" * 10)
+    assert len({tuple(epoch_order(samples, seed, epoch, 10)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_order_is_the_same_on_every_machine():
+    assert epoch_order(rows("rrrrrrcc"), 0, 0, None) == [4, 6, 1, 3, 2, 5, 7, 0]
