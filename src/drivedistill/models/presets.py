@@ -19,8 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from drivedistill.data.prompt import unavailable
-from drivedistill.problems import InputError, Problem
+from drivedistill.problems import InputError, Problem, unavailable
 
 if TYPE_CHECKING:
     from drivedistill.models.driving_t5 import DrivingT5
