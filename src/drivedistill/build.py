@@ -183,8 +183,9 @@ def _from_preset(
     vocabulary = None if model.text_weights else len(tokenizer)
     config = build_config(model.preset, vocab_size=vocabulary, image_size=data.image_size, overrides=model.overrides)
     config.layout = data.layout
-    config._attn_implementation = model.attention
     built = DrivingT5(config)
+    if model.attention == "eager":
+        built.set_attn_implementation("eager")
     loaded: set[str] = set()
     if model.vision_weights:
         load_vision_weights(built, model.vision_weights)
@@ -222,9 +223,12 @@ def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:
     from safetensors import SafetensorError
 
     try:
-        return DrivingT5.from_pretrained(folder, attn_implementation=attention, dtype=dtype, use_safetensors=True)
+        model = DrivingT5.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(unavailable(folder, "a DrivingT5 model in safetensors", error)) from error
+    if attention == "eager":  # every part can; `sdpa` is the default of those that have it
+        model.set_attn_implementation("eager")
+    return model
 
 
 def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:

@@ -74,8 +74,10 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         log_with=list(recipe.train.trackers) or None,
         project_dir=str(folder),
     )
-    resume_from = _claim(recipe, folder, accelerator, resume=resume, overwrite=overwrite)
-    parts = assemble(recipe, tokenizer_folder=folder / "tokenizer")
+    _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+    parts = assemble(recipe, tokenizer_folder=folder / "tokenizer" if resume else None)
+    _claim(recipe, folder, accelerator, overwrite=overwrite)
+    resume_from = last_checkpoint(folder / "checkpoints")
     if accelerator.is_main_process:
         parts.student.preparation.tokenizer.save_pretrained(folder / "tokenizer")
         _truncate_metrics(folder / "metrics.jsonl", resume_from)
@@ -177,31 +179,33 @@ def _reads_alike(teacher: Subject, student: Subject) -> bool:
     return ours.reading == theirs.reading and ours.processor.to_dict() == theirs.processor.to_dict()
 
 
-def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator, *, resume: bool, overwrite: bool) -> Path | None:
-    """Make the run's folder ours; returns the checkpoint to resume from."""
-    occupied = folder.exists() and any(folder.iterdir())
-    if occupied and not (resume or overwrite):
+def _check_folder(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that this run must not touch."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (resume or overwrite):
         remedy = "choose another --out, go on with --resume, or replace it with --overwrite"
         raise InputError(Problem(str(folder), "", "an empty folder for the run", "files of an earlier run", remedy))
-    if occupied and overwrite and not (folder / "recipe.yaml").is_file():
+    if not (folder / "recipe.yaml").is_file():
         remedy = "choose another --out, or remove the folder yourself"
-        raise InputError(Problem(str(folder), "", "an earlier run to replace", "a folder that is no run", remedy))
-    if occupied and resume:
+        raise InputError(Problem(str(folder), "", "an earlier run", "a folder that is no run (no recipe.yaml)", remedy))
+    if resume and not overwrite:
         _require_same_recipe(recipe, folder)
+
+
+def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator, *, overwrite: bool) -> None:
+    """Make the run's folder ours, once data and models are known to be good."""
     if accelerator.is_main_process:
-        if occupied and overwrite:
+        if overwrite and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, folder / "recipe.yaml")
     if dist.is_initialized():
         dist.barrier()
-    return last_checkpoint(folder / "checkpoints") if resume else None
 
 
 def _require_same_recipe(recipe: Recipe, folder: Path) -> None:
     path = folder / "recipe.yaml"
-    if not path.is_file():
-        return
     before, now = (_flat(card.model_dump(mode="json")) for card in (load_recipe(path), recipe))
     problems = [
         Problem(str(path), key, f"{before.get(key)!r} as when the run began", repr(now.get(key)), "use the same recipe")
