@@ -1,10 +1,12 @@
 """Shared fixtures: determinism, and the public DriveLM sample where it can be found."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for `tiny` and `fakes`
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import (
     InternVLConfig,
     InternVLForConditionalGeneration,
@@ -20,7 +22,11 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from drivedistill import recipe as cards
+from drivedistill.build import Subject, build_subject
+from drivedistill.data.images import PictureCache
 from drivedistill.models.hf_vlm import InternVLProcessor, Qwen2_5_VLProcessor
+from drivedistill.records import CAMERAS, Sample
 
 TEXTS = [
     "What should the ego vehicle do? Slow down and keep lane.",
@@ -188,3 +194,89 @@ def save_vlm(kind: str, folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def pictures(folder: Path, size: tuple[int, int] = (160, 90)) -> dict[str, str]:
+    """Six noisy pictures on disk, by camera."""
+    generator = np.random.default_rng(0)
+    paths = {}
+    for camera in CAMERAS:
+        path = folder / f"{camera}.png"
+        Image.fromarray(generator.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+        paths[camera] = str(path)
+    return paths
+
+
+QUESTIONS = [
+    ("What now?", "Stop."),
+    ("What should the ego vehicle do near <c1,CAM_BACK,100.0,50.0>?", "Slow down and keep lane, <c1,CAM_BACK,100.0,50.0>."),
+    ("Is it raining?", "No."),
+    ("Describe the scene in front of the ego car.", "A pedestrian is crossing at the left front of the ego car."),
+    ("Turn?", ""),
+    ("What is the moving status of the truck?", "Going ahead."),
+    ("Which lights are on?", "None, no, none."),
+    ("What could lead to a collision?", "Accelerate and turn left."),
+]
+
+
+def samples(images: dict[str, str]) -> list[Sample]:
+    """Eight samples whose lengths, numbers of views, regimes and tasks differ."""
+    tasks = ["perception", "prediction", "planning", "behavior"]
+    made = []
+    for i, (question, answer) in enumerate(QUESTIONS):
+        views = CAMERAS[:1] if i % 3 == 0 else CAMERAS
+        made.append(
+            Sample(
+                id=f"s{i}",
+                dataset="drawn",
+                scene=f"scene{i // 2}",
+                frame=f"frame{i}",
+                split="train",
+                regime="corner" if i % 3 == 0 else "regular",
+                task=tasks[i % 4],
+                question=question,
+                answer=answer,
+                images={camera: images[camera] for camera in views},
+            )
+        )
+    return made
+
+
+def subject(family: str, folder: Path, seed: int = 0, lora: bool = False) -> Subject:
+    """A ready model of any family: `driving_t5` or a key of `VLMS`."""
+    options = {"lora": cards.Lora(r=4, alpha=8, dropout=0.0, targets=LORA[family])} if lora else {}
+    torch.manual_seed(seed)
+    cache = PictureCache(50)
+    source = cards.Source(name="drawn", format="jsonl", root=folder, regime="regular")
+    texts = [Sample(**{**SPOKEN, "question": q, "answer": a}) for q, a in QUESTIONS]
+    if family == "driving_t5":
+        data = cards.Data(sources=[source], image_size=32)
+        text = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
+        vision = {"depths": [1, 1], "hidden_sizes": [16, 32], "num_stages": 2}
+        overrides = {"text": text, "vision": vision, "fusion_hidden": 8}
+        card = cards.Model(preset="tiny", overrides=overrides, tokenizer_size=300, allow_random=True, **options)
+        return build_subject(card, data, cache, texts)
+    data = cards.Data(sources=[source], image_size=28)
+    path = folder / f"{family}-{seed}"
+    if not path.exists():
+        save_vlm(family, path, seed)
+    return build_subject(cards.Model(path=str(path), **options), data, cache, texts)
+
+
+LORA = {
+    "driving_t5": r".*\.(q|v)",
+    "internvl": r".*language_model.*\.(q_proj|v_proj)",
+    "qwen2_5_vl": r".*language_model.*\.(q_proj|v_proj)",
+    "llava": r".*language_model.*\.(q_proj|v_proj)",
+}
+SPOKEN = {
+    "id": "x",
+    "dataset": "drawn",
+    "scene": "x",
+    "frame": "x",
+    "split": "train",
+    "regime": "regular",
+    "task": "planning",
+    "images": {},
+}
+FAMILIES = ["driving_t5", *VLMS]

@@ -1,0 +1,34 @@
+"""Teachers that are functions: nothing here is a model."""
+
+from __future__ import annotations
+
+import torch
+
+from drivedistill.batch import Batch, Signal
+from drivedistill.distill.teacher import Identity
+
+
+class FunctionTeacher:
+    """Says the same thing for the same gold token: logits drawn from a generator seeded with it."""
+
+    provides = frozenset({"logits"})
+    identity: Identity | None = None
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def signal(self, batch: Batch) -> Signal:
+        rows = [
+            torch.randn(self.vocabulary, generator=torch.Generator().manual_seed(int(token))) for token in batch.gold
+        ]
+        return Signal(torch.stack(rows))
+
+
+class SilentTeacher:
+    """Provides nothing."""
+
+    provides: frozenset[str] = frozenset()
+    identity = None
+
+    def signal(self, batch: Batch) -> Signal:
+        raise AssertionError("nobody may ask")
