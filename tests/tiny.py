@@ -25,6 +25,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from drivedistill import recipe as cards
 from drivedistill.build import Subject, build_subject
 from drivedistill.data.images import PictureCache
+from drivedistill.data.samples import write_samples
 from drivedistill.models.hf_vlm import InternVLProcessor, Qwen2_5_VLProcessor
 from drivedistill.records import CAMERAS, Sample
 
@@ -280,3 +281,44 @@ SPOKEN = {
     "images": {},
 }
 FAMILIES = ["driving_t5", *VLMS]
+
+
+def recipe(folder: Path, **changes: Any) -> cards.Recipe:
+    """A run of a few steps on the eight samples; `changes` are dotted fields with `__` for the dot."""
+    root = folder / "drawn"
+    if not root.exists():
+        root.mkdir(parents=True)
+        write_samples(root / "train.jsonl", samples(pictures(root)), root)
+    text = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
+    tree: dict[str, Any] = {
+        "name": "drawn",
+        "data": {
+            "image_size": 32,
+            "sources": [
+                {
+                    "name": "drawn",
+                    "format": "jsonl",
+                    "root": str(root),
+                    "regime": "regular",
+                    "fractions": {"train": 0.75, "val": 0.25},
+                }
+            ],
+        },
+        "model": {
+            "preset": "tiny",
+            "tokenizer_size": 300,
+            "overrides": {
+                "text": text,
+                "vision": {"depths": [1, 1], "hidden_sizes": [16, 32], "num_stages": 2},
+                "fusion_hidden": 8,
+            },
+        },
+        "train": {"steps": 6, "batch_size": 2, "learning_rate": 1e-3, "validate_every": 3, "log_every": 1},
+    }
+    for key, value in changes.items():
+        node = tree
+        *parents, last = key.split("__")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return cards.Recipe.model_validate(tree)

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 import transformers
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 import drivedistill
@@ -68,6 +69,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     Raises:
         InputError: Recipe or data cannot be used, or the folder holds another run.
     """
+    AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=recipe.train.precision,

@@ -314,6 +314,7 @@ def _windows(setting: Setting, accelerator: Accelerator, start: int) -> Iterator
         collate_fn=partial(collate, preparations=setting.preparations),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
+        generator=torch.Generator(),  # or starting the loader would draw from the generator that dropout uses
     )
     batches = iter(loader)
     while True:

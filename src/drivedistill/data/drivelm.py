@@ -64,7 +64,8 @@ def read(root: Path, file: str, *, regime: Regime) -> Iterator[Sample]:
 
     Yields:
         Samples with the id `{scene}_{frame}_{i}`, i counting perception, prediction, planning and behavior together:
-        the ids of `test_llama.json` and of a challenge submission. A blank answer stays blank; none at all is None.
+        the ids of `test_llama.json` and of a challenge submission. A blank answer stays blank; none at all is None,
+        and so is a blank one in a file of questions only (`*q_only*`).
 
     Raises:
         InputError: After the last sample, with every record that could not be read.
@@ -158,6 +159,8 @@ def _sample(
         place.complain(f"{where}.tag", "a list of whole numbers", repr(tag), "use DriveLM's tags: 0, 1, 2, 3")
     if len(place.problems) > before:
         return None
+    if not answer and "q_only" in place.file.name:
+        answer = None  # the published validation file leaves every answer blank
     rest = {key: value for key, value in item.items() if key not in ("Q", "A", "tag") and value is not None}
     return Sample(
         id=f"{place.scene}_{place.frame}_{index}",

@@ -12,8 +12,8 @@ from drivedistill.records import Region
 def test_template_masks_objects_numbers_and_options_but_no_directions():
     question = "What will <c1,CAM_BACK,1088.3,497.5> and < c2,CAM_FRONT,1.0,2.0> do to the back left in 3.5 s?"
     assert template(question) == "What will <OBJ> and <OBJ> do to the back left in <NUM> s?"
-    assert template("How? Please select from the following options: A. 1 B. 2") == template(
-        "How? Please select from the following options: A. 7 B. 9"
+    assert template("How? Please select from the following options: A. Going ahead. B. Stopped.") == template(
+        "How? Please select from the following options: A. Turn left. B. Back up."
     )
 
 

@@ -85,6 +85,11 @@ def test_blank_answer_stays_blank_and_no_answer_is_none(tmp_path):
     assert [sample.answer for sample in read(tmp_path)] == ["", None, None]
 
 
+def test_a_file_of_questions_only_has_no_answers(tmp_path):
+    write(tmp_path, scenes(QA={"perception": [{"Q": "1?", "A": ""}]}), "v1_1_val_nus_q_only.json")
+    assert [(sample.answer, sample.split) for sample in read(tmp_path, "val")] == [(None, "val")]
+
+
 def test_newer_version_and_the_official_folder_come_first(tmp_path):
     for name, text in (("v1_0_train_nus.json", "old"), ("QA_dataset_nus/v1_1_train_nus.json", "new")):
         write(tmp_path, scenes(QA={"perception": [{"Q": text, "A": ""}]}), name)

@@ -170,10 +170,16 @@ def test_cache_returns_the_same_picture_and_keeps_its_bound(tmp_path):
 
 def test_cache_tells_sizes_regions_and_drawings_apart(gray):
     cache = PictureCache(megabytes=10)
-    box = region(10, 10, 500, 500)
-    asked = [((64, 64), None, "target"), ((32, 32), None, "target"), ((64, 64), box, "target"), ((64, 64), box, "full")]
+    small, large = region(10, 10, 500, 500), region(10, 10, 900, 800)
+    asked = [
+        ((64, 64), None, "target"),
+        ((32, 32), None, "target"),
+        ((64, 64), small, "target"),
+        ((64, 64), small, "full"),
+    ]
+    asked.append(((64, 64), large, "target"))
     pictures = [cache.load(gray, *key) for key in asked]
-    assert len({picture.tobytes() for picture in pictures}) == 4
+    assert len({picture.tobytes() for picture in pictures}) == 5
     for picture, (size, where, drawing) in zip(pictures, asked, strict=True):
         assert np.array_equal(picture, load_image(gray, size, where, drawing))
 

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from drivedistill.data.prompt import PROBE, decode, load_tokenizer, make_exact, prompt, to_pixels, to_unit, train_tokenizer
+from drivedistill.data.prompt import (
+    PROBE,
+    decode,
+    load_tokenizer,
+    make_exact,
+    prompt,
+    to_pixels,
+    to_unit,
+    train_tokenizer,
+)
 from drivedistill.problems import InputError
 
 TAG = "<c1,CAM_BACK,1088.3,497.5>"
@@ -59,7 +68,9 @@ def sentence_piece_without_angle_bracket() -> PreTrainedTokenizerFast:
     trainer = trainers.UnigramTrainer(
         vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
     )
-    tokenizer.train_from_iterator([text.replace("<", " ") for text in [*TEXTS, PROBE.replace("{going}", "going")]], trainer)
+    tokenizer.train_from_iterator(
+        [text.replace("<", " ") for text in [*TEXTS, PROBE.replace("{going}", "going")]], trainer
+    )
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 

@@ -22,7 +22,9 @@ def test_one_line_leaves_no_line_break_and_no_surrogate(text):
 
 @pytest.mark.java
 @needs_scorers
-def test_tokens_follow_ptb():
+def test_tokens_follow_ptb_whatever_the_locale(monkeypatch):
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dfile.encoding=ISO-8859-1")
     texts = ["<c1,CAM_FRONT,832.5,412.0>", "about (30%).", "", 'don\'t "stop"', "café, etc.\nThe dog"]
     expected = ["< c1 cam_front ,832.5,412.0 >", "about -lrb- 30 % -rrb-", "", "do n't stop", "café etc. the dog"]
     assert java.ptb_tokenize(texts) == expected
