@@ -276,12 +276,13 @@ def test_saving_and_loading_is_exact_and_complete(kind, options, inputs, tmp_pat
         }.items()
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForImageTextToText])
-def test_auto_classes_know_the_family(auto, inputs, tmp_path: Path):
+def test_auto_classes_know_the_family(auto, attention, inputs, tmp_path: Path):
     model = build()
     model.save_pretrained(tmp_path)
     assert isinstance(AutoConfig.from_pretrained(tmp_path), DrivingT5Config)
-    loaded = auto.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    loaded = auto.from_pretrained(tmp_path, attn_implementation=attention).eval()
     assert isinstance(loaded, DrivingT5)
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=0)
 
@@ -354,6 +355,21 @@ def test_lora_on_q_and_v_starts_as_the_base_and_trains_alone(inputs):
     merged = adapted.merge_and_unload()
     torch.testing.assert_close(merged(**inputs).logits, changed, atol=1e-4, rtol=0)
     assert torch.equal(merged.generate(**questions(inputs), max_new_tokens=5), answers)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_lora_learns_through_checkpointing_and_the_frozen_pictures_stay_out(reentrant, inputs):
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(build("swin"), LoraConfig(r=4, target_modules=r".*\.(q|v)")).train()
+    kwargs = {"use_reentrant": reentrant}
+    adapted.get_base_model().activation_checkpointing_enable(activation_checkpointing_kwargs=kwargs)
+    assert not adapted.get_base_model().vision.training
+    views = adapted.get_base_model().vision(inputs["pixel_values"], inputs["view_mask"])
+    assert not views.requires_grad
+    loss_of(adapted, inputs).backward()
+    gradients = [parameter.grad for name, parameter in adapted.named_parameters() if "lora_B" in name]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
 
 
 @pytest.mark.parametrize("kind", VISION)
