@@ -32,7 +32,7 @@ _GUARD = "X"
 of its neighbours; and a guard that is not where it should be proves that lines have shifted."""
 
 _LOCALE_PROOF = ["-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
-"""Under LC_ALL=C Java writes `?` for `é`, and under a German locale METEOR cannot read `0.5`."""
+"""Before version 18 Java takes its charset from the locale, and under a German one METEOR cannot read `0.5`."""
 
 _REMEDY = 'install the scorers and Java with: pip install "drivedistill[eval]"'
 

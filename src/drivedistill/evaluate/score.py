@@ -141,7 +141,7 @@ def score(
                 rows += _text_rows(maker, task, chosen, captions[place, task])
         if place in graphs:
             rows += _challenge_rows(maker, graphs[place], captions.get((place, _LANGUAGE)), judge)
-        if judge is not None and place.dataset == CODA_LM:
+        if judge is not None and place.dataset == CODA_LM and scored[place]:
             rows += _coda_rows(maker, scored[place], judge)
     names, tasks, order = list(METRICS), [ALL, *get_args(Task)], list(places)
     return sorted(rows, key=lambda row: (order.index(_place(row)), tasks.index(row.task), names.index(row.name)))
