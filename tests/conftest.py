@@ -19,3 +19,13 @@ def drivelm_sample() -> Path:
     if not (root / "QA_dataset_nus").is_dir():
         pytest.skip("the DriveLM sample is absent; set DRIVELM_SAMPLE to the folder that holds QA_dataset_nus/")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator_state():
+    """Accelerate remembers the first precision of a process; tests must not inherit one another's."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state()

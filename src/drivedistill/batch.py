@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+import torch.export
 from torch import Tensor
 
 IGNORE = -100
@@ -83,6 +84,10 @@ class Rows:
 
     logits: Tensor
     """`float[N, V]`"""
+
+
+# FSDP2 finds the tensors of an output through the pytree registry; without this its backward hooks would not fire.
+torch.export.register_dataclass(Rows, serialized_type_name="drivedistill.Rows")
 
 
 @dataclass

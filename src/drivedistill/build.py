@@ -233,6 +233,7 @@ def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:
 
 def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
     """Add LoRA, freeze what the recipe freezes, refuse frozen random weights."""
+    never_run = {id(parameter) for parameter in built.parameters() if not parameter.requires_grad}
     if model.lora:
         from peft import LoraConfig, get_peft_model
 
@@ -256,7 +257,9 @@ def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
     for name, parameter in bare(built).named_parameters():
         if any(re.search(pattern, name) for pattern in model.frozen):
             parameter.requires_grad_(False)
-        if not parameter.requires_grad and "*" not in loaded and name.partition(".")[0] not in loaded:
+        if parameter.requires_grad or id(parameter) in never_run:
+            continue
+        if "*" not in loaded and name.partition(".")[0] not in loaded:
             random.append(name)
     if random and not model.allow_random:
         parts = ", ".join(sorted({name.partition(".")[0] for name in random}))

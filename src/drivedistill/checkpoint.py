@@ -97,14 +97,14 @@ def load_checkpoint(target: Path, model: nn.Module, optimizer: torch.optim.Optim
     state: dict[str, Any] = json.loads(_text(target / "state.json"))
     weights = _tensors(target / "model.safetensors")
     weights |= {alias: weights[name] for alias, name in state["aliases"].items()}
-    _require_names(target, set(weights), set(get_model_state_dict(model, options=_FULL)))
+    _require_names(target, set(weights), set(get_model_state_dict(model)))
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
     if optimizer is not None:
         moments: dict[str, dict[str, Tensor]] = {}
         for key, value in _tensors(target / "optimizer.safetensors").items():
             name, _, moment = key.rpartition("|")
             moments.setdefault(name, {})[moment] = value
-        groups = get_optimizer_state_dict(model, optimizer, options=_FULL)["param_groups"]
+        groups = get_optimizer_state_dict(model, optimizer)["param_groups"]
         options = StateDictOptions(full_state_dict=True)
         set_optimizer_state_dict(model, optimizer, {"state": moments, "param_groups": groups}, options=options)
         _restore_generators(_tensors(target / "random.safetensors"))

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 
+from drivedistill.models.student import Student, bare
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Train
 
@@ -59,14 +60,13 @@ def learning_rate_factor(options: Train, step: int, total: int, per_epoch: int) 
     return 1.0
 
 
-def shard(model: nn.Module) -> nn.Module:
-    """FSDP2: every transformer block is a shard of its own, the rest belongs to the root.
+def shard(student: Student) -> nn.Module:
+    """FSDP2: every transformer block (what the model says must not be split) is a shard, the rest belongs to the root.
 
     Called directly, because accelerate offers FSDP on accelerators only and so could not be tested on a CPU.
     """
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList):
-            for block in module:
-                if any(True for _ in block.parameters()):
-                    fully_shard(block)
-    return fully_shard(model)
+    blocks = set(bare(student.model)._no_split_modules or ())
+    for module in student.modules():
+        if type(module).__name__ in blocks:
+            fully_shard(module)
+    return fully_shard(student)

@@ -1,0 +1,87 @@
+"""Run by `torchrun` in test_ranks.py: the contracts on two ranks (gloo, CPU). Prints one JSON line on rank 0."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import tiny
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch.nn.parallel import DistributedDataParallel
+
+from drivedistill.data.collate import collate
+from drivedistill.models.student import Student, full_logits
+from drivedistill.optimize import shard
+from drivedistill.runs import assemble, run
+from drivedistill.train import _MicroBatches, _prepare, _step
+
+
+def full(value: torch.Tensor) -> torch.Tensor:
+    return (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().clone()
+
+
+def gradients(folder: Path, sharding: str) -> dict[str, torch.Tensor]:
+    """The first window's gradient, 3 samples on each of two ranks, in micro-batches of one."""
+    changes = {"train__batch_size": 1, "train__accumulate": 3, "train__clip": None, "train__sharding": sharding}
+    card = tiny.recipe(folder, **changes)
+    setting = assemble(card).setting
+    accelerator = Accelerator(cpu=True)
+    model, optimizer = _prepare(setting, accelerator)
+    order = iter(_MicroBatches(card, setting.train, 0, accelerator.process_index, accelerator.num_processes))
+    window = [collate([setting.train[i] for i in next(order)], setting.preparations) for _ in range(3)]
+    kept: dict[str, torch.Tensor] = {}
+    optimizer.register_step_pre_hook(
+        lambda *_: kept.update(
+            {n.removeprefix("module."): full(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+        )
+    )
+    _step(setting, accelerator, model, optimizer, window, 0, 10, 1)
+    return kept
+
+
+def parity(folder: Path) -> dict[str, float]:
+    """Largest difference between wrapped rows and the bare model's own logits, for every family."""
+    samples = tiny.samples({path.stem: str(path) for path in folder.glob("CAM_*.png")})
+    found: dict[str, float] = {}
+    for family in tiny.FAMILIES:
+        for lora in (False, True):
+            for wrap in ("ddp", "fsdp2"):
+                subject = tiny.subject(family, folder, lora=lora)
+                batch = collate(samples[dist.get_rank() :: 2], {"student": subject.preparation})
+                expected = full_logits(subject.model.eval(), batch.role("student"))
+                student = Student(subject.model)
+                wrapped = DistributedDataParallel(student) if wrap == "ddp" else shard(student)
+                rows = wrapped(batch).logits
+                worst = (rows.detach() - expected).abs().max().reshape(1)
+                dist.all_reduce(worst, op=dist.ReduceOp.MAX)
+                rows.sum().backward()  # hooks must fire: a rank that hangs here fails by timeout
+                found[f"{family}-{'lora' if lora else 'plain'}-{wrap}"] = float(worst)
+    return found
+
+
+def main() -> None:
+    job, folder = sys.argv[1], Path(sys.argv[2])
+    torch.set_num_threads(1)
+    Accelerator(cpu=True)
+    result: dict[str, object] = {}
+    if job == "gradients":
+        for sharding in ("none", "fsdp2"):
+            torch.save(gradients(folder, sharding), folder / f"{sharding}-{dist.get_rank()}.pt")
+    elif job == "parity":
+        result = dict(parity(folder))
+    elif job == "run":
+        resume, sharding = sys.argv[3] == "resume", sys.argv[4]
+        run(tiny.recipe(folder, train__batch_size=1, train__sharding=sharding), folder / sharding, resume=resume)
+    dist.barrier()
+    if dist.get_rank() == 0:
+        print("RESULT " + json.dumps(result))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

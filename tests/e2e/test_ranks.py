@@ -1,0 +1,72 @@
+"""Two ranks give the single process's update; rows keep their parity under DDP and FSDP2."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from drivedistill.runs import run
+
+SCRIPT = Path(__file__).with_name("ranks.py")
+
+
+def torchrun(*arguments: str) -> dict:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(SCRIPT)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=240, env=environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(done.stdout.split("RESULT ")[1].splitlines()[0])
+
+
+def flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([gradients[name].flatten() for name in sorted(gradients)]).double()
+
+
+def test_two_ranks_give_the_gradient_of_one_process(tmp_path):
+    tiny.recipe(tmp_path)  # writes the data once
+    torchrun("gradients", str(tmp_path))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+    from test_train import one_update
+
+    card = tiny.recipe(tmp_path, train__batch_size=6, train__clip=None)
+    expected = flat(one_update(card))
+    for sharding in ("none", "fsdp2"):
+        for rank in (0, 1):
+            saved = torch.load(tmp_path / f"{sharding}-{rank}.pt", weights_only=True)
+            difference = (flat(saved) - expected).norm() / expected.norm()
+            assert difference < 1e-6, (sharding, rank, float(difference))
+
+
+def test_rows_equal_the_models_own_logits_under_ddp_and_fsdp2(tmp_path):
+    tiny.pictures(tmp_path)
+    for kind in tiny.VLMS:
+        tiny.save_vlm(kind, tmp_path / f"{kind}-0")
+    found = torchrun("parity", str(tmp_path))
+    assert len(found) == 16
+    assert {name: difference for name, difference in found.items() if difference > 1e-5} == {}
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+def test_run_on_two_ranks_trains_like_one_process_and_resumes(tmp_path, sharding):
+    run(tiny.recipe(tmp_path, train__batch_size=2), tmp_path / "single")
+    torchrun("run", str(tmp_path), "fresh", sharding)
+    single = load_file(tmp_path / "single" / "model" / "model.safetensors")
+    double = load_file(tmp_path / sharding / "model" / "model.safetensors")
+    assert single.keys() == double.keys()
+    assert all((single[name] - double[name]).abs().max() < 2e-4 for name in single)
+    steps = tmp_path / sharding / "checkpoints"
+    whole = load_file(steps / "step-000006" / "model.safetensors")
+    for path in (steps / "step-000006").iterdir():
+        path.unlink()
+    (steps / "step-000006").rmdir()
+    torchrun("run", str(tmp_path), "resume", sharding)
+    again = load_file(steps / "step-000006" / "model.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
