@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `tiny` and `fakes`
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -29,3 +28,30 @@ def _fresh_accelerator_state():
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state()
+
+
+BUDGET_S = {"unit/data": 30, "unit/models": 60, "unit/distill": 15, "unit/evaluate": 60, "unit": 45, "e2e": 90}
+"""Seconds that the default tests of a room may take on two cores; five minutes in all."""
+
+
+def _room(path: str) -> str:
+    parts = Path(path).parts[1:-1]
+    return "/".join(parts[:2]) if "/".join(parts[:2]) in BUDGET_S else parts[0]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Show what every room took; three times its budget fails the run, since a slow suite is not run."""
+    if "long" in config.getoption("-m").replace("not long", ""):
+        return
+    spent: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration") and hasattr(report, "when"):
+                spent[_room(report.nodeid.partition("::")[0])] = (
+                    spent.get(_room(report.nodeid.partition("::")[0]), 0) + report.duration
+                )
+    for room, seconds in sorted(spent.items()):
+        terminalreporter.write_line(f"{room:16} {seconds:6.1f} s of {BUDGET_S.get(room, 30)} s")
+        if seconds > 3 * BUDGET_S.get(room, 30):
+            terminalreporter._session.exitstatus = 1
+            terminalreporter.write_line(f"{room} is far over its time budget")

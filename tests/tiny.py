@@ -210,7 +210,10 @@ def pictures(folder: Path, size: tuple[int, int] = (160, 90)) -> dict[str, str]:
 
 QUESTIONS = [
     ("What now?", "Stop."),
-    ("What should the ego vehicle do near <c1,CAM_BACK,100.0,50.0>?", "Slow down and keep lane, <c1,CAM_BACK,100.0,50.0>."),
+    (
+        "What should the ego vehicle do near <c1,CAM_BACK,100.0,50.0>?",
+        "Slow down and keep lane, <c1,CAM_BACK,100.0,50.0>.",
+    ),
     ("Is it raining?", "No."),
     ("Describe the scene in front of the ego car.", "A pedestrian is crossing at the left front of the ego car."),
     ("Turn?", ""),

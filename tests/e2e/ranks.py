@@ -8,12 +8,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import tiny
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from torch.nn.parallel import DistributedDataParallel
 
+import tiny
 from drivedistill.data.collate import collate
 from drivedistill.models.student import Student, full_logits
 from drivedistill.optimize import shard

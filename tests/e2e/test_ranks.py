@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from drivedistill.runs import run
 
 SCRIPT = Path(__file__).with_name("ranks.py")
@@ -61,7 +61,9 @@ def test_run_on_two_ranks_trains_like_one_process_and_resumes(tmp_path, sharding
     single = load_file(tmp_path / "single" / "model" / "model.safetensors")
     double = load_file(tmp_path / sharding / "model" / "model.safetensors")
     assert single.keys() == double.keys()
-    assert all((single[name] - double[name]).abs().max() < 2e-4 for name in single)
+    # The softmax over views ignores this bias: its gradient is rounding noise, which Adam blows up to full steps.
+    names = single.keys() - {"fusion.score.bias"}
+    assert max(float((single[name] - double[name]).abs().max()) for name in names) < 1e-5
     steps = tmp_path / sharding / "checkpoints"
     whole = load_file(steps / "step-000006" / "model.safetensors")
     for path in (steps / "step-000006").iterdir():

@@ -7,16 +7,16 @@ import os
 import signal
 
 import pytest
-import tiny
 import torch
 from accelerate import Accelerator
-from fakes import FunctionTeacher
 
+import tiny
 from drivedistill.data.collate import collate
 from drivedistill.distill.objective import soft_label, supervised
 from drivedistill.problems import InputError, RunError
 from drivedistill.runs import assemble, run
 from drivedistill.train import Interrupted, _MicroBatches, _prepare, _step, fit, steps_per_epoch, total_steps
+from fakes import FunctionTeacher
 
 
 def one_update(recipe, change=None):

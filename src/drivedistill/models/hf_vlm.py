@@ -18,7 +18,7 @@ from drivedistill.problems import InputError, Problem, unavailable
 
 # The classes keep the official names, so that what they save loads anywhere; their signature has no `video_processor`,
 # because the base class loads every processor that the signature names.
-class InternVLProcessor(_InternVLProcessor):  # type: ignore[misc]
+class InternVLProcessor(_InternVLProcessor):
     """InternVL's processor for still pictures."""
 
     def __init__(
@@ -32,7 +32,7 @@ class InternVLProcessor(_InternVLProcessor):  # type: ignore[misc]
         super().__init__(image_processor, tokenizer, None, image_seq_length, chat_template=chat_template, **kwargs)
 
 
-class Qwen2_5_VLProcessor(_Qwen2_5_VLProcessor):  # type: ignore[misc]
+class Qwen2_5_VLProcessor(_Qwen2_5_VLProcessor):
     """Qwen2.5-VL's processor for still pictures."""
 
     def __init__(

@@ -1,9 +1,9 @@
 """The contracts of a batch: shift, rows, masks. A wrong shift or an unmasked pad must fail here."""
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from drivedistill.batch import IGNORE
 from drivedistill.data.collate import collate, questions, refuse_long, refuse_unlabelled
 from drivedistill.problems import InputError

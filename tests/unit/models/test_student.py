@@ -1,9 +1,9 @@
 """One contract for every family: rows equal the model's own logits, alone or in a batch, plain or with LoRA."""
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from drivedistill.data.collate import collate
 from drivedistill.models.student import Student, full_logits
 

@@ -1,0 +1,40 @@
+# Everything runs in the project's own .venv; a machine needs Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install test lint types unit test-long demo clean
+
+help:
+	@echo "make test       lint, types and the default tests (about 5 minutes on two cores)"
+	@echo "make test-long  the tests marked long (twenty kills)"
+	@echo "make demo       data, teacher, distilled student, scores: a table in about 5 minutes"
+	@echo "make clean      remove .venv, caches and demo output"
+
+install: .venv/installed
+
+# torch is named, so that pip takes this release and not a newer one with gigabytes of CUDA packages.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0" -e ".[dev]"
+	touch $@
+
+test: lint types unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/pytest
+
+test-long: install
+	$(BIN)/pytest -m long
+
+demo: install
+	BIN=$(BIN) sh examples/demo.sh
+
+clean:
+	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
