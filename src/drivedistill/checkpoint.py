@@ -78,9 +78,7 @@ def save_checkpoint(
         if target.exists():
             _remove(target)
         temporary.rename(target)
-        if state.get("best_step") == state["step"]:
-            _point(folder / "best", target)
-        _point(folder / "last", target)
+        _point_links(folder, target, state)
         _flush_folder(folder)
         _drop_old(folder, keep)
     if dist.is_initialized():
@@ -94,7 +92,7 @@ def load_checkpoint(target: Path, model: nn.Module, optimizer: torch.optim.Optim
     Raises:
         InputError: Files are missing or damaged, or belong to another model.
     """
-    state: dict[str, Any] = json.loads(_text(target / "state.json"))
+    state = _state(target)
     weights = _tensors(target / "model.safetensors")
     weights |= {alias: weights[name] for alias, name in state["aliases"].items()}
     _require_names(target, set(weights), set(get_model_state_dict(model)))
@@ -113,12 +111,23 @@ def load_checkpoint(target: Path, model: nn.Module, optimizer: torch.optim.Optim
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint of a run; None when there is none. Needs no `last` link."""
-    steps = sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+    steps = _checkpoints(folder)
     return steps[-1] if steps else None
 
 
+def recover(folder: Path) -> None:
+    """Remove what a killed process left half-written, and point `last` and `best` where they belong.
+
+    Raises:
+        InputError: The newest checkpoint's `state.json` is damaged.
+    """
+    remove_unfinished(folder)
+    if newest := last_checkpoint(folder):
+        _point_links(folder, newest, _state(newest))
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
+    """Remove folders and links that never got their final name."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
         if leftover.is_symlink():
             leftover.unlink()
@@ -184,11 +193,29 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(Problem(str(path), "", "a safetensors file", str(error)[:160], remedy)) from error
 
 
-def _text(path: Path) -> str:
+def _state(target: Path) -> dict[str, Any]:
+    path = target / "state.json"
     try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise InputError(Problem(str(path), "", "a checkpoint", str(error), "check the path")) from error
+        state = json.loads(path.read_text("utf-8"))
+        if not (isinstance(state, dict) and isinstance(state.get("step"), int) and isinstance(state["aliases"], dict)):
+            raise ValueError("no object with `step` and `aliases`")
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "resume from an older checkpoint: delete this folder"
+        raise InputError(Problem(str(path), "", "the state of a checkpoint", str(error), remedy)) from error
+    return state
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, the oldest first."""
+    found = {path.name.removeprefix("step-"): path for path in folder.glob("step-*") if (path / "state.json").is_file()}
+    return [found[step] for step in sorted(filter(str.isdecimal, found), key=int)]
+
+
+def _point_links(folder: Path, newest: Path, state: dict[str, Any]) -> None:
+    """Point `last` to the newest checkpoint and `best` to the one that its state names."""
+    if state.get("best_step") is not None and (best := folder / f"step-{state['best_step']:06d}").is_dir():
+        _point(folder / "best", best)
+    _point(folder / "last", newest)
 
 
 def _point(link: Path, target: Path) -> None:
@@ -201,7 +228,7 @@ def _point(link: Path, target: Path) -> None:
 
 def _drop_old(folder: Path, keep: int) -> None:
     best = (folder / "best").resolve()
-    for old in sorted(folder.glob("step-*"))[:-keep]:
+    for old in _checkpoints(folder)[:-keep]:
         if old.resolve() != best:
             _remove(old)
 

@@ -15,6 +15,7 @@ import typer
 
 from drivedistill import __version__
 from drivedistill.problems import InputError, Problem, RunError
+from drivedistill.signals import Interrupted
 
 Format = Literal["drivelm", "coda_lm", "jsonl"]
 
@@ -175,7 +176,7 @@ def score(
     reference: Annotated[Path | None, typer.Option(help="Data root with the questions of a submission.")] = None,
     format: Annotated[Format, typer.Option(help="Format below --reference.")] = "drivelm",
     file: Annotated[str, typer.Option(help="Which of its files.")] = "challenge",
-    out: Annotated[Path | None, typer.Option(help="Result; default results.json beside the first file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result; default STEM.results.json beside the first file.")] = None,
     fail_under: Annotated[list[str] | None, typer.Option(help="metric=value, e.g. bleu_4=45 or corner.avg=20.")] = None,
     no_meteor: Annotated[bool, typer.Option("--no-meteor", help="Leave METEOR out (saves ten seconds).")] = False,
     tokenizer: Annotated[Literal["ptb", "approximate"], typer.Option(help="`approximate` needs no Java.")] = "ptb",
@@ -210,11 +211,13 @@ def score(
 
         who = Judge(Endpoint(judge, judge_model, api_key_env), cache=target.with_suffix(".judge.jsonl"))
     scores = rate(rows, judge=who, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)
-    failures = gate(scores, fail_under or [])
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, [row.model_dump() for row in scores])
     typer.echo(format_scores(scores))
     typer.echo(f"\nall numbers: {target}")
-    if failures:
+    if failures := gate(
+        scores, fail_under or []
+    ):  # after writing: scoring takes minutes, a mistyped gate must not cost them
         typer.echo("\n" + "\n".join(failures), err=True)
         raise typer.Exit(3)
 
@@ -226,16 +229,15 @@ def main() -> None:
     except InputError as error:
         count = len(error.problems)
         typer.echo("\n".join(map(str, error.problems)), err=True)
-        typer.echo(f"\n{count} problem{'s' if count > 1 else ''}; nothing was started.", err=True)
+        typer.echo(f"\n{count} problem{'s' if count > 1 else ''} to mend", err=True)
         _leave(2)
     except RunError as error:
         typer.echo(f"the run failed: {error}", err=True)
         _leave(1)
+    except Interrupted as error:
+        typer.echo(str(error), err=True)
+        _leave(128 + error.number)
     except Exception as error:
-        number = getattr(error, "number", None)
-        if number is not None:  # train.Interrupted, which is not imported here because it needs torch
-            typer.echo(str(error), err=True)
-            _leave(128 + number)
         typer.echo(f"the run failed: {type(error).__name__}: {error}\n(--debug shows where)", err=True)
         _leave(1)
 

@@ -6,18 +6,30 @@ Paths are relative to the folder in which the command runs. The resolved recipe 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drivedistill.problems import InputError, Problem, missing_file
-from drivedistill.records import Regime, validation_problems
+from drivedistill.records import Regime, validation_problems, write_text
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class Section(BaseModel):
@@ -82,9 +94,9 @@ class Lora(Section):
     r: Count = 64
     alpha: Positive = 32
     dropout: NotNegative = 0.05
-    targets: str = r".*\.(q|v)"
+    targets: Pattern = r".*\.(q|v)"
     """Regular expression on module names."""
-    also_train: list[str] = [r"(fusion|adapter|modal_embedding|camera_embedding)\."]
+    also_train: list[Pattern] = [r"(fusion|adapter|modal_embedding|camera_embedding)\."]
     """Regular expressions on parameter names: what learns in full beside the adapters."""
 
 
@@ -105,7 +117,7 @@ class Model(Section):
     tokenizer_size: Count = 1024
     """Vocabulary of a tokenizer trained here."""
     lora: Lora | None = None
-    frozen: list[str] = []
+    frozen: list[Pattern] = []
     """Regular expressions on parameter names, e.g. `vision\\.`."""
     attention: Literal["sdpa", "eager"] = "sdpa"
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -141,7 +153,7 @@ class Train(Section):
     reduction: Literal["tokens", "samples"] = "tokens"
     """Every supervised token counts the same (CLKD), or every sample (Drive-KD)."""
     learning_rate: Positive = 1e-4
-    learning_rates: dict[str, Positive] = {}
+    learning_rates: dict[Pattern, Positive] = {}
     """Regular expression on parameter names -> learning rate; the first that matches wins."""
     weight_decay: NotNegative = 0.05
     schedule: Literal["constant", "linear", "cosine", "exponential"] = "exponential"
@@ -165,7 +177,7 @@ class Train(Section):
 class Recipe(Section):
     """One experiment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     about: str = ""
     """What the experiment is, where its numbers come from, and whether it was run."""
     seed: int = 0
@@ -191,17 +203,24 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         raise InputError(Problem(str(path), "", "a YAML file", str(error), "mend the YAML")) from error
     if not isinstance(tree, dict):
         raise InputError(Problem(str(path), "", "a YAML mapping", type(tree).__name__, "see recipes/ for examples"))
+    problems: list[Problem] = []
     for override in overrides or []:
-        _apply(tree, override)
+        try:
+            _apply(tree, override)
+        except InputError as error:
+            problems += error.problems
     try:
-        return Recipe.model_validate(tree)
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        raise InputError(validation_problems(error, str(path), "")) from error
+        problems += validation_problems(error, str(path), "")
+    if problems:
+        raise InputError(problems)
+    return recipe
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe: every field, defaults included."""
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
+    """Write the resolved recipe, completely or not at all: every field, defaults included."""
+    write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

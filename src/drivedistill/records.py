@@ -154,9 +154,14 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to `path`, completely or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to `path`, completely or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -191,7 +196,7 @@ def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dic
             rows.append(row.model_validate(prepare(value) if prepare else value))
         except ValidationError as error:
             problems.extend(validation_problems(error, str(path), f"line {number}"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             expected = f"one JSON object per line ({row.__name__})"
             problems.append(Problem(str(path), f"line {number}", expected, str(error), "mend or remove the line"))
     if problems:

@@ -27,7 +27,7 @@ from accelerate.utils import set_seed
 
 import drivedistill
 from drivedistill.build import Subject, build_subject, model_card, own_reading, save_subject
-from drivedistill.checkpoint import last_checkpoint, load_checkpoint
+from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover
 from drivedistill.data.collate import refuse_long, refuse_unlabelled
 from drivedistill.data.images import PictureCache, image_problem
 from drivedistill.data.mixture import load_mixture, regime_ratio
@@ -81,7 +81,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     _claim(recipe, folder, accelerator, overwrite=overwrite)
     resume_from = last_checkpoint(folder / "checkpoints")
     if accelerator.is_main_process:
-        parts.student.preparation.tokenizer.save_pretrained(folder / "tokenizer")
+        _save_tokenizer(parts.student.preparation.tokenizer, folder / "tokenizer")
         _truncate_metrics(folder / "metrics.jsonl", resume_from)
         write_json(folder / "run.json", _facts(recipe, parts) | {"finished": None})
     if recipe.train.trackers:
@@ -171,7 +171,6 @@ def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, 
         teacher=live,
         train=splits["train"],
         validation=splits.get("val", []),
-        run=Path(),
     )
 
 
@@ -183,6 +182,8 @@ def _reads_alike(teacher: Subject, student: Subject) -> bool:
 
 def _check_folder(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse a folder that this run must not touch."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(Problem(str(folder), "", "a folder for the run", "a file", "choose another --out"))
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (resume or overwrite):
@@ -202,6 +203,7 @@ def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator, *, overwrite:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, folder / "recipe.yaml")
+        recover(folder / "checkpoints")
     if dist.is_initialized():
         dist.barrier()
 
@@ -228,6 +230,15 @@ def _finish(recipe: Recipe, folder: Path, facts: dict[str, Any], accelerator: Ac
         write_json(folder / "run.json", facts)
     if dist.is_initialized():
         dist.barrier()
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the run's tokenizer once; a resumed run must find it whole, whenever the process before was killed."""
+    if folder.is_dir():
+        return
+    temporary = folder.with_name(f".writing-{folder.name}")
+    tokenizer.save_pretrained(temporary)
+    temporary.rename(folder)
 
 
 def _log(folder: Path, accelerator: Accelerator) -> Callable[[dict[str, Any]], None]:

@@ -3,23 +3,18 @@
 The division. An optimizer window is `accumulate` micro-batches on each of W ranks. Its divisor, the number of supervised
 tokens (or samples) of the whole window over all ranks, is known before its first forward. Every term's sum is divided
 by it once, here; so the accumulated gradient is the same for 1x8 and 8x1 micro-batches and for one or two ranks.
-
-The order of the samples is a pure function of seed and position (`mixture.epoch_order`), one endless stream cut into windows.
-The last window of an epoch is filled from the next one, so no sample is dropped and no window is short; a run resumes
-at any step by counting, and reaches the uninterrupted run's weights bit for bit on a CPU.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,13 +22,13 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from drivedistill.batch import Batch
 from drivedistill.checkpoint import load_checkpoint, save_checkpoint
 from drivedistill.data.collate import Preparation, collate
-from drivedistill.data.mixture import epoch_order
-from drivedistill.distill.objective import Objective, Term, count
+from drivedistill.data.stream import MicroBatches, SampleList, Stream
+from drivedistill.distill.objective import Objective, Term, count, regime_sums, supervised
 from drivedistill.distill.teacher import Teacher
 from drivedistill.models.student import Student
 from drivedistill.optimize import learning_rate_factor, parameter_groups, shard
@@ -41,18 +36,27 @@ from drivedistill.problems import RunError
 from drivedistill.progress import Progress
 from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and has saved; exit code 128 + the signal's number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} after saving a checkpoint")
-        self.number = number
+from drivedistill.signals import Interrupted, Signals
 
 
 @dataclass
-class Progressed:
+class Setting:
+    """Everything the loop needs, built by `runs.assemble`."""
+
+    recipe: Recipe
+    student: Student
+    preparations: dict[str, Preparation]
+    objective: Objective
+    teacher: Teacher | None
+    train: Sequence[Sample]
+    validation: Sequence[Sample]
+    run: Path = Path()
+    resume_from: Path | None = None
+    log: Callable[[dict[str, Any]], None] = field(default=lambda record: None)
+
+
+@dataclass
+class State:
     """Where a run stands; saved with every checkpoint."""
 
     step: int = 0
@@ -63,254 +67,202 @@ class Progressed:
 
 
 @dataclass
-class Setting:
-    """Everything the loop needs, built by the caller."""
+class Loop:
+    """A run in progress: the setting on its devices."""
 
-    recipe: Recipe
-    student: Student
-    preparations: dict[str, Preparation]
-    objective: Objective
-    teacher: Teacher | None
-    train: Sequence[Sample]
-    validation: Sequence[Sample]
-    run: Path
-    resume_from: Path | None = None
-    log: Callable[[dict[str, Any]], None] = field(default=lambda record: None)
+    setting: Setting
+    accelerator: Accelerator
+    model: nn.Module
+    """The student, wrapped for its ranks."""
+    optimizer: torch.optim.Optimizer
+    stream: Stream
+    state: State
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps of the whole run."""
+        return total_steps(self.setting.recipe, self.stream)
 
 
-def fit(setting: Setting, accelerator: Accelerator) -> Progressed:
+def fit(setting: Setting, accelerator: Accelerator) -> State:
     """Train until the recipe's last step; checkpoints, validation and log lie in the run's folder.
 
     Raises:
         RunError: The loss is not finite; the window's sample ids are named.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved first.
     """
-    recipe, options = setting.recipe, setting.recipe.train
-    set_seed(recipe.seed, device_specific=True)
-    model, optimizer = _prepare(setting, accelerator)
-    state = _restore(setting, model, optimizer)
-    total = total_steps(recipe, len(setting.train), accelerator.num_processes)
-    every = math.ceil(steps_per_epoch(recipe, len(setting.train), accelerator.num_processes))
-    validate_every = options.validate_every or every
+    loop = start(setting, accelerator)
+    options, state, total = setting.recipe.train, loop.state, loop.total
+    validate_every = options.validate_every or math.ceil(loop.stream.windows_per_epoch)
     save_every = options.save_every or validate_every
-    windows = _windows(setting, accelerator, state.step)
-    with _Signals() as signals, Progress(total, state.step, accelerator.is_main_process) as progress:
+    windows = _windows(loop)
+    with Signals() as signals, Progress(total, state.step, accelerator.is_main_process) as progress:
         while state.step < total:
             started = time.monotonic()
-            record = _step(setting, accelerator, model, optimizer, next(windows), state.step, total, every)
+            record = step(loop, next(windows))
             state.step += 1
             state.seconds += time.monotonic() - started
             progress.advance(record["loss"])
-            asked = _agree(signals.number, accelerator)
-            if state.step % validate_every == 0 or state.step == total:
-                _validate(setting, accelerator, model, state)
-            if state.step % options.log_every == 0 or state.step == total:
+            asked = _any_rank(signals.number, accelerator)
+            last = state.step == total
+            if state.step % validate_every == 0 or last:
+                _validate(loop)
+            if state.step % options.log_every == 0 or last:
                 setting.log({"step": state.step, "of": total, **record, "seconds": round(state.seconds, 3)})
-            if state.step % save_every == 0 or state.step == total or asked:
-                save_checkpoint(setting.run / "checkpoints", model, optimizer, vars(state), keep=options.keep)
-            if asked and state.step < total:
+            if state.step % save_every == 0 or last or asked:
+                save_checkpoint(
+                    setting.run / "checkpoints", loop.model, loop.optimizer, asdict(state), keep=options.keep
+                )
+            if asked and not last:
                 raise Interrupted(asked)
     return state
 
 
-def steps_per_epoch(recipe: Recipe, samples: int, processes: int) -> float:
-    """Optimizer steps in one epoch, not rounded."""
-    return samples / (recipe.train.batch_size * recipe.train.accumulate * processes)
+def start(setting: Setting, accelerator: Accelerator) -> Loop:
+    """Put the student on its device, wrap it for its ranks, and go back to the checkpoint if there is one."""
+    recipe, options = setting.recipe, setting.recipe.train
+    set_seed(recipe.seed, device_specific=True)
+    setting.student.train()
+    if options.sharding == "fsdp2" and accelerator.num_processes > 1:
+        model: nn.Module = shard(setting.student.to(accelerator.device))
+    else:
+        model = accelerator.prepare_model(setting.student)
+    optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
+    state = State()
+    if setting.resume_from is not None:
+        saved = load_checkpoint(setting.resume_from, model, optimizer)
+        state = State(**{name: saved[name] for name in asdict(state)})
+    stream = train_stream(recipe, setting.train, accelerator.num_processes)
+    return Loop(setting, accelerator, model, optimizer, stream, state)
 
 
-def total_steps(recipe: Recipe, samples: int, processes: int) -> int:
+def train_stream(recipe: Recipe, samples: Sequence[Sample], ranks: int) -> Stream:
+    """The order in which a run sees its samples."""
+    options = recipe.train
+    return Stream(samples, recipe.seed, recipe.data.corner_ratio, options.batch_size, options.accumulate, ranks)
+
+
+def total_steps(recipe: Recipe, stream: Stream) -> int:
     """Optimizer steps of the whole run."""
     if recipe.train.steps is not None:
         return recipe.train.steps
-    return max(1, math.ceil(recipe.train.epochs * steps_per_epoch(recipe, samples, processes)))
+    return max(1, math.ceil(recipe.train.epochs * stream.windows_per_epoch))
 
 
 # --- one step -------------------------------------------------------------------------------------------------------
 
 
-def _step(
-    setting: Setting,
-    accelerator: Accelerator,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    window: list[Batch],
-    step: int,
-    total: int,
-    per_epoch: int,
-) -> dict[str, Any]:
-    """One optimizer window: forward and backward of its micro-batches, one update; returns what is logged."""
-    options = setting.recipe.train
-    divisor = _sum(torch.tensor([sum(count(batch, options.reduction) for batch in window)]), accelerator).item()
-    sums: dict[str, float] = {}
+def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
+    """One optimizer window: forward and backward of its micro-batches, one update; returns what is logged.
+
+    Raises:
+        RunError: A loss or the gradient is not finite; no update is made.
+    """
+    accelerator, options = loop.accelerator, loop.setting.recipe.train
+    divisor = float(_sum(torch.tensor([sum(count(batch, options.reduction) for batch in window)]), accelerator))
+    sums: dict[str, Tensor] = {}
+    terms: list[Term] = []
     for position, batch in enumerate(window):
-        with _synchronised(model, last=position == len(window) - 1):
-            terms = window_terms(setting, accelerator, model, batch.to(accelerator.device))
-            loss = sum((term.weight * term.total for term in terms), torch.zeros((), device=accelerator.device))
+        with _exchange_gradients(loop.model, last=position == len(window) - 1):
+            terms = micro_batch(loop, batch.to(accelerator.device))
+            loss = torch.stack([term.weight * term.total for term in terms]).sum()
             # DDP and FSDP2 average over ranks; times W makes it the sum that the divisor belongs to.
             accelerator.backward(loss * (accelerator.num_processes / divisor))
         for term in terms:
-            for regime, value in term.by_regime.items():
-                key = f"{term.name}/{regime}"
-                sums[key] = sums.get(key, 0.0) + value
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            sums[term.name] = sums.get(term.name, 0) + term.by_regime
+    parameters = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(parameters, options.clip or math.inf)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    record = _record(setting, accelerator, window, sums, float(divisor), float(norm), terms)
-    factor = learning_rate_factor(options, step, total, per_epoch)
-    for group in optimizer.param_groups:
+    record = _record(window, sums, divisor, {term.name: term.weight for term in terms}, accelerator)
+    record["grad_norm"] = float(norm)
+    _require_finite(record, window)
+    factor = learning_rate_factor(options, loop.state.step, loop.total, math.ceil(loop.stream.windows_per_epoch))
+    for group in loop.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return record | {"epoch": round((step + 1) / per_epoch, 4), "learning_rate": options.learning_rate * factor}
+    loop.optimizer.step()
+    loop.optimizer.zero_grad(set_to_none=True)
+    epoch = (loop.state.step + 1) / loop.stream.windows_per_epoch
+    return record | {"epoch": round(epoch, 4), "learning_rate": options.learning_rate * factor}
 
 
-def window_terms(setting: Setting, accelerator: Accelerator, model: nn.Module, batch: Batch) -> list[Term]:
+def micro_batch(loop: Loop, batch: Batch) -> list[Term]:
     """Terms of one micro-batch; the teacher speaks just in time and without gradient."""
-    with accelerator.autocast():
-        said = setting.teacher.signal(batch) if setting.teacher else None
-        rows = model(batch)
-    return setting.objective(rows, said, batch)
+    setting = loop.setting
+    with loop.accelerator.autocast():
+        signal = setting.teacher.signal(batch) if setting.teacher else None
+        rows = loop.model(batch)
+    return setting.objective(rows, signal, batch)
 
 
 def _record(
-    setting: Setting,
-    accelerator: Accelerator,
-    window: list[Batch],
-    sums: dict[str, float],
-    divisor: float,
-    norm: float,
-    terms: list[Term],
+    window: list[Batch], sums: dict[str, Tensor], divisor: float, weights: dict[str, float], accelerator: Accelerator
 ) -> dict[str, Any]:
-    """What the log says of a window: every term's mean, and each regime's share of it in samples, tokens and value.
+    """What the log says of a window: every term's mean, and the corner regime's share of samples, tokens and terms."""
+    samples = sum(regime_sums(torch.ones(batch.num_samples), batch) for batch in window)
+    tokens = sum(regime_sums(batch.tokens_per_sample().cpu(), batch) for batch in window)
+    table = torch.stack([torch.as_tensor(row, dtype=torch.float64).cpu() for row in (samples, tokens, *sums.values())])
+    rows = dict(zip(("samples", "tokens", *sums), _sum(table, accelerator), strict=True))
+    means = {name: float(rows[name].sum()) / divisor for name in sums}
+    share = {name: round(float(row[1] / row.sum()), 4) if row.sum() else 0.0 for name, row in rows.items()}
+    loss = sum(weights[name] * mean for name, mean in means.items())
+    return {"loss": loss, **means, "corner_share": share}
 
-    Raises:
-        RunError: A term or the gradient is not finite.
-    """
-    names = [term.name for term in terms]
-    keys = [f"{name}/{regime}" for name in names for regime in ("regular", "corner")]
-    counts = [
-        float(sum(other == regime for batch in window for other in batch.regimes)) for regime in ("regular", "corner")
-    ] + [float(sum(_tokens_of(batch, regime) for batch in window)) for regime in ("regular", "corner")]
-    values = _sum(
-        torch.tensor([sums.get(key, 0.0) for key in keys] + counts, dtype=torch.float64), accelerator
-    ).tolist()
-    if not all(map(math.isfinite, [*values, norm])):
+
+def _require_finite(record: dict[str, Any], window: list[Batch]) -> None:
+    if bad := [name for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)]:
         ids = ", ".join(sample for batch in window for sample in batch.ids)
-        reason = "a loss" if not all(map(math.isfinite, values)) else "the gradient norm"
-        raise RunError(f"{reason} is not finite; no update was made. Samples of this window: {ids}")
-    means = {name: (values[2 * i] + values[2 * i + 1]) / divisor for i, name in enumerate(names)}
-    samples, tokens = values[-4:-2], values[-2:]
-    share = {
-        "samples": _share(samples),
-        "tokens": _share(tokens),
-        **{name: _share(values[2 * i : 2 * i + 2]) for i, name in enumerate(names)},
-    }
-    weights = {term.name: term.weight for term in terms}
-    loss = sum(weights[name] * value for name, value in means.items())
-    return {"loss": loss, **means, "grad_norm": norm, "corner_share": share}
-
-
-def _share(pair: list[float]) -> float:
-    """The corner regime's share of a sum over (regular, corner)."""
-    return round(pair[1] / sum(pair), 4) if sum(pair) else 0.0
-
-
-def _tokens_of(batch: Batch, regime: str) -> int:
-    wanted = torch.tensor([other == regime for other in batch.regimes])
-    return int(wanted[batch.sample_of_row.cpu()].sum())
+        raise RunError(f"{', '.join(bad)} not finite; no update was made. Samples of this window: {ids}")
 
 
 # --- validation -----------------------------------------------------------------------------------------------------
 
 
-def _validate(setting: Setting, accelerator: Accelerator, model: nn.Module, state: Progressed) -> None:
-    if not setting.validation:
+def _validate(loop: Loop) -> None:
+    state = loop.state
+    if not loop.setting.validation:
         return
-    loss = validation_loss(setting, accelerator, model)
+    loss = validation_loss(loop)
     if state.best is None or loss < state.best:
         state.best, state.best_step = loss, state.step
-    setting.log({"step": state.step, "validation_loss": loss, "best": state.best, "best_step": state.best_step})
+    record = {"step": state.step, "validation_loss": loss, "best": state.best, "best_step": state.best_step}
+    loop.setting.log(record)
 
 
-def validation_loss(setting: Setting, accelerator: Accelerator, model: nn.Module) -> float:
+def validation_loss(loop: Loop) -> float:
     """Cross-entropy per supervised token (or sample) over the validation split, in nats.
 
     Every rank runs the same number of forwards, as FSDP2 demands; a rank that has run out repeats a sample unweighted.
     """
-    from drivedistill.distill.objective import supervised
-
-    options = setting.recipe.train
-    chosen = setting.validation[: options.validate_limit]
+    options, accelerator = loop.setting.recipe.train, loop.accelerator
+    chosen = loop.setting.validation[: options.validate_limit]
     ranks, rank = accelerator.num_processes, accelerator.process_index
-    rounds = math.ceil(len(chosen) / (options.batch_size * ranks))
     objective = supervised(options.reduction)
     sums = torch.zeros(2, dtype=torch.float64)
-    model.eval()
+    loop.model.eval()
     with torch.no_grad():
-        for index in range(rounds):
-            start = (index * ranks + rank) * options.batch_size
-            mine = chosen[start : start + options.batch_size]
-            batch = collate(mine or chosen[:1], setting.preparations).to(accelerator.device)
+        for start_of_round in range(0, len(chosen), options.batch_size * ranks):
+            first = start_of_round + rank * options.batch_size
+            mine = chosen[first : first + options.batch_size]
+            batch = collate(mine or chosen[:1], loop.setting.preparations).to(accelerator.device)
             with accelerator.autocast():
-                rows = model(batch)
+                rows = loop.model(batch)
             if mine:
-                total = objective(rows, None, batch)[0].total
-                sums += torch.tensor([float(total), count(batch, options.reduction)], dtype=torch.float64)
-    model.train()
+                total = float(objective(rows, None, batch)[0].total)
+                sums += torch.tensor([total, count(batch, options.reduction)], dtype=torch.float64)
+    loop.model.train()
     total, number = _sum(sums, accelerator).tolist()
-    return total / number
+    return float(total / number)
 
 
-# --- data, devices, signals -------------------------------------------------------------------------------------------
+# --- data and ranks -------------------------------------------------------------------------------------------------
 
 
-class _Samples(Dataset[Sample]):
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-
-class _MicroBatches(Sampler[list[int]]):
-    """This rank's micro-batches of the endless stream of epochs, from a step on."""
-
-    def __init__(self, recipe: Recipe, samples: Sequence[Sample], start: int, rank: int, ranks: int) -> None:
-        self.recipe, self.samples = recipe, samples
-        self.start, self.rank, self.ranks = start, rank, ranks
-
-    def __iter__(self) -> Iterator[list[int]]:
-        options = self.recipe.train
-        size, window = options.batch_size, options.batch_size * options.accumulate * self.ranks
-        stream = self._stream(self.start * window)
-        while True:
-            items = [next(stream) for _ in range(window)]
-            for micro in range(options.accumulate):
-                first = (micro * self.ranks + self.rank) * size
-                yield items[first : first + size]
-
-    def _stream(self, position: int) -> Iterator[int]:
-        epoch = 0
-        while True:
-            order = epoch_order(self.samples, self.recipe.seed, epoch, self.recipe.data.corner_ratio)
-            if position < len(order):
-                yield from order[position:]
-                position = 0
-            else:
-                position -= len(order)
-            epoch += 1
-
-
-def _windows(setting: Setting, accelerator: Accelerator, start: int) -> Iterator[list[Batch]]:
-    recipe = setting.recipe
-    ranks, rank = accelerator.num_processes, accelerator.process_index
-    workers = recipe.data.workers
+def _windows(loop: Loop) -> Iterator[list[Batch]]:
+    """This rank's windows, from the step at which the run stands."""
+    setting, workers = loop.setting, loop.setting.recipe.data.workers
     loader: DataLoader[Batch] = DataLoader(
-        _Samples(setting.train),
-        batch_sampler=_MicroBatches(recipe, setting.train, start, rank, ranks),
+        SampleList(setting.train),
+        batch_sampler=MicroBatches(loop.stream, loop.state.step, loop.accelerator.process_index),
         collate_fn=partial(collate, preparations=setting.preparations),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
@@ -318,40 +270,21 @@ def _windows(setting: Setting, accelerator: Accelerator, start: int) -> Iterator
     )
     batches = iter(loader)
     while True:
-        yield [next(batches) for _ in range(recipe.train.accumulate)]
+        yield [next(batches) for _ in range(loop.stream.accumulate)]
 
 
-def _prepare(setting: Setting, accelerator: Accelerator) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Student on its device, wrapped for its ranks, and AdamW over what is trainable."""
-    options = setting.recipe.train
-    setting.student.train()
-    if options.sharding == "fsdp2" and accelerator.num_processes > 1:
-        model: nn.Module = shard(setting.student.to(accelerator.device))
-    else:
-        model = accelerator.prepare_model(setting.student)
-    groups = parameter_groups(model, options)
-    return model, torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.999), eps=1e-8)
-
-
-def _restore(setting: Setting, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
-    if setting.resume_from is None:
-        return Progressed()
-    saved = load_checkpoint(setting.resume_from, model, optimizer)
-    return Progressed(saved["step"], saved["best"], saved["best_step"], saved["seconds"])
-
-
-def _synchronised(model: nn.Module, *, last: bool) -> Any:
+def _exchange_gradients(model: Any, *, last: bool) -> AbstractContextManager[Any]:
     """Exchange gradients between ranks only in the window's last backward."""
-    from contextlib import nullcontext
-
-    if hasattr(model, "set_requires_gradient_sync"):
+    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2
         model.set_requires_gradient_sync(last)
         return nullcontext()
-    return nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
+    if last or not hasattr(model, "no_sync"):
+        return nullcontext()
+    return model.no_sync()  # DDP
 
 
 def _sum(values: Tensor, accelerator: Accelerator) -> Tensor:
-    """Sum over ranks."""
+    """Sum over ranks, on the CPU."""
     if accelerator.num_processes == 1:
         return values
     values = values.to(accelerator.device)
@@ -359,34 +292,13 @@ def _sum(values: Tensor, accelerator: Accelerator) -> Tensor:
     return values.cpu()
 
 
-def _agree(number: int, accelerator: Accelerator) -> int:
+def _any_rank(number: int, accelerator: Accelerator) -> int:
     """The signal that any rank has received (0: none), so that all stop at the same step."""
     if accelerator.num_processes == 1:
         return number
     asked = torch.tensor([number], device=accelerator.device)
     dist.all_reduce(asked, op=dist.ReduceOp.MAX)
     return int(asked)
-
-
-class _Signals:
-    """Remember SIGINT and SIGTERM until the window is finished; a second one kills at once."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._remember)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        signal.signal(number, self._before[number])
 
 
 def write_metrics(path: Path) -> Callable[[dict[str, Any]], None]:
