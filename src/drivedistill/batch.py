@@ -63,6 +63,10 @@ class Batch:
         """Number of samples B."""
         return len(self.ids)
 
+    def tokens_per_sample(self) -> Tensor:
+        """`int64[B]`: the supervised tokens of every sample."""
+        return torch.bincount(self.sample_of_row, minlength=self.num_samples)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""
         return _move(self, torch.device(device))

@@ -140,31 +140,39 @@ def predict(
 
     Example: drivedistill predict runs/student --data data/drivelm --format drivelm
     """
+    from drivedistill.evaluate.endpoint import Endpoint, served_answerer
+    from drivedistill.evaluate.predict import decoding, local_answerer, written_at
+    from drivedistill.evaluate.predict import predict as answer
     from drivedistill.runs import require_pictures
 
+    way = decoding(decode, max_new_tokens)
     samples = _read(data, format, file, regime) if data else _own_split(model, split)
     samples = samples[:limit]
     require_pictures(samples)
     served = model.startswith(("http://", "https://"))
+    if served and decode != "greedy":
+        remedy = "leave --decode away; a server decides itself, at temperature 0"
+        raise InputError(Problem("command line", "--decode", "none for a server", repr(decode), remedy))
     name = "endpoint" if served else decode
     target = out or _default_predictions(model, f"{data.resolve().name}-{file}" if data else split, name)
     if dry_run:
         typer.echo(f"{len(samples)} questions would be answered ({name}) into {target}")
         return
-    from drivedistill.evaluate.predict import decoding, local_answerer
-    from drivedistill.evaluate.predict import predict as answer
-
     _quiet()
-    way = decoding(decode, max_new_tokens)
+    since = None
     if served:
-        from drivedistill.evaluate.endpoint import Endpoint, served_answerer
-
-        answerer = served_answerer(Endpoint(model, served_model, api_key_env), max_new_tokens)
+        shown = served_model
+        endpoint = Endpoint(model, served_model, api_key_env, timeout_s=300)  # long answers, a long queue
+        answerer = served_answerer(endpoint, max_new_tokens)
     else:
-        answerer = local_answerer(model, way)
+        shown, since = str(Path(model)), written_at(model)
+        answerer = local_answerer(model, way, samples)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shown = served_model if served else model
-    count = answer(samples, answerer, target, model=shown, decode=name, batch_size=batch_size)
+    try:
+        count = answer(samples, answerer, target, model=shown, decode=name, batch_size=batch_size, since=since)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; answers so far are kept in {target}, run again to go on", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"{count} new answers, {len(samples)} in all: {target}")
 
 
@@ -207,7 +215,8 @@ def score(
     who = None
     target = out or predictions[0].with_name(f"{predictions[0].stem}.results.json")
     if judge:
-        from drivedistill.evaluate.judge import Endpoint, Judge
+        from drivedistill.evaluate.endpoint import Endpoint
+        from drivedistill.evaluate.judge import Judge
 
         who = Judge(Endpoint(judge, judge_model, api_key_env), cache=target.with_suffix(".judge.jsonl"))
     scores = rate(rows, judge=who, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)

@@ -11,7 +11,7 @@ from drivedistill.data.collate import collate
 from drivedistill.data.mixture import regime_ratio
 from drivedistill.recipe import Recipe
 from drivedistill.runs import Parts, assemble
-from drivedistill.train import total_steps
+from drivedistill.train import total_steps, train_stream
 
 
 def describe(recipe: Recipe) -> str:
@@ -41,7 +41,8 @@ def _counts(recipe: Recipe, parts: Parts) -> str:
     if parts.teacher is not None:
         total = sum(p.numel() for p in parts.teacher.model.parameters())
         lines.append(f"teacher         {total:>13,} parameters ({parts.teacher.name})")
-    lines.append(f"steps           {total_steps(recipe, len(parts.splits['train']), 1):>10,}  (one process)")
+    steps = total_steps(recipe, train_stream(recipe, parts.splits["train"], 1))
+    lines.append(f"steps           {steps:>10,}  (one process)")
     return "\n".join(lines)
 
 

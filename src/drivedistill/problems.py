@@ -51,4 +51,7 @@ def unavailable(name: str, what: str, error: Exception) -> Problem:
     remedy = "give a directory, or download first with `hf download ID --local-dir DIR`"
     if Path(name).exists():
         remedy = "the directory must hold what `save_pretrained` writes; weights in safetensors only"
-    return Problem(name, "", what, " ".join(str(error).split())[:200], remedy)
+    found = " ".join(str(error).split())[:200]
+    if "deserializing header" in found:
+        found = f"weights that are no safetensors file (a pickle, or cut off): {found}"
+    return Problem(name, "", what, found, remedy)

@@ -15,10 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 import tiny
 from drivedistill.data.collate import collate
+from drivedistill.data.stream import MicroBatches
 from drivedistill.models.student import Student, full_logits
 from drivedistill.optimize import shard
 from drivedistill.runs import assemble, run
-from drivedistill.train import _MicroBatches, _prepare, _step
+from drivedistill.train import start, step
 
 
 def full(value: torch.Tensor) -> torch.Tensor:
@@ -30,17 +31,16 @@ def gradients(folder: Path, sharding: str) -> dict[str, torch.Tensor]:
     changes = {"train__batch_size": 1, "train__accumulate": 3, "train__clip": None, "train__sharding": sharding}
     card = tiny.recipe(folder, **changes)
     setting = assemble(card).setting
-    accelerator = Accelerator(cpu=True)
-    model, optimizer = _prepare(setting, accelerator)
-    order = iter(_MicroBatches(card, setting.train, 0, accelerator.process_index, accelerator.num_processes))
+    loop = start(setting, Accelerator(cpu=True))
+    order = iter(MicroBatches(loop.stream, 0, dist.get_rank()))
     window = [collate([setting.train[i] for i in next(order)], setting.preparations) for _ in range(3)]
     kept: dict[str, torch.Tensor] = {}
-    optimizer.register_step_pre_hook(
+    loop.optimizer.register_step_pre_hook(
         lambda *_: kept.update(
-            {n.removeprefix("module."): full(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+            {n.removeprefix("module."): full(p.grad) for n, p in loop.model.named_parameters() if p.grad is not None}
         )
     )
-    _step(setting, accelerator, model, optimizer, window, 0, 10, 1)
+    step(loop, window)
     return kept
 
 

@@ -12,10 +12,12 @@ from accelerate import Accelerator
 
 import tiny
 from drivedistill.data.collate import collate
+from drivedistill.data.stream import MicroBatches
 from drivedistill.distill.objective import soft_label, supervised
 from drivedistill.problems import InputError, RunError
 from drivedistill.runs import assemble, run
-from drivedistill.train import Interrupted, _MicroBatches, _prepare, _step, fit, steps_per_epoch, total_steps
+from drivedistill.signals import Interrupted
+from drivedistill.train import fit, start, step, total_steps, train_stream
 from fakes import FunctionTeacher
 
 
@@ -24,19 +26,18 @@ def one_update(recipe, change=None):
     setting = assemble(recipe).setting
     if change:
         change(setting)
-    accelerator = Accelerator(cpu=True)
-    model, optimizer = _prepare(setting, accelerator)
-    order = iter(_MicroBatches(recipe, setting.train, 0, 0, 1))
+    loop = start(setting, Accelerator(cpu=True))
+    order = iter(MicroBatches(loop.stream, 0, 0))
     window = [
         collate([setting.train[i] for i in next(order)], setting.preparations) for _ in range(recipe.train.accumulate)
     ]
     gradients = {}
 
     def keep(*_):
-        gradients.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        gradients.update({n: p.grad.clone() for n, p in loop.model.named_parameters() if p.grad is not None})
 
-    optimizer.register_step_pre_hook(keep)
-    _step(setting, accelerator, model, optimizer, window, 0, 10, 1)
+    loop.optimizer.register_step_pre_hook(keep)
+    step(loop, window)
     return gradients
 
 
@@ -82,13 +83,13 @@ def test_samples_reduction_weighs_samples_and_tokens_reduction_weighs_tokens(tmp
     torch.testing.assert_close(tokens.total, values.sum())
     means = torch.stack([values[batch.sample_of_row == b].mean() for b in range(batch.num_samples)])
     torch.testing.assert_close(samples.total, means.sum())
-    assert sum(samples.by_regime.values()) == pytest.approx(float(samples.total), rel=1e-5)
+    assert float(samples.by_regime.sum()) == pytest.approx(float(samples.total), rel=1e-5)
 
 
 def test_window_stream_visits_every_sample_once_per_epoch_without_short_windows(tmp_path):
     card = tiny.recipe(tmp_path, train__batch_size=4)
     train = assemble(card).setting.train
-    order = iter(_MicroBatches(card, train, 0, 0, 1))
+    order = iter(MicroBatches(train_stream(card, train, 1), 0, 0))
     seen = [i for _ in range(3) for i in next(order)]
     assert len(train) == 6
     assert sorted(seen[:6]) == sorted(seen[6:12]) == list(range(6))
@@ -98,15 +99,16 @@ def test_ranks_share_the_window_of_one_process(tmp_path):
     whole = tiny.recipe(tmp_path, train__batch_size=4)
     half = tiny.recipe(tmp_path, train__batch_size=2)
     train = assemble(whole).setting.train
-    one = next(iter(_MicroBatches(whole, train, 5, 0, 1)))
-    two = [next(iter(_MicroBatches(half, train, 5, rank, 2))) for rank in range(2)]
+    one = next(iter(MicroBatches(train_stream(whole, train, 1), 5, 0)))
+    two = [next(iter(MicroBatches(train_stream(half, train, 2), 5, rank))) for rank in range(2)]
     assert one == two[0] + two[1]
 
 
 def test_number_of_steps_counts_whole_windows(tmp_path):
     card = tiny.recipe(tmp_path, train__steps=None, train__epochs=2, train__batch_size=2, train__accumulate=2)
-    assert steps_per_epoch(card, 6, 1) == 1.5
-    assert total_steps(card, 6, 1) == 3
+    stream = train_stream(card, assemble(card).setting.train, 1)
+    assert stream.windows_per_epoch == 1.5
+    assert total_steps(card, stream) == 3
 
 
 def weights(folder):
@@ -115,18 +117,18 @@ def weights(folder):
     return load_file(folder / "checkpoints" / "last" / "model.safetensors")
 
 
-def stop_after(monkeypatch, step, number=signal.SIGTERM):
+def stop_in(monkeypatch, at, number=signal.SIGTERM):
     """Send a signal to ourselves in the middle of a step."""
     import drivedistill.train as module
 
-    original = module._step
+    original = module.step
 
-    def stepping(*args):
-        if args[5] == step:
+    def stepping(loop, window):
+        if loop.state.step == at:
             os.kill(os.getpid(), number)
-        return original(*args)
+        return original(loop, window)
 
-    monkeypatch.setattr(module, "_step", stepping)
+    monkeypatch.setattr(module, "step", stepping)
 
 
 @pytest.mark.parametrize("stop", [1, 4])
@@ -137,7 +139,7 @@ def test_resumed_run_reaches_the_uninterrupted_weights_bit_for_bit(tmp_path, mon
     card = tiny.recipe(tmp_path, **dropout, model__overrides={**card.model.overrides, "text": text})
     run(card, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        stop_after(patch, stop)
+        stop_in(patch, stop)
         with pytest.raises(Interrupted) as caught:
             run(card, tmp_path / "broken")
     assert caught.value.number == signal.SIGTERM

@@ -30,8 +30,8 @@ class Term:
     """A scalar: the sum over rows or samples, before any division."""
     weight: float
     role: Role
-    by_regime: dict[str, float]
-    """The same sum split by regime, without gradient."""
+    by_regime: Tensor
+    """`float64[2]`: the same sum over regular and over corner samples, without gradient."""
 
 
 Objective = Callable[[Rows, Signal | None, Batch], list[Term]]
@@ -47,7 +47,7 @@ def reduce_rows(values: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
     sums = values.new_zeros(batch.num_samples).index_add(0, batch.sample_of_row, values)
     if reduction == "tokens":
         return sums
-    return sums / torch.bincount(batch.sample_of_row, minlength=batch.num_samples).clamp_min(1)
+    return sums / batch.tokens_per_sample().clamp_min(1)
 
 
 def supervised(reduction: Reduction) -> Objective:
@@ -93,9 +93,10 @@ def soft_label(
 
 def _term(name: str, values: Tensor, weight: float, batch: Batch, reduction: Reduction) -> Term:
     per_sample = reduce_rows(values, batch, reduction)
-    detached = per_sample.detach()
-    by_regime = {
-        regime: float(detached[[i for i, other in enumerate(batch.regimes) if other == regime]].sum())
-        for regime in sorted(set(batch.regimes))
-    }
-    return Term(name, per_sample.sum(), weight, "anchor", by_regime)
+    return Term(name, per_sample.sum(), weight, "anchor", regime_sums(per_sample.detach(), batch))
+
+
+def regime_sums(per_sample: Tensor, batch: Batch) -> Tensor:
+    """`float[B]` to `float64[2]`: the sum over regular and the sum over corner samples."""
+    corner = torch.tensor([regime == "corner" for regime in batch.regimes], device=per_sample.device)
+    return torch.stack([per_sample[~corner].sum(), per_sample[corner].sum()]).double()

@@ -13,25 +13,19 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-import os
 import re
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import httpx
 from pydantic import Field, ValidationError
 
+from drivedistill.evaluate.endpoint import Answer, Body, Client, Endpoint
 from drivedistill.problems import InputError, Problem, RunError, missing_file
 from drivedistill.records import Row, validation_problems
 
 PromptName = Literal["drivelm", "coda_general", "coda_suggestion", "coda_region"]
-
-_MAX_WAIT_S = 60.0
 
 
 class Example(Row):
@@ -124,23 +118,6 @@ def parse_rating(prompt: Prompt, reply: str) -> float | None:
     return None
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where and how to ask: an OpenAI-compatible server, and how patient to be with it."""
-
-    url: str
-    """`https://host` or `https://host/v1`."""
-    model: str
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the key; None for a server that needs none."""
-    concurrency: int = 8
-    retries: int = 5
-    """Further attempts after a 429, a 5xx, a time-out or a broken connection."""
-    backoff_s: float = 1.0
-    """Wait before the first of them; doubled each time, at most a minute. A `Retry-After` header is obeyed."""
-    timeout_s: float = 60.0
-
-
 class Judge:
     """Rates answers through one endpoint; replies are kept in `cache` (JSONL), if given.
 
@@ -149,19 +126,14 @@ class Judge:
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, cache: Path | None = None, sleep: Callable[[float], None] = time.sleep
+        self, endpoint: Endpoint, *, cache: Path | None = None, sleep: Callable[[float], object] | None = None
     ) -> None:
-        self.endpoint = endpoint
-        self._headers = _authorization(endpoint)
+        self.model = endpoint.model
+        """The model that is asked."""
+        self._client = Client(endpoint, "judge", sleep)
         self._cache = cache
-        self._sleep = sleep
         self._lock = threading.Lock()
         self._replies = {} if cache is None else _read_cache(cache)
-
-    @property
-    def model(self) -> str:
-        """The model that is asked."""
-        return self.endpoint.model
 
     def rate(self, prompt: Prompt, items: Sequence[Item]) -> list[Verdict]:
         """Ratings of `items`, in their order; equal items are asked once.
@@ -172,89 +144,37 @@ class Judge:
         """
         keys = [self._key(prompt, item) for item in items]
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._replies}
-        base = self.endpoint.url.rstrip("/").removesuffix("/v1")
-        with (
-            httpx.Client(base_url=base, headers=self._headers, timeout=self.endpoint.timeout_s) as client,
-            ThreadPoolExecutor(self.endpoint.concurrency) as pool,
-        ):
-            futures = [pool.submit(self._ask, client, prompt, key, item) for key, item in missing.items()]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
+
+        def keep(entry: tuple[str, Item], answer: Answer) -> None:
+            self._keep(prompt, *entry, answer.text)
+
+        try:
+            self._client.ask(list(missing.items()), lambda entry: _body(prompt, entry[1]), keep)
+        except RunError as error:
+            if self._cache is None:
                 raise
+            raise RunError(f"{error}; replies so far are kept in {self._cache}, run again to go on") from error
         replies = [self._replies[key] for key in keys]
         return [Verdict(parse_rating(prompt, reply), reply) for reply in replies]
 
     def _key(self, prompt: Prompt, item: Item) -> str:
-        identity = json.dumps([prompt.model_dump(mode="json"), self.endpoint.model, *item])
+        identity = json.dumps([prompt.model_dump(mode="json"), self.model, *item])
         return hashlib.sha256(identity.encode()).hexdigest()
 
-    def _ask(self, client: httpx.Client, prompt: Prompt, key: str, item: Item) -> None:
-        body: dict[str, Any] = {"model": self.endpoint.model, "messages": messages(prompt, item)}
-        body["temperature"] = prompt.temperature
-        if prompt.max_tokens is not None:
-            body["max_tokens"] = prompt.max_tokens
-        reply = self._post(client, body)
+    def _keep(self, prompt: Prompt, key: str, item: Item, reply: str) -> None:
+        line = {"key": key, "prompt": prompt.name, "model": self.model, **item._asdict(), "reply": reply}
         with self._lock:
             self._replies[key] = reply
             if self._cache is not None:
-                line = {
-                    "key": key,
-                    "prompt": prompt.name,
-                    "model": self.endpoint.model,
-                    **item._asdict(),
-                    "reply": reply,
-                }
                 with self._cache.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
 
-    def _post(self, client: httpx.Client, body: dict[str, Any]) -> str:
-        for attempt in range(self.endpoint.retries + 1):
-            wait = min(self.endpoint.backoff_s * 2**attempt, _MAX_WAIT_S)
-            try:
-                response = client.post("/v1/chat/completions", json=body)
-            except httpx.TransportError as error:
-                failure = f"{type(error).__name__}: {error}"
-            else:
-                if response.is_success:
-                    return _reply(response)
-                failure = f"HTTP {response.status_code}: {response.text[:300]}"
-                if response.status_code != 429 and response.status_code < 500:
-                    break  # A refusal (wrong key, unknown model) stays one.
-                wait = min(_retry_after(response) or wait, _MAX_WAIT_S)
-            if attempt < self.endpoint.retries:
-                self._sleep(wait)
-        kept = f"; replies so far are kept in {self._cache}, run again to go on" if self._cache else ""
-        raise RunError(f"the judge at {self.endpoint.url} ({self.model}) did not answer: {failure}{kept}")
 
-
-def _authorization(endpoint: Endpoint) -> dict[str, str]:
-    """Headers of a request, after the endpoint's description has been checked."""
-    if not re.match(r"https?://[^/]", endpoint.url):
-        remedy = "write it like https://api.openai.com/v1"
-        raise InputError(Problem("command line", "judge", "an http(s) address", repr(endpoint.url), remedy))
-    if endpoint.api_key_env is None:
-        return {}
-    key = os.environ.get(endpoint.api_key_env)
-    if not key:
-        remedy = f"export {endpoint.api_key_env}=..., or name no key for a server that needs none"
-        raise InputError(Problem("environment", endpoint.api_key_env, "the judge's API key", "not set", remedy))
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _reply(response: httpx.Response) -> str:
-    try:
-        content = response.json()["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise RunError(f"the judge's answer is no chat completion: {response.text[:300]}") from None
-    return content if isinstance(content, str) else ""
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else None
+def _body(prompt: Prompt, item: Item) -> Body:
+    body: Body = {"messages": messages(prompt, item), "temperature": prompt.temperature}
+    if prompt.max_tokens is not None:
+        body["max_tokens"] = prompt.max_tokens
+    return body
 
 
 def _read_cache(path: Path) -> dict[str, str]:
