@@ -193,6 +193,8 @@ def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dic
             value = json.loads(line)
             if not isinstance(value, dict):
                 raise ValueError(f"a JSON {type(value).__name__}")
+            if "\\ud" in line.lower():
+                json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could never be written again
             rows.append(row.model_validate(prepare(value) if prepare else value))
         except ValidationError as error:
             problems.extend(validation_problems(error, str(path), f"line {number}"))
