@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def load_subject(
         raise InputError(unavailable(folder, "a model (run, directory or hub id)", error)) from error
     if kind == "driving_t5":
         loaded: Any = _load_driving_t5(folder, attention, dtype)
-        processor: Any = ViTImageProcessorPil.from_pretrained(folder)
+        processor: Any = _image_processor(folder)
         tokenizer = load_tokenizer(folder)
         reading = _reading("driving_t5", folder, data)
         if reading.image_size != loaded.config.image_size:
@@ -231,6 +232,13 @@ def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:
     return model
 
 
+def _image_processor(folder: str) -> ViTImageProcessorPil:
+    try:
+        return ViTImageProcessorPil.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(unavailable(folder, "an image processor (preprocessor_config.json)", error)) from error
+
+
 def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
     """Add LoRA, freeze what the recipe freezes, refuse frozen random weights."""
     never_run = {id(parameter) for parameter in built.parameters() if not parameter.requires_grad}
@@ -277,8 +285,6 @@ def _matches_nothing(field: str, pattern: str, names: Iterable[str]) -> Problem:
 
 
 def _clear(folder: Path) -> None:
-    import shutil
-
     if folder.exists():
         shutil.rmtree(folder)
 

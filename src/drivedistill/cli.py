@@ -211,7 +211,11 @@ def score(
                 raise InputError(Problem(str(path), "", "the questions it answers", "no --reference", remedy))
             rows += read_submission(path, _read(reference, format, file, "regular"))
         else:
-            rows += read_jsonl(path, Prediction)
+            rows += (found := read_jsonl(path, Prediction))
+            if not found:
+                raise InputError(
+                    Problem(str(path), "", "predictions", "an empty file", "run `drivedistill predict` again")
+                )
     who = None
     target = out or predictions[0].with_name(f"{predictions[0].stem}.results.json")
     if judge:

@@ -198,6 +198,11 @@ def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dic
             rows.append(row.model_validate(prepare(value) if prepare else value))
         except ValidationError as error:
             problems.extend(validation_problems(error, str(path), f"line {number}"))
+        except json.JSONDecodeError as error:
+            found = f"{line[:60]!r} ({error.msg}, column {error.colno})"
+            problems.append(
+                Problem(str(path), f"line {number}", "one JSON object per line", found, "mend or remove the line")
+            )
         except (ValueError, RecursionError) as error:
             expected = f"one JSON object per line ({row.__name__})"
             problems.append(Problem(str(path), f"line {number}", expected, str(error), "mend or remove the line"))
@@ -211,10 +216,15 @@ def validation_problems(error: ValidationError, file: str, record: str) -> Itera
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"])
         where = ", ".join(part for part in (record, place) if part)
-        found = "nothing" if item["type"] == "missing" else repr(item.get("input"))
-        if len(found) > 120:
-            found = found[:117] + "..."
-        remedy = "remove the key or correct its spelling" if item["type"] == "extra_forbidden" else "correct the value"
-        if item["type"] == "missing":
-            remedy = "add the key"
-        yield Problem(file, where, item["msg"], found, remedy)
+        expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        found = repr(item.get("input"))
+        found, remedy = found if len(found) <= 120 else f"{found[:117]}...", "correct the value"
+        if item["type"] == "extra_forbidden":
+            expected, found, remedy = (
+                "a known key",
+                f"an unknown one: {found}",
+                "remove the key or correct its spelling",
+            )
+        elif item["type"] == "missing":
+            expected, found, remedy = "a value for this key", "nothing", "add the key"
+        yield Problem(file, where, expected, found, remedy)

@@ -35,6 +35,7 @@ from drivedistill.data.prompt import load_tokenizer
 from drivedistill.distill.objective import soft_label, supervised
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
 from drivedistill.models.student import Student
+from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, load_recipe, save_recipe
 from drivedistill.records import Sample, write_json
@@ -129,7 +130,9 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
     student = build_subject(recipe.model, recipe.data, pictures, splits["train"], tokenizer)
     for split in ("train", "val"):
         refuse_long(splits.get(split, []), student.preparation)
-    return Parts(splits, student, teacher, _setting(recipe, splits, student, teacher))
+    parts = Parts(splits, student, teacher, _setting(recipe, splits, student, teacher))
+    parameter_groups(parts.setting.student, recipe.train)  # refuses a pattern that matches nothing
+    return parts
 
 
 def require_pictures(samples: Sequence[Sample]) -> None:

@@ -35,6 +35,7 @@ MAY_IMPORT_BESIDE = {
     ("recipe", "records"),
     ("train", "optimize"),
     ("runs", "train"),
+    ("runs", "optimize"),
     ("dry_run", "runs"),
     ("dry_run", "train"),
 }
