@@ -26,7 +26,7 @@ from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact, train_tokenizer
 from drivedistill.distill.teacher import Identity, identity_of
 from drivedistill.models.driving_t5 import DrivingT5
-from drivedistill.models.hf_vlm import load_processor, load_vlm
+from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm
 from drivedistill.models.presets import build_config, image_statistics, load_text_weights, load_vision_weights
 from drivedistill.models.student import bare
 from drivedistill.problems import InputError, Problem, unavailable
@@ -148,6 +148,8 @@ def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
     merged.save_pretrained(temporary)
     subject.preparation.tokenizer.save_pretrained(temporary)
     subject.preparation.processor.save_pretrained(temporary)
+    if subject.preparation.reading.family == "hf_vlm":
+        keep_video_entry(model_folder(subject.name), temporary)
     (temporary / READING).write_text(subject.preparation.reading.model_dump_json(indent=2) + "\n", "utf-8")
     (temporary / "README.md").write_text(card, "utf-8")
     old = folder.with_name(f".old-{folder.name}")

@@ -35,8 +35,14 @@ def parameter_groups(model: nn.Module, options: Train) -> list[dict[str, Any]]:
         remedy = "freeze less (model.frozen, model.lora.also_train)"
         raise InputError(Problem("recipe", "model", "something to train", "every parameter is frozen", remedy))
     if unused := sorted(set(options.learning_rates) - matched):
-        found, remedy = f"{unused[0]!r} matches nothing trainable", "see `--dry-run` for the names"
-        raise InputError(Problem("recipe", "train.learning_rates", "patterns that match", found, remedy))
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        remedy = f"names look like: {', '.join(names[:3])}"
+        raise InputError(
+            Problem(
+                "recipe", "train.learning_rates", "a pattern that matches", f"{p!r} matches nothing trainable", remedy
+            )
+            for p in unused
+        )
     return [
         {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()

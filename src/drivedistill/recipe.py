@@ -25,7 +25,7 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise ValueError(f"no regular expression: {error}") from None
+        raise ValueError(f"a regular expression ({error})") from None
     return text
 
 
@@ -188,6 +188,18 @@ class Recipe(Section):
     train: Train = Train()
 
 
+class _Yaml(yaml.SafeLoader):
+    """Plain YAML in which a key may occur once; others silently keep the last of two."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                mark = node.value[position][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key `{key}` for the second time", mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe and apply `key.sub=value` overrides.
 
@@ -198,9 +210,12 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     if not path.is_file():
         raise InputError(missing_file(path, "a recipe (YAML)", "check the path; ready recipes are in recipes/"))
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _Yaml(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(Problem(str(path), "", "a YAML file", str(error), "mend the YAML")) from error
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        found = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise InputError(Problem(str(path), where, "a YAML file", found, "mend the YAML")) from error
     if not isinstance(tree, dict):
         raise InputError(Problem(str(path), "", "a YAML mapping", type(tree).__name__, "see recipes/ for examples"))
     problems: list[Problem] = []
@@ -212,7 +227,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        problems += validation_problems(error, str(path), "")
+        problems += validation_problems(error, f"{path} with the command line" if overrides else str(path), "")
     if problems:
         raise InputError(problems)
     return recipe

@@ -162,6 +162,8 @@ def test_override_that_leads_nowhere_is_named_with_a_remedy(card, override):
         ("just text", "str"),
         (b"\xff\xfe\x00", "utf-8"),
         ("name: !!python/object/apply:os.getcwd []", "YAML"),
+        ("name: a\ntrain: {steps: 3}\ntrain: {epochs: 1}\n", r"line 3, column 1(.|\n)*`train` for the second time"),
+        ("name: a\ntrain: {steps: 3, steps: 4}\n", r"line 2, column 19(.|\n)*`steps` for the second time"),
     ],
 )
 def test_file_that_is_no_recipe_is_refused(tmp_path, content, words):

@@ -6,12 +6,15 @@ which needs it, although a still picture does not.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, LlavaProcessor
 from transformers import InternVLProcessor as _InternVLProcessor
 from transformers import Qwen2_5_VLProcessor as _Qwen2_5_VLProcessor
+from transformers.utils import cached_file
 
 from drivedistill.problems import InputError, Problem, unavailable
 
@@ -82,3 +85,24 @@ def _supported(name: str, kind: str) -> None:
     if kind not in PROCESSORS:
         found = f"model_type `{kind}`"
         raise InputError(Problem(name, "config.json", f"one of {', '.join(PROCESSORS)}", found, "use another model"))
+
+
+def keep_video_entry(source: str, folder: Path) -> None:
+    """Copy the video processor's settings from a model's source to where it is saved.
+
+    They are not read here, since that needs torchvision; without them, elsewhere, `AutoProcessor` could not load the
+    saved model.
+    """
+    if standalone := _source_file(source, "video_preprocessor_config.json"):
+        (folder / standalone.name).write_bytes(standalone.read_bytes())
+    combined = _source_file(source, "processor_config.json")
+    video = json.loads(combined.read_text("utf-8")).get("video_processor") if combined else None
+    if video is not None:
+        target = folder / "processor_config.json"
+        settings = json.loads(target.read_text("utf-8")) if target.is_file() else {}
+        target.write_text(json.dumps({**settings, "video_processor": video}, indent=2) + "\n", "utf-8")
+
+
+def _source_file(source: str, name: str) -> Path | None:
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None

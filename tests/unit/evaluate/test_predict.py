@@ -47,7 +47,7 @@ def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     subject = tiny.subject(request.param, folder)
     with torch.no_grad():
-        for name, parameter in subject.model.named_parameters():
+        for parameter in subject.model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(SCALE[request.param])
     save_subject(subject, subject.model, folder / "model", "")
@@ -92,7 +92,9 @@ def test_a_beam_of_one_token_is_the_greedy_token(model, drawn):
     greedy, beam = (local_answerer(model, decoding(name, 1), drawn)(drawn) for name in ("greedy", "beam-3"))
     assert beam == greedy
     if "driving_t5" not in model:
-        turned = [s.model_copy(update={"images": dict(zip(s.images, [*s.images.values()][::-1]))}) for s in drawn]
+        turned = [
+            s.model_copy(update={"images": dict(zip(s.images, [*s.images.values()][::-1], strict=True))}) for s in drawn
+        ]
         answer = local_answerer(model, decoding("greedy", LIMIT), drawn)
         assert sum(ours != theirs for ours, theirs in zip(answer(drawn), answer(turned), strict=True)) >= 3
 
