@@ -269,7 +269,8 @@ DATA = [
 
 RECIPE = [
     Case("missing recipe", nothing, ["train", "typo.yaml"], ["typo.yaml", "recipes/"]),
-    Case("no YAML", write("train.yaml", "a: ["), TRAIN, ["train.yaml", "YAML"]),
+    Case("no YAML", write("train.yaml", "a: ["), TRAIN, ["train.yaml: line 1, column 5", "YAML"]),
+    Case("key twice", write("train.yaml", "name: a\nname: b\n"), TRAIN, ["line 2", "`name` for the second time"]),
     Case(
         "unknown keys and bad numbers at once",
         nothing,
@@ -286,9 +287,15 @@ RECIPE = [
         2,
     ),
     Case("frozen matches nothing", nothing, [*TRAIN, "model.frozen=[visoin]"], ["model.frozen", "'visoin' matches nothing"]),
-    Case("rate matches nothing", nothing, [*TRAIN, "train.learning_rates={fusoin: 1e-3}"], ["fusoin", "matches nothing"]),
+    Case(
+        "rate matches nothing",
+        nothing,
+        [*TRAIN, "train.learning_rates={fusoin: 1, visoin: 1}"],
+        ["'fusoin' matches nothing", "'visoin' matches nothing", "names look like"],
+        2,
+    ),
     Case("LoRA matches nothing", nothing, [*TRAIN, "model.lora.targets=qq"], ["model.lora.targets", "'qq' matches nothing"]),
-    Case("no regular expression", nothing, [*TRAIN, "model.frozen=['(']"], ["model.frozen.0", "no regular expression"]),
+    Case("no regular expression", nothing, [*TRAIN, "model.frozen=['(']"], ["model.frozen.0", "a regular expression"]),
     Case("frozen random weights", nothing, [*TRAIN, "model.frozen=['vision\\.']"], ["random weights", "--allow-random"]),
     Case("small vocabulary", nothing, [*TRAIN, "model.tokenizer_size=100"], ["model.tokenizer_size", "100", "259"]),
     Case("texts too long", nothing, [*TRAIN, "data.max_question_tokens=9"], ["question", "9"], 4),
@@ -350,7 +357,7 @@ FOLDER = [
 ANSWERS = [
     Case("missing predictions", nothing, ["score", "typo.jsonl"], ["typo.jsonl"]),
     Case("no predictions", write("answers.jsonl", ""), SCORE, ["answers.jsonl"]),
-    Case("bad answers", write("answers.jsonl", '{"id": 1}\nx\n'), SCORE, ["line 1, id", "a value for this key", "line 2", "'x'"], 13),
+    Case("bad answers", write("answers.jsonl", '{"id": 1}\nx\n'), SCORE, ["line 1, id", "a value for this key", "'x'"], 13),
     Case("submission without its questions", nothing, ["score", "submission.json"], ["submission.json", "--reference"]),
     Case("submission that is no JSON", write("submission.json", "{"), SUBMITTED, ["submission.json", "JSON"]),
     Case(
