@@ -109,7 +109,8 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
                 _validate(loop)
             if state.step % options.log_every == 0 or last:
                 setting.log({"step": state.step, "of": total, **record, "seconds": round(state.seconds, 3)})
-            if state.step % save_every == 0 or last or asked:
+            best = state.best_step == state.step  # kept although no save is due: `model/` is made from it
+            if state.step % save_every == 0 or best or last or asked:
                 save_checkpoint(
                     setting.run / "checkpoints", loop.model, loop.optimizer, asdict(state), keep=options.keep
                 )
