@@ -114,15 +114,13 @@ def refuse_long(samples: Sequence[Sample], preparation: Preparation) -> None:
         InputError: Questions or answers that are too long, all of them listed.
     """
     reading = preparation.reading
+    limits = {"question": reading.max_question_tokens, "answer": reading.max_answer_tokens}
     problems: list[Problem] = []
-    for what, limit in (("question", reading.max_question_tokens), ("answer", reading.max_answer_tokens)):
-        texts = [sample.question if what == "question" else sample.answer or "" for sample in samples]
+    for what, write in (("question", _question), ("answer", _answer)):
+        texts = [write(sample, reading) for sample in samples]
         lengths = [len(ids) for ids in preparation.tokenizer(texts).input_ids] if texts else []
-        for sample, length in zip(samples, lengths, strict=True):
-            try:
-                _refuse_long(length, limit, sample, what)
-            except InputError as error:
-                problems += error.problems
+        found = zip(samples, lengths, strict=True)
+        problems += [_too_long(s, what, length, limits[what]) for s, length in found if length > limits[what]]
     if problems:
         raise InputError(problems)
 
@@ -134,12 +132,7 @@ def _encode_driving_t5(samples: Sequence[Sample], preparation: Preparation) -> R
     tokenizer, reading = preparation.tokenizer, preparation.reading
     model = _driving_t5_inputs(samples, preparation)
     answers = [
-        _ids(
-            tokenizer(_write(sample, sample.answer or "", reading)).input_ids,
-            reading.max_answer_tokens,
-            sample,
-            "answer",
-        )
+        _ids(tokenizer(_answer(sample, reading)).input_ids, reading.max_answer_tokens, sample, "answer")
         for sample in samples
     ]
     targets = pad_sequence(answers, batch_first=True, padding_value=IGNORE)
@@ -154,12 +147,7 @@ def _driving_t5_inputs(samples: Sequence[Sample], preparation: Preparation) -> d
     """`input_ids, attention_mask: int64[B, L]`, `pixel_values: float[B, C, 3, H, W]`, `view_mask: bool[B, C]`."""
     tokenizer, reading = preparation.tokenizer, preparation.reading
     texts = [
-        _ids(
-            tokenizer(prompt(_write(sample, sample.question, reading))).input_ids,
-            reading.max_question_tokens,
-            sample,
-            "question",
-        )
+        _ids(tokenizer(_question(sample, reading)).input_ids, reading.max_question_tokens, sample, "question")
         for sample in samples
     ]
     size = reading.image_size
@@ -185,7 +173,7 @@ def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInpu
     targets: list[Tensor] = []
     for sample in samples:
         inputs = _vlm_prompt(sample, preparation)
-        text = _write(sample, sample.answer or "", reading)
+        text = _answer(sample, reading)
         ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         answer = _ids(ids, reading.max_answer_tokens, sample, "answer")
         length = inputs["input_ids"].shape[1]
@@ -209,7 +197,7 @@ def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
     content: list[dict[str, str]] = []
     for camera in pictures:
         content += [{"type": "text", "text": f"{camera}: "}, {"type": "image"}]
-    question = _write(sample, sample.question, reading)
+    question = _question(sample, reading)
     if processor.image_token in question:
         found = f"the image token {processor.image_token!r} inside the text"
         remedy = "remove it from the question; pictures are placed by the template"
@@ -218,8 +206,7 @@ def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
         )
     content.append({"type": "text", "text": question})
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    count = len(preparation.tokenizer(question, add_special_tokens=False).input_ids)
-    _refuse_long(count, reading.max_question_tokens, sample, "question")
+    _ids(preparation.tokenizer(question).input_ids, reading.max_question_tokens, sample, "question")
     return dict(processor(text=[text], images=[list(pictures.values())], return_tensors="pt"))
 
 
@@ -250,6 +237,16 @@ def _join(sequences: list[dict[str, Tensor]], pad: int, *, left: bool) -> dict[s
 
 def _rows(targets: Tensor) -> Tensor:
     return (targets.flatten() != IGNORE).nonzero().squeeze(1)
+
+
+def _question(sample: Sample, reading: Reading) -> str:
+    """The question as the tokenizer sees it; a decoder-only model's chat template comes around it later."""
+    text = _write(sample, sample.question, reading)
+    return prompt(text) if reading.family == "driving_t5" else text
+
+
+def _answer(sample: Sample, reading: Reading) -> str:
+    return _write(sample, sample.answer or "", reading)
 
 
 def _write(sample: Sample, text: str, reading: Reading) -> str:
@@ -290,15 +287,15 @@ def _pictures(sample: Sample, preparation: Preparation) -> dict[str, Image.Image
 
 
 def _ids(ids: list[int], limit: int, sample: Sample, what: str) -> Tensor:
-    _refuse_long(len(ids), limit, sample, what)
+    if len(ids) > limit:
+        raise InputError(_too_long(sample, what, len(ids), limit))
     return torch.tensor(ids, dtype=torch.long)
 
 
-def _refuse_long(count: int, limit: int, sample: Sample, what: str) -> None:
-    if count > limit:
-        remedy = f"raise data.max_{what}_tokens, or remove the sample"
-        place = f"sample {sample.id}"
-        raise InputError(Problem(sample.dataset, place, f"at most {limit} {what} tokens", f"{count} tokens", remedy))
+def _too_long(sample: Sample, what: str, length: int, limit: int) -> Problem:
+    remedy = f"raise data.max_{what}_tokens, or remove the sample"
+    place = f"sample {sample.id}"
+    return Problem(sample.dataset, place, f"at most {limit} {what} tokens", f"{length} tokens", remedy)
 
 
 ENCODE: dict[str, Callable[[Sequence[Sample], Preparation], RoleInputs]] = {

@@ -16,9 +16,7 @@ def samples(regular: int, corner: int) -> list[Sample]:
 def take(stream: Stream, windows: int, start: int = 0) -> list[list[int]]:
     """The windows of all ranks, as lists of indices."""
     ranks = [iter(MicroBatches(stream, start, rank)) for rank in range(stream.ranks)]
-    return [
-        [index for _ in range(stream.accumulate) for rank in ranks for index in next(rank)] for _ in range(windows)
-    ]
+    return [[index for _ in range(stream.accumulate) for rank in ranks for index in next(rank)] for _ in range(windows)]
 
 
 SIZES = st.sampled_from([(12, 1, 1), (1, 12, 1), (3, 4, 1), (6, 1, 2), (2, 3, 2), (1, 6, 2)])
