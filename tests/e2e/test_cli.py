@@ -240,6 +240,22 @@ def test_best_checkpoint_is_kept_even_between_two_saves(here, monkeypatch):
     assert all(torch.equal(value, saved[f"model.{name}"]) for name, value in model.items())
 
 
+def test_picture_that_breaks_off_is_named_during_training_and_the_run_goes_on_when_mended(here, capsys):
+    """Its header is whole, so nothing shows before it is decoded; `data check` would have found it."""
+    picture = next(Path("demo/data/regular").rglob("made__CAM_FRONT__*.jpg"))
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[: len(whole) // 2])
+    try:
+        assert typed(*TEACHER, "train.steps=30", "--out", "demo/mended") == 2
+    finally:
+        picture.write_bytes(whole)
+    said = capsys.readouterr().err
+    assert picture.name in said
+    assert "fetch the picture again" in said
+    assert not Path("demo/mended/model").exists()
+    assert typed(*TEACHER, "train.steps=30", "--out", "demo/mended", "--resume") == 0
+
+
 # --- scores and gates -----------------------------------------------------------------------------------------------------
 
 
