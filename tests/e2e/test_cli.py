@@ -59,6 +59,7 @@ def listing(folder: Path) -> dict[str, bytes | None]:
 def place(tmp_path_factory) -> Path:
     """`demo/` as `make demo` leaves it, in seconds: drawn data, a teacher and its student from the shipped recipes."""
     folder = tmp_path_factory.mktemp("place")
+    torch.set_num_threads(1)  # threads of tiny tensors wait for one another; on a busy machine that takes minutes
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make(Path("demo/data"), scenes=5, frames=1, corner=4, size=(96, 64), seed=0)
