@@ -23,11 +23,12 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from drivedistill import recipe as cards
-from drivedistill.build import Subject, build_subject
+from drivedistill.build import build_student
 from drivedistill.data.images import PictureCache
 from drivedistill.data.samples import write_samples
 from drivedistill.models.hf_vlm import InternVLProcessor, Qwen2_5_VLProcessor
 from drivedistill.records import CAMERAS, Sample
+from drivedistill.subject import Subject
 
 TEXTS = [
     "What should the ego vehicle do? Slow down and keep lane.",
@@ -259,12 +260,12 @@ def subject(family: str, folder: Path, seed: int = 0, lora: bool = False) -> Sub
         vision = {"depths": [1, 1], "hidden_sizes": [16, 32], "num_stages": 2}
         overrides = {"text": text, "vision": vision, "fusion_hidden": 8}
         card = cards.Model(preset="tiny", overrides=overrides, tokenizer_size=300, allow_random=True, **options)
-        return build_subject(card, data, cache, texts)
+        return build_student(card, data, cache, texts)
     data = cards.Data(sources=[source], image_size=28)
     path = folder / f"{family}-{seed}"
     if not path.exists():
         save_vlm(family, path, seed)
-    return build_subject(cards.Model(path=str(path), **options), data, cache, texts)
+    return build_student(cards.Model(path=str(path), **options), data, cache, texts)
 
 
 LORA = {

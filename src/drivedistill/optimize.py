@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 
-from drivedistill.models.student import Student, bare
+from drivedistill.models.student import Student, bare, bare_name
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Train
 
@@ -25,7 +25,7 @@ def parameter_groups(model: nn.Module, options: Train) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        pattern = next((p for p in options.learning_rates if re.search(p, name)), None)
+        pattern = next((p for p in options.learning_rates if re.search(p, bare_name(name))), None)
         rate = options.learning_rate if pattern is None else options.learning_rates[pattern]
         if pattern is not None:
             matched.add(pattern)

@@ -32,7 +32,9 @@ class Problem:
 class InputError(Exception):
     """The input cannot be used; `problems` says why, completely. Exit code 2."""
 
-    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+    def __init__(self, problems: Problem | Iterable[Problem] | str) -> None:
+        if isinstance(problems, str):  # torch hands an error of a loading process on as its text
+            problems = Problem("data", "", "samples that can be read", problems, "see the problem inside the text")
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 

@@ -113,7 +113,7 @@ class Model(Section):
     text_weights: str | None = None
     """Directory or hub id of pre-trained parts for a preset."""
     tokenizer: str | None = None
-    """Directory or hub id. Null: that of `path`, the teacher or `text_weights`; else one is trained on the train split."""
+    """For a preset, a directory or hub id. Null: that of `text_weights`, else the teacher's, else one is trained here."""
     tokenizer_size: Count = 1024
     """Vocabulary of a tokenizer trained here."""
     lora: Lora | None = None
@@ -129,6 +129,10 @@ class Model(Section):
     def _one_origin(self) -> Model:
         if (self.path is None) == (self.preset is None):
             raise ValueError("name exactly one of `path` and `preset`")
+        if self.path is not None:
+            for name in ("overrides", "vision_weights", "text_weights", "tokenizer"):
+                if getattr(self, name):
+                    raise ValueError(f"`{name}` belongs to a preset; a model from `path` brings its own")
         return self
 
 
@@ -165,7 +169,8 @@ class Train(Section):
     log_every: Count = 10
     validate_every: Count | None = None
     """Steps between two looks at the validation split; null: once per epoch."""
-    validate_limit: Count | None = None
+    validate_limit: Count | None = 2_000
+    """Questions per look: of each regime its share, the same ones every time; null: all."""
     save_every: Count | None = None
     """Steps between two checkpoints; null: with every validation."""
     keep: Count = 2
@@ -186,6 +191,12 @@ class Recipe(Section):
     teacher: Model | None = None
     distill: Distill = Distill()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _precise(self) -> Recipe:
+        if self.model.dtype == "bfloat16" and self.train.precision != "bf16":
+            raise ValueError("`model.dtype: bfloat16` needs `train.precision: bf16`; what learns is kept in float32")
+        return self
 
 
 class _Yaml(yaml.SafeLoader):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,20 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 import drivedistill
-from drivedistill.build import Subject, build_subject, model_card, own_reading, save_subject
+from drivedistill.build import build_student, build_teacher
 from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover
 from drivedistill.data.collate import refuse_long, refuse_unlabelled
 from drivedistill.data.images import PictureCache, image_problem
-from drivedistill.data.mixture import load_mixture, regime_ratio
+from drivedistill.data.mixture import corner_draws, draw, load_mixture, regime_ratio
 from drivedistill.data.prompt import load_tokenizer
-from drivedistill.distill.objective import soft_label, supervised
+from drivedistill.distill.objective import Objective, SoftLabel, Supervised
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
 from drivedistill.models.student import Student
 from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, load_recipe, save_recipe
 from drivedistill.records import Sample, write_json
+from drivedistill.subject import Subject, model_card, save_subject
 from drivedistill.train import Setting, fit, write_metrics
 
 FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb"}
@@ -78,6 +80,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         project_dir=str(folder),
     )
     _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+    _require_trackers(recipe)
     parts = assemble(recipe, tokenizer_folder=folder / "tokenizer" if resume else None)
     _claim(recipe, folder, accelerator, overwrite=overwrite)
     resume_from = last_checkpoint(folder / "checkpoints")
@@ -101,7 +104,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         "best_validation_loss": state.best,
         "model_from": "best" if state.best_step is not None else "last",
     }
-    _finish(recipe, folder, facts, accelerator)
+    _finish(recipe, parts, folder, facts, accelerator)
     if recipe.train.trackers:
         accelerator.end_training()
     return facts
@@ -119,20 +122,25 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
     for split in ("train", "val"):
         refuse_unlabelled(splits.get(split, []))
     require_pictures([*splits["train"], *splits.get("val", [])])
+    _require_both_regimes(recipe, splits["train"])
     pictures = PictureCache(recipe.data.image_cache_mb)
-    teacher = None
-    if recipe.teacher is not None:
-        reading = recipe.data if recipe.teacher.path is None else own_reading(recipe.teacher.path, recipe.data)
-        teacher = build_subject(recipe.teacher, reading, pictures, splits["train"])
+    teacher = build_teacher(recipe.teacher, recipe.data, pictures, splits["train"]) if recipe.teacher else None
     tokenizer = teacher.preparation.tokenizer if teacher else None
     if tokenizer_folder is not None and tokenizer_folder.is_dir():
         tokenizer = load_tokenizer(str(tokenizer_folder))
-    student = build_subject(recipe.model, recipe.data, pictures, splits["train"], tokenizer)
-    for split in ("train", "val"):
-        refuse_long(splits.get(split, []), student.preparation)
+    student = build_student(recipe.model, recipe.data, pictures, splits["train"], tokenizer)
     parts = Parts(splits, student, teacher, _setting(recipe, splits, student, teacher))
+    for preparation in parts.setting.preparations.values():
+        refuse_long([*splits["train"], *splits.get("val", [])], preparation)
     parameter_groups(parts.setting.student, recipe.train)  # refuses a pattern that matches nothing
     return parts
+
+
+def _require_both_regimes(recipe: Recipe, train: Sequence[Sample]) -> None:
+    if recipe.data.corner_ratio is not None and 0 in regime_ratio(train):
+        regular, corner = regime_ratio(train)
+        found, remedy = f"{regular} regular and {corner} corner questions", "add a source, or remove the ratio"
+        raise InputError(Problem("recipe", "data.corner_ratio", "questions of both regimes", found, remedy))
 
 
 def require_pictures(samples: Sequence[Sample]) -> None:
@@ -152,20 +160,20 @@ def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, 
     options, distill = recipe.train, recipe.distill
     preparations = {"student": student.preparation}
     live = None
-    objective = supervised(options.reduction)
+    objective: Objective = Supervised(options.reduction)
     if teacher is not None:
         if not _reads_alike(teacher, student):
             preparations["teacher"] = teacher.preparation
         live = LiveTeacher(Student(teacher.model, role="teacher"), teacher.identity)
-        require_agreement(live, student.identity, frozenset({"logits"}))
-        objective = soft_label(
+        objective = SoftLabel(
             options.reduction,
+            len(student.preparation.tokenizer),
             loss=distill.loss,
             temperature=distill.temperature,
             weight=distill.weight,
             supervised_weight=distill.supervised_weight,
-            vocabulary=len(student.preparation.tokenizer),
         )
+        require_agreement(live, student.identity, objective.needs)
     return Setting(
         recipe=recipe,
         student=Student(student.model),
@@ -173,7 +181,7 @@ def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, 
         objective=objective,
         teacher=live,
         train=splits["train"],
-        validation=splits.get("val", []),
+        validation=draw(splits.get("val", []), options.validate_limit, recipe.seed),
     )
 
 
@@ -189,18 +197,40 @@ def _check_folder(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool
         raise InputError(Problem(str(folder), "", "a folder for the run", "a file", "choose another --out"))
     if not folder.exists() or not any(folder.iterdir()):
         return
+    if resume and overwrite:
+        found, remedy = "both", "name one of them"
+        raise InputError(Problem("command line", "", "--resume or --overwrite", found, remedy))
     if not (resume or overwrite):
         remedy = "choose another --out, go on with --resume, or replace it with --overwrite"
         raise InputError(Problem(str(folder), "", "an empty folder for the run", "files of an earlier run", remedy))
     if not (folder / "recipe.yaml").is_file():
         remedy = "choose another --out, or remove the folder yourself"
         raise InputError(Problem(str(folder), "", "an earlier run", "a folder that is no run (no recipe.yaml)", remedy))
-    if resume and not overwrite:
+    if resume:
         _require_same_recipe(recipe, folder)
+    else:
+        _spare_what_is_needed(recipe, folder)
+
+
+def _spare_what_is_needed(recipe: Recipe, folder: Path) -> None:
+    """Refuse to overwrite a folder that holds the run's own teacher, weights or data."""
+    cards = [("model", recipe.model), *([("teacher", recipe.teacher)] if recipe.teacher else [])]
+    used: dict[str, str | Path | None] = {f"data.sources.{i}.root": s.root for i, s in enumerate(recipe.data.sources)}
+    for section, card in cards:
+        used |= {
+            f"{section}.{key}": getattr(card, key) for key in ("path", "tokenizer", "vision_weights", "text_weights")
+        }
+    inside = [name for name, path in used.items() if path and Path(path).resolve().is_relative_to(folder.resolve())]
+    if inside:
+        found = f"{', '.join(inside)} inside it"
+        remedy = "choose another --out"
+        raise InputError(Problem(str(folder), "", "a folder that this run does not need", found, remedy))
 
 
 def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator, *, overwrite: bool) -> None:
-    """Make the run's folder ours, once data and models are known to be good."""
+    """Make the run's folder ours, once data and models are known to be good, on every rank."""
+    if dist.is_initialized():
+        dist.barrier()
     if accelerator.is_main_process:
         if overwrite and folder.exists():
             shutil.rmtree(folder)
@@ -209,6 +239,15 @@ def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator, *, overwrite:
         recover(folder / "checkpoints")
     if dist.is_initialized():
         dist.barrier()
+
+
+def _require_trackers(recipe: Recipe) -> None:
+    """Refuse trackers whose package is missing; accelerate would go on without them."""
+    missing = [name for name in recipe.train.trackers if find_spec(name) is None]
+    if missing:
+        extra = "tracking" if "tensorboard" in missing else "wandb"
+        remedy = f'pip install "drivedistill[{extra}]", or remove the tracker'
+        raise InputError(Problem("recipe", "train.trackers", "installed packages", f"no {', '.join(missing)}", remedy))
 
 
 def _require_same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -223,12 +262,15 @@ def _require_same_recipe(recipe: Recipe, folder: Path) -> None:
         raise InputError(problems)
 
 
-def _finish(recipe: Recipe, folder: Path, facts: dict[str, Any], accelerator: Accelerator) -> None:
+def _finish(recipe: Recipe, parts: Parts, folder: Path, facts: dict[str, Any], accelerator: Accelerator) -> None:
     """Write `model/` from the best checkpoint (the last one without validation), then `run.json`."""
-    subject = assemble(recipe, tokenizer_folder=folder / "tokenizer").student
-    student = Student(subject.model)
-    load_checkpoint(folder / "checkpoints" / facts["model_from"], student, None)
     if accelerator.is_main_process:
+        subject = parts.student
+        if recipe.train.sharding == "fsdp2":  # its weights are spread over the ranks; the checkpoint has them whole
+            tokenizer, pictures = subject.preparation.tokenizer, subject.preparation.pictures
+            subject = build_student(recipe.model, recipe.data, pictures, parts.splits["train"], tokenizer)
+        student = Student(subject.model)
+        load_checkpoint(folder / "checkpoints" / facts["model_from"], student, None)
         save_subject(subject, student.model, folder / "model", model_card(recipe, facts))
         write_json(folder / "run.json", facts)
     if dist.is_initialized():
@@ -285,6 +327,7 @@ def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "questions": {name: len(samples) for name, samples in parts.splits.items()},
         "regular_questions": regular,
         "corner_questions": corner,
+        "corner_questions_per_epoch": corner_draws(regular, corner, recipe.data.corner_ratio) or corner,
         "ranks": dist.get_world_size() if dist.is_initialized() else 1,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),

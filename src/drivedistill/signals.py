@@ -7,6 +7,12 @@ from types import FrameType
 from typing import Any
 
 
+def ignore_signals(worker: int) -> None:
+    """For loading processes: a signal to the whole group stops the run, and the run stops them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 class Interrupted(Exception):
     """The run was asked to stop and has saved; exit code 128 + the signal's number."""
 

@@ -28,15 +28,15 @@ from drivedistill.batch import Batch
 from drivedistill.checkpoint import load_checkpoint, save_checkpoint
 from drivedistill.data.collate import Preparation, collate
 from drivedistill.data.stream import MicroBatches, SampleList, Stream
-from drivedistill.distill.objective import Objective, Term, count, regime_sums, supervised
+from drivedistill.distill.objective import Objective, Supervised, Term, count, regime_sums
 from drivedistill.distill.teacher import Teacher
 from drivedistill.models.student import Student
 from drivedistill.optimize import learning_rate_factor, parameter_groups, shard
-from drivedistill.problems import RunError
+from drivedistill.problems import InputError, RunError
 from drivedistill.progress import Progress
 from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
-from drivedistill.signals import Interrupted, Signals
+from drivedistill.signals import Interrupted, Signals, ignore_signals
 
 
 @dataclass
@@ -63,6 +63,8 @@ class State:
     best: float | None = None
     """Lowest validation loss so far, nats per token (or per sample)."""
     best_step: int | None = None
+    validated: int = 0
+    """The last step after which the validation split was looked at."""
     seconds: float = 0.0
 
 
@@ -77,11 +79,10 @@ class Loop:
     optimizer: torch.optim.Optimizer
     stream: Stream
     state: State
-
-    @property
-    def total(self) -> int:
-        """Optimizer steps of the whole run."""
-        return total_steps(self.setting.recipe, self.stream)
+    total: int
+    """Optimizer steps of the whole run."""
+    per_epoch: int
+    """Optimizer steps of one epoch, rounded up."""
 
 
 def fit(setting: Setting, accelerator: Accelerator) -> State:
@@ -93,30 +94,45 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
     """
     loop = start(setting, accelerator)
     options, state, total = setting.recipe.train, loop.state, loop.total
-    validate_every = options.validate_every or math.ceil(loop.stream.windows_per_epoch)
+    validate_every = options.validate_every or loop.per_epoch
     save_every = options.save_every or validate_every
     windows = _windows(loop)
     with Signals() as signals, Progress(total, state.step, accelerator.is_main_process) as progress:
+        if state.step and state.step % validate_every == 0 and state.validated < state.step:
+            _validate(loop)  # the run was interrupted between this step and its validation
         while state.step < total:
             started = time.monotonic()
-            record = step(loop, next(windows))
+            record = step(loop, _next_window(loop, windows))
             state.step += 1
             state.seconds += time.monotonic() - started
             progress.advance(record["loss"])
-            asked = _any_rank(signals.number, accelerator)
             last = state.step == total
-            if state.step % validate_every == 0 or last:
+            asked = 0 if last else _any_rank(signals.number, accelerator)
+            if not asked and (state.step % validate_every == 0 or last):
                 _validate(loop)
             if state.step % options.log_every == 0 or last:
                 setting.log({"step": state.step, "of": total, **record, "seconds": round(state.seconds, 3)})
             best = state.best_step == state.step  # kept although no save is due: `model/` is made from it
             if state.step % save_every == 0 or best or last or asked:
-                save_checkpoint(
-                    setting.run / "checkpoints", loop.model, loop.optimizer, asdict(state), keep=options.keep
-                )
-            if asked and not last:
+                _save(loop)
+            if asked:
                 raise Interrupted(asked)
     return state
+
+
+def _next_window(loop: Loop, windows: Iterator[list[Batch]]) -> list[Batch]:
+    """The next window; when a sample cannot be read, what was learnt so far is saved first."""
+    try:
+        return next(windows)
+    except InputError:
+        if loop.accelerator.num_processes == 1 and loop.state.step:
+            _save(loop)
+        raise
+
+
+def _save(loop: Loop) -> None:
+    folder, keep = loop.setting.run / "checkpoints", loop.setting.recipe.train.keep
+    save_checkpoint(folder, loop.model, loop.optimizer, asdict(loop.state), keep=keep)
 
 
 def start(setting: Setting, accelerator: Accelerator) -> Loop:
@@ -134,7 +150,8 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
         saved = load_checkpoint(setting.resume_from, model, optimizer)
         state = State(**{name: saved[name] for name in asdict(state)})
     stream = train_stream(recipe, setting.train, accelerator.num_processes)
-    return Loop(setting, accelerator, model, optimizer, stream, state)
+    total, per_epoch = total_steps(recipe, stream), math.ceil(stream.windows_per_epoch)
+    return Loop(setting, accelerator, model, optimizer, stream, state, total, per_epoch)
 
 
 def train_stream(recipe: Recipe, samples: Sequence[Sample], ranks: int) -> Stream:
@@ -177,7 +194,7 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     record = _record(window, sums, divisor, {term.name: term.weight for term in terms}, accelerator)
     record["grad_norm"] = float(norm)
     _require_finite(record, window)
-    factor = learning_rate_factor(options, loop.state.step, loop.total, math.ceil(loop.stream.windows_per_epoch))
+    factor = learning_rate_factor(options, loop.state.step, loop.total, loop.per_epoch)
     for group in loop.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     loop.optimizer.step()
@@ -223,6 +240,9 @@ def _validate(loop: Loop) -> None:
     if not loop.setting.validation:
         return
     loss = validation_loss(loop)
+    if not math.isfinite(loss):
+        raise RunError(f"the validation loss is {loss} after step {state.step}")
+    state.validated = state.step
     if state.best is None or loss < state.best:
         state.best, state.best_step = loss, state.step
     record = {"step": state.step, "validation_loss": loss, "best": state.best, "best_step": state.best_step}
@@ -235,9 +255,9 @@ def validation_loss(loop: Loop) -> float:
     Every rank runs the same number of forwards, as FSDP2 demands; a rank that has run out repeats a sample unweighted.
     """
     options, accelerator = loop.setting.recipe.train, loop.accelerator
-    chosen = loop.setting.validation[: options.validate_limit]
+    chosen = loop.setting.validation
     ranks, rank = accelerator.num_processes, accelerator.process_index
-    objective = supervised(options.reduction)
+    objective = Supervised(options.reduction)
     sums = torch.zeros(2, dtype=torch.float64)
     loop.model.eval()
     with torch.no_grad():
@@ -267,6 +287,7 @@ def _windows(loop: Loop) -> Iterator[list[Batch]]:
         collate_fn=partial(collate, preparations=setting.preparations),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # or starting the loader would draw from the generator that dropout uses
     )
     batches = iter(loader)

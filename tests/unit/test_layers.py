@@ -22,6 +22,7 @@ LAYERS = {
     **dict.fromkeys(("__init__", "problems", "records", "recipe", "batch", "progress", "signals"), 0),
     **dict.fromkeys(("data", "models"), 1),
     **dict.fromkeys(("distill", "checkpoint"), 2),
+    "subject": 2.4,
     "build": 2.5,
     **dict.fromkeys(("optimize", "train", "runs", "evaluate", "dry_run"), 3),
     **dict.fromkeys(("report", "deploy"), 4),

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 import tiny
 from drivedistill.data.collate import collate
 from drivedistill.data.stream import MicroBatches
-from drivedistill.distill.objective import soft_label, supervised
+from drivedistill.distill.objective import SoftLabel, Supervised
 from drivedistill.problems import InputError, RunError
 from drivedistill.runs import assemble, run
 from drivedistill.signals import Interrupted
@@ -54,9 +54,7 @@ def test_accumulated_gradient_of_one_by_six_equals_six_by_one(tmp_path, reductio
     def teach(setting):
         vocabulary = setting.student.model.config.text.vocab_size
         setting.teacher = FunctionTeacher(vocabulary)
-        setting.objective = soft_label(
-            reduction, loss="forward_kl", temperature=2.0, weight=0.5, supervised_weight=1.0, vocabulary=vocabulary
-        )
+        setting.objective = SoftLabel(reduction, vocabulary, temperature=2.0, weight=0.5, supervised_weight=1.0)
 
     change = teach if taught else None
     sizes = [(6, 1), (1, 6), (2, 3)]
@@ -78,8 +76,8 @@ def test_samples_reduction_weighs_samples_and_tokens_reduction_weighs_tokens(tmp
 
     rows = Rows(torch.randn(batch.num_tokens, 300))
     values = cross_entropy(rows.logits, batch.gold)
-    (tokens,) = supervised("tokens")(rows, None, batch)
-    (samples,) = supervised("samples")(rows, None, batch)
+    (tokens,) = Supervised("tokens")(rows, None, batch)
+    (samples,) = Supervised("samples")(rows, None, batch)
     torch.testing.assert_close(tokens.total, values.sum())
     means = torch.stack([values[batch.sample_of_row == b].mean() for b in range(batch.num_samples)])
     torch.testing.assert_close(samples.total, means.sum())
@@ -184,9 +182,7 @@ def test_no_gradient_reaches_the_teacher_and_it_never_trains(tmp_path):
     def teach(setting):
         vocabulary = setting.student.model.config.text.vocab_size
         setting.teacher = teacher
-        setting.objective = soft_label(
-            "tokens", loss="forward_kl", temperature=1.0, weight=1.0, supervised_weight=1.0, vocabulary=vocabulary
-        )
+        setting.objective = SoftLabel("tokens", vocabulary, temperature=1.0, weight=1.0, supervised_weight=1.0)
 
     card = tiny.recipe(tmp_path)
     one_update(card, teach)
@@ -250,8 +246,8 @@ def test_lora_run_saves_a_merged_model_that_needs_no_peft(tmp_path):
         "model__overrides": {},
     }
     run(tiny.recipe(tmp_path, **changes), tmp_path / "lora")
-    from drivedistill.build import load_subject
     from drivedistill.data.images import PictureCache
+    from drivedistill.subject import load_subject
 
     before = load_subject(str(tmp_path / "base"), PictureCache(10)).model
     after = load_subject(str(tmp_path / "lora"), PictureCache(10)).model

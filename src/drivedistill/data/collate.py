@@ -118,11 +118,22 @@ def refuse_long(samples: Sequence[Sample], preparation: Preparation) -> None:
     problems: list[Problem] = []
     for what, write in (("question", _question), ("answer", _answer)):
         texts = [write(sample, reading) for sample in samples]
-        lengths = [len(ids) for ids in preparation.tokenizer(texts).input_ids] if texts else []
-        found = zip(samples, lengths, strict=True)
+        lengths = _lengths(list(dict.fromkeys(texts)), preparation.tokenizer)
+        found = zip(samples, map(lengths.__getitem__, texts), strict=True)
         problems += [_too_long(s, what, length, limits[what]) for s, length in found if length > limits[what]]
     if problems:
         raise InputError(problems)
+
+
+def _lengths(texts: list[str], tokenizer: Any) -> dict[str, int]:
+    """Tokens of every text with its end token, in portions that fit into memory."""
+    ended = bool(texts) and tokenizer(texts[0]).input_ids[-1:] == [tokenizer.eos_token_id]
+    lengths: dict[str, int] = {}
+    for start in range(0, len(texts), 5_000):
+        portion = texts[start : start + 5_000]
+        encoded = tokenizer(portion).input_ids
+        lengths |= {text: len(ids) + (not ended) for text, ids in zip(portion, encoded, strict=True)}
+    return lengths
 
 
 # --- encoder-decoder: pictures and question go to the encoder, the answer to the decoder ---------------------------

@@ -107,6 +107,13 @@ class PictureCache:
         self._pictures: OrderedDict[tuple[object, ...], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> int:
+        """A loading process begins with an empty cache of its own."""
+        return self.limit
+
+    def __setstate__(self, limit: int) -> None:
+        self.__init__(limit // 1_000_000)  # type: ignore[misc]
+
     def load(
         self, path: str | Path, size: Size | None, region: Region | None = None, drawing: Drawing = "target"
     ) -> Image.Image:

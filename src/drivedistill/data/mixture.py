@@ -6,6 +6,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 from drivedistill.data import READERS
 from drivedistill.data.splits import refuse_leakage, shared_scenes, split_by_question, split_by_scene
@@ -14,6 +15,8 @@ from drivedistill.recipe import Source
 from drivedistill.records import Sample
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def load_mixture(sources: Sequence[Source]) -> dict[str, list[Sample]]:
@@ -76,6 +79,25 @@ def regime_ratio(samples: Sequence[Sample]) -> tuple[int, int]:
     return len(samples) - corner, corner
 
 
+def corner_draws(regular: int, corner: int, corner_ratio: float | None) -> int:
+    """How many corner questions an epoch draws under a ratio; 0 where there is no ratio to keep."""
+    if corner_ratio is None or not regular or not corner:
+        return 0
+    return max(1, round(regular / corner_ratio))
+
+
+def draw(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
+    """At most `limit` samples, the same ones every time: of each regime its share, at least one, spread over the set."""
+    if limit is None or len(samples) <= limit:
+        return list(samples)
+    chosen: set[str] = set()
+    for regime in ("corner", "regular"):
+        ids = sorted(sample.id for sample in samples if sample.regime == regime)
+        share = max(1, round(limit * len(ids) / len(samples)))
+        chosen |= set(_shuffled(ids, f"draw {seed}")[: min(share, limit - len(chosen))])
+    return [sample for sample in samples if sample.id in chosen]
+
+
 def epoch_order(samples: Sequence[Sample], seed: int, epoch: int, corner_ratio: float | None) -> list[int]:
     """The order in which one epoch visits the samples; a pure function of its arguments.
 
@@ -94,8 +116,7 @@ def epoch_order(samples: Sequence[Sample], seed: int, epoch: int, corner_ratio: 
     order = list(range(len(samples)))
     corner = [index for index in order if samples[index].regime == "corner"]
     regular = [index for index in order if samples[index].regime != "corner"]
-    if corner_ratio is not None and corner and regular:
-        count = max(1, round(len(regular) / corner_ratio))
+    if count := corner_draws(len(regular), len(corner), corner_ratio):
         start = epoch * count
         first, last = start // len(corner), (start + count - 1) // len(corner)
         row = [index for turn in range(first, last + 1) for index in _shuffled(corner, f"corner {seed} {turn}")]
@@ -103,7 +124,7 @@ def epoch_order(samples: Sequence[Sample], seed: int, epoch: int, corner_ratio: 
     return _shuffled(order, f"epoch {seed} {epoch}")
 
 
-def _shuffled(items: list[int], seed: str) -> list[int]:
+def _shuffled(items: list[T], seed: str) -> list[T]:
     result = list(items)
     random.Random(seed).shuffle(result)
     return result

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch.utils.data import Dataset, Sampler
 
-from drivedistill.data.mixture import epoch_order
+from drivedistill.data.mixture import corner_draws, epoch_order, regime_ratio
 from drivedistill.records import Sample
 
 
@@ -41,10 +42,12 @@ class Stream:
         """Samples of one window over all ranks."""
         return self.batch_size * self.accumulate * self.ranks
 
-    @property
+    @cached_property
     def epoch_size(self) -> int:
         """Samples of one epoch; with a corner ratio not every sample, or some twice."""
-        return len(epoch_order(self.samples, self.seed, 0, self.corner_ratio))
+        regular, corner = regime_ratio(self.samples)
+        drawn = corner_draws(regular, corner, self.corner_ratio)
+        return regular + drawn if drawn else regular + corner
 
     @property
     def windows_per_epoch(self) -> float:

@@ -7,9 +7,8 @@ counts the same whether its answer has two words or a hundred.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +33,15 @@ class Term:
     """`float64[2]`: the same sum over regular and over corner samples, without gradient."""
 
 
-Objective = Callable[[Rows, Signal | None, Batch], list[Term]]
+class Objective(Protocol):
+    """Rows, signal and batch in; terms out."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the teacher must provide; empty when none is asked."""
+
+    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
+        """The terms of one micro-batch."""
 
 
 def count(batch: Batch, reduction: Reduction) -> int:
@@ -50,45 +57,47 @@ def reduce_rows(values: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
     return sums / batch.tokens_per_sample().clamp_min(1)
 
 
-def supervised(reduction: Reduction) -> Objective:
+@dataclass(frozen=True)
+class Supervised:
     """Plain supervised training: cross-entropy of the gold tokens."""
 
-    def objective(rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
-        return [_term("ce", cross_entropy(rows.logits, batch.gold), 1.0, batch, reduction)]
+    reduction: Reduction
+    needs: frozenset[str] = frozenset()
 
-    return objective
+    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
+        """One term, `ce`."""
+        return [_term("ce", cross_entropy(rows.logits, batch.gold), 1.0, batch, self.reduction)]
 
 
-def soft_label(
-    reduction: Reduction, *, loss: str, temperature: float, weight: float, supervised_weight: float, vocabulary: int
-) -> Objective:
-    """Plain soft-label distillation, the papers' `Dis.`: `supervised_weight * CE + weight * divergence`, constant.
+@dataclass(frozen=True)
+class SoftLabel:
+    """Plain soft-label distillation, the papers' `Dis.`: `supervised_weight * CE + weight * divergence`, constant."""
 
-    Args:
-        reduction: What is counted.
-        loss: A key of `losses.DIVERGENCES`.
-        temperature: T.
-        weight: alpha.
-        supervised_weight: Weight of the cross-entropy.
-        vocabulary: Number of real tokens. Families pad their heads to different widths (Qwen: 151,936 and 152,064);
-            heads of different widths are compared on the real tokens only.
-    """
-    divergence = DIVERGENCES[loss]
+    reduction: Reduction
+    vocabulary: int
+    """Number of real tokens. Families pad their heads to different widths (Qwen: 151,936 and 152,064); heads of
+    different widths are compared on the real tokens only."""
+    loss: str = "forward_kl"
+    """A key of `losses.DIVERGENCES`."""
+    temperature: float = 1.0
+    weight: float = 1.0
+    """alpha"""
+    supervised_weight: float = 1.0
+    needs: frozenset[str] = frozenset({"logits"})
 
-    def objective(rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
+    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
+        """Two terms: `ce`, and the divergence under its name."""
         if signal is None:
             raise ValueError("soft-label distillation needs a teacher's signal.")
         hard = cross_entropy(rows.logits, batch.gold)
         ours, theirs = rows.logits, signal.logits
         if ours.shape[1] != theirs.shape[1]:
-            ours, theirs = ours[:, :vocabulary], theirs[:, :vocabulary]
-        soft = divergence(ours, theirs, temperature)
+            ours, theirs = ours[:, : self.vocabulary], theirs[:, : self.vocabulary]
+        soft = DIVERGENCES[self.loss](ours, theirs, self.temperature)
         return [
-            _term("ce", hard, supervised_weight, batch, reduction),
-            _term(loss, soft, weight, batch, reduction),
+            _term("ce", hard, self.supervised_weight, batch, self.reduction),
+            _term(self.loss, soft, self.weight, batch, self.reduction),
         ]
-
-    return objective
 
 
 def _term(name: str, values: Tensor, weight: float, batch: Batch, reduction: Reduction) -> Term:

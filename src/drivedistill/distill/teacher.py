@@ -28,6 +28,8 @@ class Identity:
     special: dict[str, int | None]
     template: str
     """The prompt template, or the chat template."""
+    coordinates: str
+    """`pixel` or `unit`."""
     image_tokens: int | None = None
     """Image tokens per picture where the image tokens stand in the language model's own sequence; else None."""
 
@@ -61,11 +63,11 @@ class LiveTeacher:
             return Signal(self.model(batch).logits.detach())
 
 
-def identity_of(tokenizer: Any, template: str, image_tokens: int | None = None) -> Identity:
+def identity_of(tokenizer: Any, template: str, coordinates: str, image_tokens: int | None = None) -> Identity:
     """What a model's tokenizer and template demand of its partner."""
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos", "unk")}
     probe = tuple(tokenizer(PROBE, add_special_tokens=False).input_ids)
-    return Identity(tokenizer.get_vocab(), probe, special, template, image_tokens)
+    return Identity(tokenizer.get_vocab(), probe, special, template, coordinates, image_tokens)
 
 
 def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]) -> None:
@@ -75,7 +77,10 @@ def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]
         InputError: The teacher lacks something needed, or tokenizer, template or image tokens differ; the first
             difference is named.
     """
-    remedy = "train both with the same tokenizer and template (the student takes the teacher's when it names none)"
+    remedy = (
+        "train both with the same tokenizer, template and coordinates; a student that names neither `tokenizer` nor "
+        "`text_weights` takes the teacher's tokenizer"
+    )
     if missing := needs - teacher.provides:
         found = f"a teacher that provides {', '.join(sorted(teacher.provides)) or 'nothing'}"
         raise InputError(
@@ -102,6 +107,8 @@ def first_difference(teacher: Identity, student: Identity) -> str | None:
         return f"{PROBE!r} is {teacher.probe} for the teacher, {student.probe} for the student"
     if teacher.template != student.template:
         return f"template {teacher.template!r} for the teacher, {student.template!r} for the student"
+    if teacher.coordinates != student.coordinates:
+        return f"points in {teacher.coordinates} coordinates for the teacher, in {student.coordinates} for the student"
     if teacher.image_tokens != student.image_tokens:
         return (
             f"{teacher.image_tokens} image tokens per picture for the teacher, {student.image_tokens} for the student"

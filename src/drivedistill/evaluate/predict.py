@@ -30,7 +30,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from drivedistill.build import Subject, load_subject, model_folder
 from drivedistill.data.collate import collate, picture_size, questions, refuse_long, refuse_unlabelled
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import POINT, decode, to_pixels
@@ -39,6 +38,7 @@ from drivedistill.models.student import Student
 from drivedistill.problems import InputError, Problem, RunError
 from drivedistill.progress import Progress
 from drivedistill.records import Prediction, Sample, read_jsonl
+from drivedistill.subject import Subject, load_subject, model_folder
 
 _FIRST_KEY = b'{"id":'
 """How a row begins that was written here."""

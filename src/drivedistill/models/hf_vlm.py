@@ -61,11 +61,28 @@ def load_vlm(name: str, *, attention: str = "sdpa", dtype: str = "float32") -> A
     try:
         config = AutoConfig.from_pretrained(name)
         _supported(name, config.model_type)
-        return AutoModelForImageTextToText.from_pretrained(
+        model = AutoModelForImageTextToText.from_pretrained(
             name, attn_implementation=attention, dtype=dtype, use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(unavailable(name, "a vision-language model", error)) from error
+    freeze_never_run(model)
+    return model
+
+
+def freeze_never_run(model: Any) -> None:
+    """LLaVA reads an inner layer of its vision tower; what lies behind never runs, and DDP would wait for its gradients."""
+    if model.config.model_type != "llava":
+        return
+    tower = model.model.vision_tower
+    tower = getattr(tower, "vision_model", tower)
+    layers = tower.encoder.layers
+    chosen = model.config.vision_feature_layer
+    last = max(
+        index if index >= 0 else len(layers) + 1 + index for index in ([chosen] if isinstance(chosen, int) else chosen)
+    )
+    for module in (*layers[last:], tower.post_layernorm):
+        module.requires_grad_(False)
 
 
 def load_processor(name: str) -> Any:

@@ -49,6 +49,11 @@ def bare(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def bare_name(name: str) -> str:
+    """A parameter's name in its own model, whatever it is wrapped in; what a recipe's patterns are matched against."""
+    return name.removeprefix("module.").removeprefix("model.").removeprefix("base_model.model.")
+
+
 Head = Callable[[Tensor], Tensor]
 
 

@@ -136,4 +136,4 @@ def test_region_outside_unit_coordinates_names_the_missing_camera(samples, folde
     with pytest.raises(InputError, match="CAM_BACK"):
         collate([sample], {"student": unit})
     text = collate([samples[1]], {"student": unit})
-    assert "0.6250,0.5556" in subject.preparation.tokenizer.decode(text.gold)
+    assert "0.62500,0.55556" in subject.preparation.tokenizer.decode(text.gold)

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes import FunctionTeacher, SilentTeacher
 
 import tiny
 from drivedistill.data.collate import collate
-from drivedistill.distill.objective import soft_label
+from drivedistill.distill.objective import SoftLabel
 from drivedistill.distill.teacher import LiveTeacher, first_difference, identity_of, require_agreement
 from drivedistill.models.student import Student
 from drivedistill.problems import InputError
 from drivedistill.runs import assemble, run
+from fakes import FunctionTeacher, SilentTeacher
 
 NEEDS = frozenset({"logits"})
 
@@ -40,6 +40,7 @@ def test_equal_identities_agree(student):
         (lambda i: replace(i, special={**i.special, "eos": 7}), "eos token 7"),
         (lambda i: replace(i, probe=(1, 2)), r"\(1, 2\) for the teacher"),
         (lambda i: replace(i, template="Q: {question}"), "template 'Q: {question}'"),
+        (lambda i: replace(i, coordinates="unit"), "points in unit coordinates"),
         (lambda i: replace(i, image_tokens=256), "256 image tokens"),
     ],
 )
@@ -57,9 +58,7 @@ def test_teacher_that_cannot_provide_what_is_needed_is_refused(student):
 def test_fake_and_live_teachers_are_interchangeable(student, folder):
     batch = collate(tiny.samples(tiny.pictures(folder)), {"student": student.preparation})
     vocabulary = student.model.config.text.vocab_size
-    objective = soft_label(
-        "tokens", loss="forward_kl", temperature=1.0, weight=1.0, supervised_weight=0.0, vocabulary=vocabulary
-    )
+    objective = SoftLabel("tokens", vocabulary, temperature=1.0, weight=1.0, supervised_weight=0.0)
     rows = Student(student.model)(batch)
     live = LiveTeacher(Student(student.model, role="teacher"), None)
     for teacher, zero in ((live, True), (FunctionTeacher(vocabulary), False)):
@@ -76,9 +75,7 @@ def test_heads_of_different_width_are_compared_on_the_real_tokens(student, folde
     padded = torch.cat([rows.logits.detach(), torch.full((batch.num_tokens, 8), 50.0)], dim=1)
     from drivedistill.batch import Signal
 
-    objective = soft_label(
-        "tokens", loss="forward_kl", temperature=1.0, weight=1.0, supervised_weight=0.0, vocabulary=300
-    )
+    objective = SoftLabel("tokens", 300, temperature=1.0, weight=1.0, supervised_weight=0.0)
     assert float(objective(rows, Signal(padded), batch)[1].total) == pytest.approx(0, abs=1e-3)
 
 
@@ -86,7 +83,7 @@ def test_image_tokens_count_for_decoder_only_models(folder):
     subject = tiny.subject("internvl", folder)
     assert subject.identity.image_tokens == 4
     assert "<|im_start|>" in subject.identity.template
-    assert identity_of(subject.preparation.tokenizer, "t").image_tokens is None
+    assert identity_of(subject.preparation.tokenizer, "t", "pixel").image_tokens is None
 
 
 def test_student_takes_the_teachers_tokenizer(tmp_path):

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 import tiny
 from drivedistill import runs
-from drivedistill.build import load_subject, save_subject
 from drivedistill.cli import app
 from drivedistill.data.collate import collate, questions
 from drivedistill.data.images import PictureCache
@@ -21,6 +20,7 @@ from drivedistill.evaluate.predict import decoding, local_answerer, predict, wri
 from drivedistill.models.student import full_logits
 from drivedistill.problems import InputError, RunError
 from drivedistill.records import Prediction, Region, read_jsonl
+from drivedistill.subject import load_subject, save_subject
 
 LIMIT = 8
 SCALE = {"driving_t5": 3, "internvl": 9, "qwen2_5_vl": 9, "llava": 14}

@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 import tiny
-from drivedistill.build import load_subject, save_subject
 from drivedistill.data.images import PictureCache
 from drivedistill.models.hf_vlm import load_processor
 from drivedistill.problems import InputError
+from drivedistill.subject import load_subject, save_subject
 
 
 @pytest.mark.parametrize("kind", tiny.VLMS)

@@ -1,0 +1,203 @@
+"""A model with everything it needs to read samples, from a directory and back.
+
+    runs/NAME/model/   config.json  model.safetensors  tokenizer.json  preprocessor_config.json  reading.json  README.md
+
+Weights, configuration, tokenizer and processor are as `save_pretrained` writes them; `reading.json` says how the model reads.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from transformers import AutoConfig, ViTImageProcessorPil
+from transformers.utils import cached_file
+
+from drivedistill import recipe as cards
+from drivedistill.data.collate import Family, Preparation, Reading
+from drivedistill.data.images import PictureCache
+from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact
+from drivedistill.distill.teacher import Identity, identity_of
+from drivedistill.models.driving_t5 import DrivingT5
+from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm
+from drivedistill.problems import InputError, Problem, unavailable
+from drivedistill.records import validation_problems
+
+READING = "reading.json"
+
+
+@dataclass
+class Subject:
+    """A model and what it needs to read samples."""
+
+    name: str
+    model: Any
+    """`DrivingT5`, a Hugging Face VLM, or a `PeftModel` around one."""
+    preparation: Preparation
+    loaded: frozenset[str]
+    """Top-level parts that hold trained weights; `*` for all."""
+
+    @property
+    def identity(self) -> Identity:
+        """What a distillation partner must agree with."""
+        reading, processor = self.preparation.reading, self.preparation.processor
+        if reading.family == "driving_t5":
+            return identity_of(self.preparation.tokenizer, TEMPLATE, reading.coordinates)
+        blank = Image.new("RGB", (reading.image_size, reading.image_size))
+        ids = processor(text=[processor.image_token], images=[[blank]], return_tensors="pt").input_ids
+        tokens = int((ids == processor.image_token_id).sum())
+        return identity_of(self.preparation.tokenizer, str(processor.chat_template), reading.coordinates, tokens)
+
+
+def load_subject(
+    name: str,
+    pictures: PictureCache,
+    *,
+    attention: str = "sdpa",
+    dtype: str = "float32",
+    data: cards.Data | None = None,
+    own: bool = False,
+) -> Subject:
+    """A model from a run, a directory in Hugging Face layout, or a hub id.
+
+    Args:
+        name: The run, directory or hub id.
+        pictures: Decoded pictures.
+        attention: `sdpa` or `eager`.
+        dtype: Of the weights in memory.
+        data: How it is to read; without it as its own `reading.json` says.
+        own: Its own `reading.json` wins over `data`, as for a teacher; the limits on lengths are those of `data`.
+
+    Raises:
+        InputError: It cannot be loaded, or was built for other pictures or another layout.
+    """
+    folder = model_folder(name)
+    try:
+        kind = AutoConfig.from_pretrained(folder).model_type
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(unavailable(folder, "a model (run, directory or hub id)", error)) from error
+    if kind == "driving_t5":
+        model: Any = _load_driving_t5(folder, attention, dtype)
+        processor: Any = _image_processor(folder)
+        tokenizer = load_tokenizer(folder)
+        reading = _reading("driving_t5", folder, data, model.config.image_size, own=own)
+        _require_built_for(reading, model, data)
+    else:
+        model = load_vlm(folder, attention=attention, dtype=dtype)
+        processor = load_processor(folder)
+        tokenizer = processor.tokenizer
+        make_exact(tokenizer, folder)
+        reading = _reading("hf_vlm", folder, data, 448, own=own)
+    return Subject(name, model, Preparation(reading, tokenizer, processor, pictures), frozenset({"*"}))
+
+
+def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
+    """Write a model as `save_pretrained` does, with tokenizer, processor, reading and card; completely or not at all.
+
+    LoRA is merged into the weights, so the directory needs no PEFT and loads anywhere.
+    """
+    merged = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    temporary = folder.with_name(f".writing-{folder.name}")
+    _clear(temporary)
+    merged.save_pretrained(temporary)
+    subject.preparation.tokenizer.save_pretrained(temporary)
+    subject.preparation.processor.save_pretrained(temporary)
+    if subject.preparation.reading.family == "hf_vlm":
+        keep_video_entry(model_folder(subject.name), temporary)
+    (temporary / READING).write_text(subject.preparation.reading.model_dump_json(indent=2) + "\n", "utf-8")
+    (temporary / "README.md").write_text(card, "utf-8")
+    old = folder.with_name(f".old-{folder.name}")
+    _clear(old)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    _clear(old)
+
+
+def model_folder(name: str) -> str:
+    """The directory of a run's model, or the name itself (a directory or hub id)."""
+    inside = Path(name) / "model"
+    if inside.is_dir():
+        return str(inside)
+    if (Path(name) / "run.json").is_file():
+        remedy = "finish the run: the same command with --resume"
+        raise InputError(Problem(name, "model", "a finished run", "a run without a model folder", remedy))
+    return name
+
+
+def reading_of(family: Family, data: cards.Data) -> Reading:
+    """The way of reading that a recipe's data section describes."""
+    shared = set(Reading.model_fields) & set(cards.Data.model_fields)
+    return Reading(family=family, **{key: getattr(data, key) for key in shared})
+
+
+def _reading(family: Family, folder: str, data: cards.Data | None, image_size: int, *, own: bool) -> Reading:
+    """The recipe's way of reading, or the one saved beside the model; without either pictures of `image_size`."""
+    saved = cached_file(folder, READING, _raise_exceptions_for_missing_entries=False)
+    if data is not None and not (own and saved):
+        return reading_of(family, data)
+    if saved is None:
+        return Reading(family=family, image_size=image_size)
+    try:
+        reading = Reading.model_validate_json(Path(saved).read_text("utf-8"))
+    except ValidationError as error:
+        raise InputError(validation_problems(error, str(saved), "")) from error
+    if data is None:
+        return reading
+    limits = {"max_question_tokens": data.max_question_tokens, "max_answer_tokens": data.max_answer_tokens}
+    return reading.model_copy(update=limits)
+
+
+def _require_built_for(reading: Reading, model: DrivingT5, data: cards.Data | None) -> None:
+    wanted: dict[str, tuple[Any, Any]] = {"image_size": (reading.image_size, model.config.image_size)}
+    if data is not None:
+        wanted["layout"] = (data.layout, model.config.layout)
+    problems = [
+        Problem(
+            "recipe", f"data.{name}", f"{built}, for which the model was built", str(asked), f"set data.{name}={built}"
+        )
+        for name, (asked, built) in wanted.items()
+        if asked != built
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:
+    try:
+        model = DrivingT5.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(unavailable(folder, "a DrivingT5 model in safetensors", error)) from error
+    if attention == "eager":  # every part can; `sdpa` is the default of those that have it
+        model.set_attn_implementation("eager")
+    return model
+
+
+def _image_processor(folder: str) -> ViTImageProcessorPil:
+    try:
+        return ViTImageProcessorPil.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(unavailable(folder, "an image processor (preprocessor_config.json)", error)) from error
+
+
+def model_card(recipe: cards.Recipe, facts: dict[str, Any]) -> str:
+    """The model's README: what it is, what it was trained on, with what."""
+    sources = "\n".join(f"- `{s.name}` ({s.format}, {s.regime}, split by {s.split_by})" for s in recipe.data.sources)
+    kind = f"distilled ({recipe.distill.loss}, T={recipe.distill.temperature:g})" if recipe.teacher else "supervised"
+    return (
+        f"---\nlibrary_name: drivedistill\ntags: [autonomous-driving, visual-question-answering]\n---\n\n"
+        f"# {recipe.name}\n\n{recipe.about}\n\nTraining: {kind}, seed {recipe.seed}.\n\nData:\n\n{sources}\n\n"
+        f"```json\n{json.dumps(facts, indent=2)}\n```\n"
+    )
+
+
+def _clear(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
