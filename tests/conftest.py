@@ -11,6 +11,7 @@ from hypothesis import settings
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("fixed")
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads that wait for each other cost more than they give
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

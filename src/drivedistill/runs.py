@@ -72,6 +72,8 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     Raises:
         InputError: Recipe or data cannot be used, or the folder holds another run.
     """
+    _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+    _require_trackers(recipe)
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
@@ -79,8 +81,6 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         log_with=list(recipe.train.trackers) or None,
         project_dir=str(folder),
     )
-    _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
-    _require_trackers(recipe)
     parts = assemble(recipe, tokenizer_folder=folder / "tokenizer" if resume else None)
     _claim(recipe, folder, accelerator, overwrite=overwrite)
     resume_from = last_checkpoint(folder / "checkpoints")

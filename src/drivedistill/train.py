@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,12 +97,16 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
     validate_every = options.validate_every or loop.per_epoch
     save_every = options.save_every or validate_every
     windows = _windows(loop)
-    with Signals() as signals, Progress(total, state.step, accelerator.is_main_process) as progress:
+    with (
+        Signals() as signals,
+        Progress(total, state.step, accelerator.is_main_process) as progress,
+        _saved_before_bad_input(loop),
+    ):
         if state.step and state.step % validate_every == 0 and state.validated < state.step:
             _validate(loop)  # the run was interrupted between this step and its validation
         while state.step < total:
             started = time.monotonic()
-            record = step(loop, _next_window(loop, windows))
+            record = step(loop, next(windows))
             state.step += 1
             state.seconds += time.monotonic() - started
             progress.advance(record["loss"])
@@ -120,12 +124,13 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
     return state
 
 
-def _next_window(loop: Loop, windows: Iterator[list[Batch]]) -> list[Batch]:
-    """The next window; when a sample cannot be read, what was learnt so far is saved first."""
+@contextmanager
+def _saved_before_bad_input(loop: Loop) -> Iterator[None]:
+    """A picture that breaks in the middle of a run stops it, but costs no step: mend it and resume."""
     try:
-        return next(windows)
+        yield
     except InputError:
-        if loop.accelerator.num_processes == 1 and loop.state.step:
+        if loop.accelerator.num_processes == 1 and loop.state.step:  # saving needs every rank; the others do not know
             _save(loop)
         raise
 

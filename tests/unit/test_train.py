@@ -129,7 +129,7 @@ def stop_in(monkeypatch, at, number=signal.SIGTERM):
     monkeypatch.setattr(module, "step", stepping)
 
 
-@pytest.mark.parametrize("stop", [1, 4])
+@pytest.mark.parametrize("stop", [1, 2, 4])  # 2: between a step and its validation
 def test_resumed_run_reaches_the_uninterrupted_weights_bit_for_bit(tmp_path, monkeypatch, stop):
     dropout = {"train__accumulate": 2, "train__warmup_steps": 2, "train__schedule": "cosine"}
     card = tiny.recipe(tmp_path, **dropout)
@@ -148,7 +148,8 @@ def test_resumed_run_reaches_the_uninterrupted_weights_bit_for_bit(tmp_path, mon
 
     def log(folder):
         lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-        return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+        shown = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+        return sorted(shown, key=lambda line: (line["step"], "of" in line))
 
     assert log(tmp_path / "whole") == log(tmp_path / "broken")
 
@@ -265,3 +266,107 @@ def test_best_checkpoint_is_the_one_with_the_lowest_validation_loss(tmp_path):
     assert facts["best_step"] == min(losses, key=losses.get)
     assert (tmp_path / "run" / "checkpoints" / "best").resolve().name == f"step-{facts['best_step']:06d}"
     assert (tmp_path / "run" / "checkpoints" / "last").resolve().name == "step-000009"
+
+
+def test_overwriting_the_own_teacher_or_data_is_refused(tmp_path):
+    run(tiny.recipe(tmp_path), tmp_path / "base")
+    card = tiny.recipe(tmp_path, teacher={"path": str(tmp_path / "base")})
+    with pytest.raises(InputError, match=r"teacher\.path inside it"):
+        run(card, tmp_path / "base", overwrite=True)
+    with pytest.raises(InputError, match="--resume or --overwrite"):
+        run(card, tmp_path / "base", overwrite=True, resume=True)
+    assert (tmp_path / "base" / "model" / "model.safetensors").is_file()
+
+
+def test_random_teacher_is_refused_unless_allowed(tmp_path):
+    with pytest.raises(InputError, match="random weights"):
+        assemble(tiny.recipe(tmp_path, teacher={"preset": "tiny", "tokenizer_size": 300}))
+
+
+def test_what_learns_is_kept_in_float32(tmp_path):
+    run(tiny.recipe(tmp_path), tmp_path / "base")
+    model = {"path": str(tmp_path / "base"), "dtype": "bfloat16", "frozen": [r"^vision\."]}
+    card = tiny.recipe(tmp_path, model=model, train__precision="bf16")
+    parameters = list(assemble(card).student.model.parameters())
+    assert {p.dtype for p in parameters if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in parameters if not p.requires_grad} == {torch.bfloat16}
+    run(card, tmp_path / "half")
+    with pytest.raises(ValueError, match="precision: bf16"):
+        tiny.recipe(tmp_path, model=model)
+
+
+def test_fields_of_a_preset_beside_a_path_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`tokenizer` belongs to a preset"):
+        tiny.recipe(tmp_path, model={"path": "base", "tokenizer": "other"})
+
+
+def test_model_built_for_another_layout_is_refused(tmp_path):
+    run(tiny.recipe(tmp_path, data__layout="padded"), tmp_path / "base")
+    with pytest.raises(InputError, match=r"data\.layout"):
+        assemble(tiny.recipe(tmp_path, model={"path": str(tmp_path / "base")}))
+
+
+def test_tokenizer_without_an_end_is_refused(tmp_path):
+    from drivedistill.data.prompt import train_tokenizer
+
+    tokenizer = train_tokenizer(["Stop."], 300)
+    tokenizer.backend_tokenizer.post_processor = None
+    tokenizer.save_pretrained(tmp_path / "endless")
+    with pytest.raises(InputError, match="an end token after every text"):
+        assemble(tiny.recipe(tmp_path, model__tokenizer=str(tmp_path / "endless")))
+
+
+def test_special_ids_follow_the_tokenizer(tmp_path):
+    card = tiny.recipe(tmp_path)
+    run(card, tmp_path / "base")
+    text = assemble(card).student.model.config.text
+    tokenizer = assemble(card).student.preparation.tokenizer
+    assert (text.pad_token_id, text.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    assert text.decoder_start_token_id == tokenizer.pad_token_id
+
+
+def test_missing_tracker_is_refused(tmp_path):
+    import importlib.util
+
+    if importlib.util.find_spec("wandb"):
+        pytest.skip("wandb is installed")
+    with pytest.raises(InputError, match=r"drivedistill\[wandb\]"):
+        run(tiny.recipe(tmp_path, train__trackers=["wandb"]), tmp_path / "run")
+
+
+def test_corner_ratio_without_corner_cases_is_refused(tmp_path):
+    card = tiny.recipe(tmp_path)
+    lines = (tmp_path / "drawn" / "train.jsonl").read_text().replace('"regime":"corner"', '"regime":"regular"')
+    (tmp_path / "drawn" / "train.jsonl").write_text(lines)
+    assemble(card)
+    with pytest.raises(InputError, match="questions of both regimes"):
+        assemble(tiny.recipe(tmp_path, data__corner_ratio=17))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_picture_that_breaks_in_the_middle_of_a_run_saves_first_and_is_named(tmp_path, workers):
+    card = tiny.recipe(tmp_path, data__workers=workers, data__image_cache_mb=0, train__steps=30, train__save_every=100)
+    parts = assemble(card)
+    path = tmp_path / "drawn" / "CAM_BACK.png"
+
+    def break_picture(record):
+        path.write_bytes(path.read_bytes()[:4000])
+
+    parts.setting.log = break_picture
+    parts.setting.run = tmp_path / "run"
+    with pytest.raises(InputError, match=r"CAM_BACK\.png") as caught:
+        fit(parts.setting, Accelerator(cpu=True))
+    assert len(caught.value.problems) == 1
+    assert (tmp_path / "run" / "checkpoints" / "last" / "state.json").is_file()
+
+
+def test_validation_sample_holds_every_regime_in_its_share(tmp_path):
+    from drivedistill.data.mixture import draw
+
+    everyone = tiny.samples(tiny.pictures(tmp_path)) * 10
+    everyone = [s.model_copy(update={"id": f"{i}"}) for i, s in enumerate(everyone)]
+    chosen = draw(everyone, 16, 0)
+    assert len(chosen) == 16
+    assert sum(s.regime == "corner" for s in chosen) == 6
+    assert draw(everyone[::-1], 16, 0) == chosen[::-1]
+    assert draw(everyone, None, 0) == everyone
