@@ -1,0 +1,74 @@
+"""The verbs, one file each. A stage is imported only when it is asked for, so `--help` is quick.
+
+Exit codes: 0 ok, 1 the run failed, 2 usage, recipe or data error, 3 a quality gate failed, 130/143 interrupted after saving.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from drivedistill import __version__
+from drivedistill.cli.data import data
+from drivedistill.cli.learn import distill, train
+from drivedistill.cli.predict import predict
+from drivedistill.cli.score import score
+from drivedistill.problems import InputError, RunError
+from drivedistill.signals import Interrupted
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False,
+    help="Turn a large driving vision-language model into a small one that answers in time.",
+)  # fmt: skip
+app.add_typer(data, name="data")
+for verb in (train, distill, predict, score):
+    app.command()(verb)
+
+
+def version(value: bool) -> None:
+    """Print the version and leave."""
+    if value:
+        typer.echo(f"drivedistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Turn a large driving vision-language model into a small one that answers in time."""
+    if debug:
+        os.environ["DRIVEDISTILL_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Entry point: runs the verb and turns errors into exit codes."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        count = len(error.problems)
+        typer.echo("\n".join(map(str, error.problems)), err=True)
+        typer.echo(f"\n{count} problem{'s' if count > 1 else ''} to mend", err=True)
+        _leave(2)
+    except RunError as error:
+        typer.echo(f"the run failed: {error}", err=True)
+        _leave(1)
+    except Interrupted as error:
+        typer.echo(str(error), err=True)
+        _leave(128 + error.number)
+    except Exception as error:
+        typer.echo(f"the run failed: {type(error).__name__}: {error}\n(--debug shows where)", err=True)
+        _leave(1)
+
+
+def _leave(code: int) -> None:
+    if os.environ.get("DRIVEDISTILL_DEBUG"):
+        traceback.print_exc()
+    sys.exit(code)

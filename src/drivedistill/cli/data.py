@@ -1,0 +1,40 @@
+"""`drivedistill data check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from drivedistill.cli.inputs import Format, RegimeName, read_questions
+from drivedistill.problems import InputError
+
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets.")
+
+
+@data.command("check")
+def check(
+    root: Annotated[Path, typer.Argument(help="Data root, or a recipe whose mixture is checked.", metavar="ROOT")],
+    format: Annotated[Format, typer.Option(help="Published format below ROOT.")] = "drivelm",
+    file: Annotated[str, typer.Option(help="Which of the format's files, e.g. train, challenge, Val.")] = "train",
+    regime: Annotated[RegimeName, typer.Option(help="What the data stand for.")] = "regular",
+    images: Annotated[Literal["none", "exist", "decode"], typer.Option(help="How pictures are checked.")] = "decode",
+) -> None:
+    """Count, and look for what would spoil a run; exit code 2 when something must be mended.
+
+    Example: drivedistill data check data/drivelm --format drivelm
+    """
+    from drivedistill.data.check import check as look
+    from drivedistill.data.check import format_report
+    from drivedistill.data.mixture import load_mixture
+    from drivedistill.recipe import load_recipe
+
+    if root.suffix in (".yaml", ".yml"):
+        splits = load_mixture(load_recipe(root).data.sources)
+    else:
+        splits = {file: read_questions(root, format, file, regime)}
+    report = look(splits, images=images)
+    typer.echo(format_report(report))
+    if report.problems:
+        raise InputError(report.problems)

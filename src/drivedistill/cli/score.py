@@ -1,0 +1,77 @@
+"""`drivedistill score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from drivedistill.cli.inputs import Format, read_questions
+from drivedistill.problems import InputError, Problem
+
+if TYPE_CHECKING:
+    from drivedistill.records import Prediction
+
+
+def score(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="JSONL, or DriveLM's output/submission.json.", metavar="FILE...")
+    ],
+    reference: Annotated[Path | None, typer.Option(help="Data root with the questions of a submission.")] = None,
+    format: Annotated[Format, typer.Option(help="Format below --reference.")] = "drivelm",
+    file: Annotated[str, typer.Option(help="Which of its files.")] = "challenge",
+    out: Annotated[Path | None, typer.Option(help="Result; default STEM.results.json beside the first file.")] = None,
+    fail_under: Annotated[list[str] | None, typer.Option(help="metric=value, e.g. bleu_4=45 or corner.avg=20.")] = None,
+    no_meteor: Annotated[bool, typer.Option("--no-meteor", help="Leave METEOR out (saves ten seconds).")] = False,
+    tokenizer: Annotated[Literal["ptb", "approximate"], typer.Option(help="`approximate` needs no Java.")] = "ptb",
+    judge: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server that judges.")] = None,
+    judge_model: Annotated[str, typer.Option(help="Model name sent to the judge.")] = "gpt-3.5-turbo",
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the judge's key.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap over scenes.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the predictions; write nothing.")] = False,
+) -> None:
+    """Score predictions as the papers do; exit code 3 when a gate fails.
+
+    Example: drivedistill score runs/student/predictions/val-greedy.jsonl --fail-under regular.avg=40
+    """
+    from drivedistill.evaluate.score import score as rate
+    from drivedistill.evaluate.score_table import format_scores, gate
+    from drivedistill.records import write_json
+
+    rows = [row for path in predictions for row in _read(path, reference, format, file)]
+    if dry_run:
+        typer.echo(f"{len(rows)} predictions would be scored")
+        return
+    who = None
+    target = out or predictions[0].with_name(f"{predictions[0].stem}.results.json")
+    if judge:
+        from drivedistill.evaluate.endpoint import Endpoint
+        from drivedistill.evaluate.judge import Judge
+
+        who = Judge(Endpoint(judge, judge_model, api_key_env), cache=target.with_suffix(".judge.jsonl"))
+    scores = rate(rows, judge=who, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, [row.model_dump() for row in scores])
+    typer.echo(format_scores(scores))
+    typer.echo(f"\nall numbers: {target}")
+    # After writing: scoring takes minutes, and a mistyped gate must not cost them.
+    if failures := gate(scores, fail_under or []):
+        typer.echo("\n" + "\n".join(failures), err=True)
+        raise typer.Exit(3)
+
+
+def _read(path: Path, reference: Path | None, format: Format, file: str) -> list[Prediction]:
+    """Predictions of a JSONL file, or of one of DriveLM's submission forms."""
+    from drivedistill.evaluate.submission import read_submission
+    from drivedistill.records import Prediction, read_jsonl
+
+    if path.suffix == ".json":
+        if reference is None:
+            remedy = "add --reference DATA_ROOT (and --format, --file)"
+            raise InputError(Problem(str(path), "", "the questions it answers", "no --reference", remedy))
+        return read_submission(path, read_questions(reference, format, file, "regular"))
+    rows = read_jsonl(path, Prediction)
+    if not rows:
+        raise InputError(Problem(str(path), "", "predictions", "an empty file", "run `drivedistill predict` again"))
+    return rows
