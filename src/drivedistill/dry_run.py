@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import torch
 
 from drivedistill.batch import Batch
 from drivedistill.data.collate import collate
-from drivedistill.data.mixture import regime_ratio
+from drivedistill.data.mixture import corner_draws, regime_ratio
 from drivedistill.recipe import Recipe
 from drivedistill.runs import Parts, assemble
 from drivedistill.train import total_steps, train_stream
@@ -31,6 +32,8 @@ def describe(recipe: Recipe) -> str:
 def _counts(recipe: Recipe, parts: Parts) -> str:
     regular, corner = regime_ratio(parts.splits["train"])
     ratio = f"{regular / corner:.1f}:1" if corner else "no corner cases"
+    if drawn := corner_draws(regular, corner, recipe.data.corner_ratio):
+        ratio += f"; {drawn:,} corner questions drawn per epoch, {regular / drawn:.1f}:1"
     student = parts.setting.student
     lines = [
         f"recipe          {recipe.name}",
@@ -66,7 +69,10 @@ def _memory(recipe: Recipe, parts: Parts, batch: Batch) -> str:
     }
     if parts.teacher is not None:
         bytes_of["teacher"] = sum(p.numel() * p.element_size() for p in parts.teacher.model.parameters())
-    bytes_of["pictures (cache, at most)"] = recipe.data.image_cache_mb * 1_000_000
+    loaders = max(1, recipe.data.workers)
+    bytes_of[f"pictures ({loaders} cache{'s' if loaders > 1 else ''})"] = (
+        loaders * recipe.data.image_cache_mb * 1_000_000
+    )
     total = sum(bytes_of.values())
     lines = [f"  {name:26} {value / 1e6:>10,.1f} MB" for name, value in bytes_of.items()]
     return "\n".join(["memory per process (estimate)", *lines, f"  {'sum':26} {total / 1e6:>10,.1f} MB"])
@@ -92,12 +98,24 @@ def _activations(parts: Parts, batch: Batch) -> int:
 
 
 def _sample(parts: Parts, batch: Batch) -> str:
+    """One sample as the student sees it: supervised tokens in brackets, a run of image tokens as one word."""
     preparation = parts.student.preparation
     inputs, tokenizer = batch.role("student"), preparation.tokenizer
-    read = tokenizer.decode(inputs.model["input_ids"][0])
-    learnt = "".join(f"[{_visible(tokenizer, token)}]" for token in batch.gold.tolist())
-    pictures = ", ".join(parts.splits["train"][0].images)
-    return f"sample {batch.ids[0]}\n  pictures    {pictures}\n  reads       {read}\n  supervised  {learnt}"
+    read = inputs.model["input_ids"][0].tolist()
+    lines = [f"sample {batch.ids[0]}", f"  pictures    {', '.join(parts.splits['train'][0].images)}"]
+    if preparation.reading.family == "driving_t5":
+        learnt = "".join(f"[{_visible(tokenizer, token)}]" for token in batch.gold.tolist())
+        return "\n".join([*lines, f"  reads       {tokenizer.decode(read)}", f"  supervised  {learnt}"])
+    supervised = {int(row) + 1 for row in inputs.rows}  # a row predicts the token after it
+    words: list[str] = []
+    for image, run in groupby(enumerate(read), key=lambda item: item[1] == preparation.processor.image_token_id):
+        tokens = list(run)
+        if image:
+            words.append(f"{_visible(tokenizer, tokens[0][1])} x {len(tokens)}")
+        else:
+            shown = ((_visible(tokenizer, token), position in supervised) for position, token in tokens)
+            words.append("".join(f"[{text}]" if marked else text for text, marked in shown))
+    return "\n".join([*lines, f"  reads, [supervised]  {''.join(words)}"])
 
 
 def _visible(tokenizer: Any, token: int) -> str:
