@@ -36,24 +36,21 @@ def prompt(question: str) -> str:
 
 def to_unit(text: str, size_of: SizeOf) -> str:
     """Pixels (DriveLM) to 0-1 (DriveBench): every tag's x is divided by the width, y by the height."""
-
-    def scale(match: re.Match[str]) -> str:
-        name, camera, x, y = match.groups()
-        width, height = size_of(camera)
-        return f"<{name},{camera},{float(x) / width:.{UNIT_DECIMALS}f},{float(y) / height:.{UNIT_DECIMALS}f}>"
-
-    return POINT.sub(scale, text)
+    return _map_points(text, size_of, lambda value, side: f"{value / side:.{UNIT_DECIMALS}f}")
 
 
 def to_pixels(text: str, size_of: SizeOf) -> str:
     """0-1 back to pixels with one decimal, as DriveLM writes and scores them."""
+    return _map_points(text, size_of, lambda value, side: f"{value * side:.1f}")
 
-    def scale(match: re.Match[str]) -> str:
+
+def _map_points(text: str, size_of: SizeOf, change: Callable[[float, int], str]) -> str:
+    def mapped(match: re.Match[str]) -> str:
         name, camera, x, y = match.groups()
         width, height = size_of(camera)
-        return f"<{name},{camera},{float(x) * width:.1f},{float(y) * height:.1f}>"
+        return f"<{name},{camera},{change(float(x), width)},{change(float(y), height)}>"
 
-    return POINT.sub(scale, text)
+    return POINT.sub(mapped, text)
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
