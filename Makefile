@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:
 	@echo "make test       lint, types and the default tests (about 5 minutes on two cores)"
 	@echo "make test-long  the tests marked long (twenty kills)"
-	@echo "make demo       data, teacher, distilled student, scores: a table in about 5 minutes"
+	@echo "make demo       data, teacher, distilled student, scores: two tables in about 8 minutes"
 	@echo "make clean      remove .venv, caches and demo output"
 
 install: .venv/installed

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job from end to end, on data drawn here: a teacher for ordinary roads, a student with half of its blocks
-# distilled on ordinary roads and corner cases, answers, scores. About five minutes on two cores; everything lies in demo/.
+# distilled on ordinary roads and corner cases, answers, scores. About eight minutes on two cores; everything lies in demo/.
 set -eu
 BIN=${BIN:-.venv/bin}
 
