@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Any
 
 
-def ignore_signals(worker: int) -> None:
-    """For loading processes: a signal to the whole group stops the run, and the run stops them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def leave_group(worker: int) -> None:
+    """For loading processes: a signal to the run's process group reaches the run alone, and the run stops them."""
+    os.setpgrp()
 
 
 class Interrupted(Exception):

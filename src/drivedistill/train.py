@@ -36,7 +36,7 @@ from drivedistill.problems import InputError, RunError
 from drivedistill.progress import Progress
 from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
-from drivedistill.signals import Interrupted, Signals, ignore_signals
+from drivedistill.signals import Interrupted, Signals, leave_group
 
 
 @dataclass
@@ -100,7 +100,7 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
     with (
         Signals() as signals,
         Progress(total, state.step, accelerator.is_main_process) as progress,
-        _saved_before_bad_input(loop),
+        _saved_first(loop, signals),
     ):
         if state.step and state.step % validate_every == 0 and state.validated < state.step:
             _validate(loop)  # the run was interrupted between this step and its validation
@@ -125,14 +125,20 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
 
 
 @contextmanager
-def _saved_before_bad_input(loop: Loop) -> Iterator[None]:
-    """A picture that breaks in the middle of a run stops it, but costs no step: mend it and resume."""
+def _saved_first(loop: Loop, signals: Signals) -> Iterator[None]:
+    """What ends a run between two steps costs none: a picture that breaks, a loading process that a signal killed."""
+    alone = loop.accelerator.num_processes == 1  # saving needs every rank, and the others do not know
     try:
         yield
     except InputError:
-        if loop.accelerator.num_processes == 1 and loop.state.step:  # saving needs every rank; the others do not know
+        if alone and loop.state.step:
             _save(loop)
         raise
+    except RuntimeError:
+        if not (alone and loop.state.step and signals.number):
+            raise
+        _save(loop)
+        raise Interrupted(signals.number) from None
 
 
 def _save(loop: Loop) -> None:
@@ -292,7 +298,7 @@ def _windows(loop: Loop) -> Iterator[list[Batch]]:
         collate_fn=partial(collate, preparations=setting.preparations),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=leave_group,
         generator=torch.Generator(),  # or starting the loader would draw from the generator that dropout uses
     )
     batches = iter(loader)

@@ -320,10 +320,14 @@ def test_signals_stop_after_saving_and_resume_finishes(here):
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         resume = ["--resume"] if reached else []
         process = subprocess.Popen(
-            command(*card, "demo/stopped", *resume), env=environment, stderr=subprocess.PIPE, text=True
+            command(*card, "demo/stopped", *resume, "data.workers=1"),
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         wait_for(process, lambda goal=reached + 5: log.is_file() and log.read_bytes().count(b'"loss"') >= goal)
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as a terminal and many schedulers do: the loading process hears it too
         said = process.communicate(timeout=120)[1]
         assert process.returncode == code, said
         assert signal.Signals(number).name in said
