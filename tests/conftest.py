@@ -36,7 +36,7 @@ def _fresh_accelerator_state():
         AcceleratorState._reset_state()
 
 
-BUDGET_S = {"unit/data": 25, "unit/models": 60, "unit/distill": 15, "unit/evaluate": 50, "unit": 40, "e2e": 110}
+BUDGET_S = {"unit/data": 20, "unit/models": 40, "unit/distill": 15, "unit/evaluate": 45, "unit": 40, "e2e": 140}
 """Seconds that the default tests of a room may take on two cores; five minutes in all."""
 
 
