@@ -287,7 +287,7 @@ SPOKEN = {
 FAMILIES = ["driving_t5", *VLMS]
 
 
-def recipe(folder: Path, **changes: Any) -> cards.Recipe:
+def recipe(folder: Path, fractions: dict[str, float] | None = None, **changes: Any) -> cards.Recipe:
     """A run of a few steps on the eight samples; `changes` are dotted fields with `__` for the dot."""
     root = folder / "drawn"
     if not root.exists():
@@ -304,7 +304,7 @@ def recipe(folder: Path, **changes: Any) -> cards.Recipe:
                     "format": "jsonl",
                     "root": str(root),
                     "regime": "regular",
-                    "fractions": {"train": 0.75, "val": 0.25},
+                    "fractions": fractions or {"train": 0.75, "val": 0.25},
                 }
             ],
         },

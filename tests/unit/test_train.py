@@ -50,16 +50,23 @@ def relative_difference(ours, theirs):
 
 @pytest.mark.parametrize("reduction", ["tokens", "samples"])
 @pytest.mark.parametrize("taught", [False, True], ids=["ce", "dis"])
-def test_accumulated_gradient_of_one_by_six_equals_six_by_one(tmp_path, reduction, taught):
+def test_accumulated_gradient_of_one_by_eight_equals_eight_by_one(tmp_path, reduction, taught):
     def teach(setting):
         vocabulary = setting.student.model.config.text.vocab_size
         setting.teacher = FunctionTeacher(vocabulary)
         setting.objective = SoftLabel(reduction, vocabulary, temperature=2.0, weight=0.5, supervised_weight=1.0)
 
     change = teach if taught else None
-    sizes = [(6, 1), (1, 6), (2, 3)]
+    sizes = [(8, 1), (1, 8), (2, 4)]
     cards = [
-        tiny.recipe(tmp_path, train__batch_size=b, train__accumulate=a, train__reduction=reduction, train__clip=None)
+        tiny.recipe(
+            tmp_path,
+            {"train": 1.0},
+            train__batch_size=b,
+            train__accumulate=a,
+            train__reduction=reduction,
+            train__clip=None,
+        )
         for b, a in sizes
     ]
     whole, *parts = [one_update(card, change) for card in cards]
