@@ -9,7 +9,7 @@ so row n of the student and row n of the teacher predict the same token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -47,7 +47,6 @@ class Batch:
     """`int64[N]`: which of the B samples the row belongs to."""
     inputs: dict[str, RoleInputs]
     """By role: `student`, and `teacher` where it needs inputs of its own (otherwise it is given the student's)."""
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def role(self, name: str) -> RoleInputs:
         """The inputs of a role; the student's where the role has none of its own."""

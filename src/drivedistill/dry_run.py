@@ -10,6 +10,7 @@ import torch
 from drivedistill.batch import Batch
 from drivedistill.data.collate import collate
 from drivedistill.data.mixture import corner_draws, regime_ratio
+from drivedistill.models.parameters import count_parameters
 from drivedistill.recipe import Recipe
 from drivedistill.runs import Parts, assemble
 from drivedistill.train import total_steps, train_stream
@@ -34,15 +35,15 @@ def _counts(recipe: Recipe, parts: Parts) -> str:
     ratio = f"{regular / corner:.1f}:1" if corner else "no corner cases"
     if drawn := corner_draws(regular, corner, recipe.data.corner_ratio):
         ratio += f"; {drawn:,} corner questions drawn per epoch, {regular / drawn:.1f}:1"
-    student = parts.setting.student
+    student = count_parameters(parts.student.model)
     lines = [
         f"recipe          {recipe.name}",
         *(f"questions       {len(samples):>10,}  {name}" for name, samples in parts.splits.items()),
         f"regular:corner  {regular:,}:{corner:,} ({ratio})",
-        f"student         {student.num_parameters():>13,} parameters, {student.num_parameters(trainable=True):,} trainable",
+        f"student         {student['total']:>13,} parameters, {student['trainable']:,} trainable",
     ]
     if parts.teacher is not None:
-        total = sum(p.numel() for p in parts.teacher.model.parameters())
+        total = count_parameters(parts.teacher.model)["total"]
         lines.append(f"teacher         {total:>13,} parameters ({parts.teacher.name})")
     steps = total_steps(recipe, train_stream(recipe, parts.splits["train"], 1))
     lines.append(f"steps           {steps:>10,}  (one process)")

@@ -35,6 +35,7 @@ from drivedistill.data.mixture import corner_draws, draw, load_mixture, regime_r
 from drivedistill.data.prompt import load_tokenizer
 from drivedistill.distill.objective import Objective, SoftLabel, Supervised
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
+from drivedistill.models.parameters import count_parameters
 from drivedistill.models.student import Student
 from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
@@ -84,10 +85,11 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     parts = assemble(recipe, tokenizer_folder=folder / "tokenizer" if resume else None)
     _claim(recipe, folder, accelerator, overwrite=overwrite)
     resume_from = last_checkpoint(folder / "checkpoints")
+    facts = _facts(recipe, parts)
     if accelerator.is_main_process:
         _save_tokenizer(parts.student.preparation.tokenizer, folder / "tokenizer")
         _truncate_metrics(folder / "metrics.jsonl", resume_from)
-        write_json(folder / "run.json", _facts(recipe, parts) | {"finished": None})
+        write_json(folder / "run.json", facts | {"finished": None})
     if recipe.train.trackers:
         accelerator.init_trackers(recipe.name, config=_flat(recipe.model_dump(mode="json")))
     parts.setting.run = folder
@@ -96,7 +98,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     if parts.teacher is not None:
         parts.teacher.model.to(accelerator.device)
     state = fit(parts.setting, accelerator)
-    facts = _facts(recipe, parts) | {
+    facts |= {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": state.step,
         "seconds": round(state.seconds, 1),
@@ -315,15 +317,15 @@ def _truncate_metrics(path: Path, resume_from: Path | None) -> None:
 
 
 def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
-    student = parts.setting.student
+    parameters = count_parameters(parts.student.model)
     regular, corner = regime_ratio(parts.splits["train"])
     return {
         "name": recipe.name,
         "kind": "distill" if parts.teacher else "train",
         "teacher": recipe.teacher.path or recipe.teacher.preset if recipe.teacher else None,
         "seed": recipe.seed,
-        "params_m": round(student.num_parameters() / 1e6, 6),
-        "trainable_m": round(student.num_parameters(trainable=True) / 1e6, 6),
+        "params_m": round(parameters["total"] / 1e6, 6),
+        "trainable_m": round(parameters["trainable"] / 1e6, 6),
         "questions": {name: len(samples) for name, samples in parts.splits.items()},
         "regular_questions": regular,
         "corner_questions": corner,

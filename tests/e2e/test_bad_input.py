@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import struct
-import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ import torch
 from PIL import Image
 
 import tiny
-from drivedistill.cli import main
 from drivedistill.recipe import save_recipe
 from make_driving_data import make
+from typed import typed
 
 DRIVELM = Path("data/regular/QA_dataset_nus/v1_1_train_nus.json")
 FROM_DRIVELM = "data.sources=[{name: d, format: drivelm, root: data/regular, regime: regular}]"
@@ -41,8 +40,8 @@ def workplace(tmp_path_factory) -> Path:
             save_recipe(tiny.recipe(folder, **changes), Path(f"{name}.yaml"))
             relative = Path(f"{name}.yaml").read_text().replace(f"{folder}/", "")
             Path(f"{name}.yaml").write_text(relative)
-        call("train", "train.yaml", "--out", "teacher")
-        call("predict", "teacher", "--data", "drawn", "--format", "jsonl", "--out", "answers.jsonl")
+        typed("train", "train.yaml", "--out", "teacher")
+        typed("predict", "teacher", "--data", "drawn", "--format", "jsonl", "--out", "answers.jsonl")
         questions = [f"{scene}_{frame}_{i}" for scene, frame, i in questions_of(json.loads(DRIVELM.read_text()))]
         rows = [{"id": id, "question": "?", "answer": "Stop."} for id in questions]
         Path("submission.json").write_text(json.dumps({"method": "ours", "results": rows}))
@@ -54,18 +53,6 @@ def questions_of(scenes):
         for frame, record in body["key_frames"].items():
             for index in range(sum(map(len, record["QA"].values()))):
                 yield scene, frame, index
-
-
-def call(*arguments: str) -> int:
-    """The exit code of a command line, typed into this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DRIVEDISTILL_DEBUG", "")
-        patch.setattr(sys, "argv", ["drivedistill", *arguments])
-        try:
-            main()
-        except SystemExit as leaving:
-            return int(leaving.code or 0)
-    return 0
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -380,7 +367,7 @@ def test_mistake_is_explained_completely_and_leaves_no_trace(case, workplace, tm
     monkeypatch.chdir(folder)
     case.spoil()
     before = fingerprint(folder)
-    code = call(*case.command)
+    code = typed(*case.command)
     said = capsys.readouterr().err
     assert code == 2, said
     assert fingerprint(folder) == before
@@ -407,12 +394,12 @@ def test_workplace_itself_is_right(workplace, tmp_path, monkeypatch):
         [*DISTILL, "--dry-run"],
         [*TRAIN, FROM_BOTH, "--dry-run"],
     ):
-        assert call(*command) == 0, command
+        assert typed(*command) == 0, command
     for command in (PREDICT, SCORE, SUBMITTED, DISTILL):
-        assert call(*command) == 0, command
+        assert typed(*command) == 0, command
 
 
 def test_debug_shows_the_traceback(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
-    assert call("--debug", "train", "typo.yaml") == 2
+    assert typed("--debug", "train", "typo.yaml") == 2
     assert "Traceback" in capsys.readouterr().err

@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from drivedistill.cli import main
 from drivedistill.records import Prediction, read_jsonl, write_jsonl
 from make_driving_data import make
+from typed import typed
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = [
@@ -33,18 +33,6 @@ QUICK = [*SMALL, "train.steps=4", "train.validate_every=2", "train.validate_limi
 TEACHER = ["train", str(RECIPES / "tiny_teacher.yaml"), *QUICK, "model.tokenizer_size=300"]
 STUDENT = ["distill", str(RECIPES / "tiny_dis.yaml"), *QUICK]
 APPROXIMATE = ["--no-meteor", "--tokenizer", "approximate"]
-
-
-def typed(*arguments: str) -> int:
-    """The exit code of a command line, run in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DRIVEDISTILL_DEBUG", "")
-        patch.setattr(sys, "argv", ["drivedistill", *arguments])
-        try:
-            main()
-        except SystemExit as leaving:
-            return int(leaving.code or 0)
-    return 0
 
 
 def command(*arguments: str) -> list[str]:

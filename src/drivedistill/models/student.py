@@ -39,10 +39,6 @@ class Student(nn.Module):
         hidden, head = FORWARD[base.config.model_type](base, inputs)
         return Rows(head(hidden.flatten(0, 1)[inputs.rows]))
 
-    def num_parameters(self, *, trainable: bool = False) -> int:
-        """Number of parameters, tied weights counted once."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable)
-
 
 def bare(model: Any) -> Any:
     """The model without its PEFT wrapper; LoRA layers stay where they are."""
