@@ -36,7 +36,15 @@ def _fresh_accelerator_state():
         AcceleratorState._reset_state()
 
 
-BUDGET_S = {"unit/data": 20, "unit/models": 40, "unit/distill": 15, "unit/evaluate": 45, "unit": 40, "e2e": 140}
+BUDGET_S = {
+    "unit/data": 20,
+    "unit/models": 40,
+    "unit/distill": 15,
+    "unit/evaluate": 45,
+    "unit/world": 60,
+    "unit": 40,
+    "e2e": 140,
+}
 """Seconds that the default tests of a room may take on two cores; five minutes in all."""
 
 

@@ -24,7 +24,7 @@ LAYERS = {
     **dict.fromkeys(("distill", "checkpoint"), 2),
     "subject": 2.4,
     "build": 2.5,
-    **dict.fromkeys(("optimize", "train", "runs", "evaluate", "dry_run"), 3),
+    **dict.fromkeys(("optimize", "train", "runs", "evaluate", "dry_run", "world"), 3),
     **dict.fromkeys(("report", "deploy"), 4),
     **dict.fromkeys(("ablate", "quickstart", "cli"), 5),
 }

@@ -1,0 +1,60 @@
+"""What the expert does in the next seconds, in words: lateral and longitudinal."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from drivedistill.world.scene import STEP_S, STEPS, Drive
+
+Lateral = Literal["go straight", "turn left", "turn right", "change to the left lane", "change to the right lane"]
+Longitudinal = Literal["keep speed", "accelerate", "decelerate", "stop"]
+LATERALS: tuple[Lateral, ...] = get_args(Lateral)
+LONGITUDINALS: tuple[Longitudinal, ...] = get_args(Longitudinal)
+
+LOOK_AHEAD_S = 3.0
+SPEED_LOOK_AHEAD_S = 2.0
+TURN_RAD = 0.35
+"""A change of heading within three seconds that counts as a turn: a junction, or a bend sharper than most."""
+CHANGE_M = 1.1
+"""A shift on the road within three seconds that counts as a change of lane."""
+SPEED_CHANGE = 1.0
+"""m/s within two seconds"""
+STOPPED = 0.5
+"""m/s"""
+
+
+class Action(NamedTuple):
+    """The expert's plan."""
+
+    lateral: Lateral
+    longitudinal: Longitudinal
+
+
+def later(step: int, seconds: float) -> int:
+    """The step `seconds` after `step`, at most the last one."""
+    return min(step + round(seconds / STEP_S), STEPS - 1)
+
+
+def action(drive: Drive, step: int) -> Action:
+    """The action from the ego's own next seconds.
+
+    Turning is read from the heading over three seconds, a change of lane from the shift on the road while the ego does
+    not turn at a junction, speed from the next two seconds.
+    """
+    end = later(step, LOOK_AHEAD_S)
+    headings = drive.poses[0, [step, end], 2]
+    turned, shifted = float(headings[1] - headings[0]), float(drive.offsets[end] - drive.offsets[step])
+    lateral: Lateral = "go straight"
+    if abs(shifted) > CHANGE_M and not np.any(drive.turning[step : end + 1]):
+        lateral = "change to the left lane" if shifted > 0 else "change to the right lane"
+    elif abs(turned) > TURN_RAD:
+        lateral = "turn left" if turned > 0 else "turn right"
+    before, after = drive.speeds[0, [step, later(step, SPEED_LOOK_AHEAD_S)]]
+    longitudinal: Longitudinal = "keep speed"
+    if after < STOPPED:
+        longitudinal = "stop"
+    elif abs(after - before) > SPEED_CHANGE:
+        longitudinal = "accelerate" if after > before else "decelerate"
+    return Action(lateral, longitudinal)

@@ -1,0 +1,1 @@
+"""Low-poly meshes, made of code: no asset is stored anywhere."""
