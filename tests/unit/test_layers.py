@@ -95,6 +95,13 @@ def test_imports_only_go_down(name):
         assert down, f"{name} (layer {LAYERS[mine]}) imports {other} (layer {LAYERS[other]})"
 
 
+def test_the_world_is_a_house_of_its_own():
+    importers = {room(name) for name in FILES if "world" in ours(name)}
+    assert importers <= {"cli", "quickstart"}
+    used = {other for name in FILES if room(name) == "world" for other in ours(name)}
+    assert used <= {"data", "problems", "progress", "records", "signals"}
+
+
 def test_walk_sees_imports_inside_functions(tmp_path):
     file = tmp_path / "module.py"
     file.write_text("def f():\n    from drivedistill.train import fit\n    import torch.nn\n")

@@ -17,6 +17,7 @@ from drivedistill.cli.data import data
 from drivedistill.cli.learn import distill, train
 from drivedistill.cli.predict import predict
 from drivedistill.cli.score import score
+from drivedistill.cli.world import world
 from drivedistill.problems import InputError, RunError
 from drivedistill.signals import Interrupted
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     help="Turn a large driving vision-language model into a small one that answers in time.",
 )  # fmt: skip
 app.add_typer(data, name="data")
-for verb in (train, distill, predict, score):
+for verb in (world, train, distill, predict, score):
     app.command()(verb)
 
 

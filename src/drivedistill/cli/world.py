@@ -1,0 +1,63 @@
+"""`drivedistill world`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def world(
+    out: Annotated[Path, typer.Argument(help="Folder of the data set; new or empty.", metavar="OUT")],
+    keyframes: Annotated[int, typer.Option(help="Key frames of six pictures, over all splits.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
+    size: Annotated[int, typer.Option(help="Width and height of the pictures, 96 to 448 pixels.")] = 112,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the data do not depend on their number.")] = 1,
+    sheets: Annotated[
+        bool, typer.Option("--sheets", help="Also draw one sheet of six pictures per scene kind.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another data set in OUT.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")] = False,
+) -> None:
+    """Write a data set of the embedded driving world.
+
+    DriveLM, CODA-LM and Senna files and JPEGs, which the ordinary readers read. An interrupted call goes on when it is repeated.
+
+    Example: drivedistill world data/world --keyframes 600 --seed 0 --workers 2
+    """
+    from drivedistill.world.plan import parts
+    from drivedistill.world.write import Settings, Stopped, write_world
+
+    settings = Settings(keyframes, seed, size)
+    if dry_run:
+        for (split, regime), count in parts(keyframes).items():
+            typer.echo(f"{split:<13} {regime:<8} {count:>7,} key frames")
+        return
+    try:
+        manifest = write_world(out, settings, workers=workers, overwrite=overwrite)
+    except Stopped as stop:
+        typer.echo(f"{stop}: {out}", err=True)
+        raise typer.Exit(128 + stop.number) from None
+    if sheets:
+        from drivedistill.world.sheet import write_sheets
+
+        write_sheets(out / "sheets", seed)
+    typer.echo(_table(manifest))
+    typer.echo(f"\n{out}: data hash {manifest['data_hash'][:16]}")
+
+
+def _table(manifest: dict[str, object]) -> str:
+    """One line per split and regime."""
+    lines = [f"{'':<22} {'scenes':>7} {'frames':>7} {'DriveLM':>8} {'CODA-LM':>8} {'Senna':>7} {'not straight':>13}"]
+    parts = manifest["parts"]
+    assert isinstance(parts, list)
+    for part in parts:
+        turned = part["key_frames"] - part["lateral"].get("go straight", 0)
+        lines.append(
+            f"{part['split']:<13} {part['regime']:<8} {part['scenes']:>7,} {part['key_frames']:>7,}"
+            f" {part['drivelm_questions']:>8,} {part['coda_lm_questions']:>8,} {part['senna_records']:>7,}"
+            f" {turned / max(1, part['key_frames']):>13.0%}"
+        )
+    lines.append(f"\ntraining: {manifest['regular_to_corner']} regular questions per corner question")
+    return "\n".join(lines)
