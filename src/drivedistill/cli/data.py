@@ -26,7 +26,7 @@ def check(
     Example: drivedistill data check data/drivelm --format drivelm
     """
     from drivedistill.data.check import check as look
-    from drivedistill.data.check import format_report
+    from drivedistill.data.check_report import format_report
     from drivedistill.data.mixture import load_mixture
     from drivedistill.recipe import load_recipe
 

@@ -11,11 +11,13 @@ from typing import Literal
 import numpy as np
 
 from drivedistill.data.images import image_problem, image_size
-from drivedistill.data.prior import Template, template, templates
+from drivedistill.data.prior import Template, judge, templates
 from drivedistill.data.splits import shared_scenes
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Sample
 
+FEW_ANSWERS, ENOUGH, EASY = 12, 50, 0.6
+"""A template with at most so many answers is closed, with so many questions examined, and too easy from this share on."""
 QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
@@ -43,8 +45,9 @@ class SplitReport:
     majority_answer: str
     majority_share: float
     """Share of the answered questions that have the most frequent answer."""
-    prior_accuracy: float
-    """Share that is right when every question gets the most frequent answer of its template (`Report.prior_from`)."""
+    prior_accuracy: float | None
+    """Share of the answered questions that a learner gets right which sees no picture (`prior.judge`): taught by
+    `train`; on `train` itself, and where there is no `train`, by the other scenes. None with one scene only."""
     duplicates: list[str]
     """Ids of questions that repeat an earlier one: same pictures, same region, same words."""
 
@@ -59,7 +62,8 @@ class Report:
     prior_from: str
     """The split whose answers make the prior: `train`, or `itself` where there is none."""
     templates: list[Template]
-    """Of the split `train`, or of all samples; the most frequent first."""
+    """Of the split `train`, or of all samples; the most frequent first. The learner is examined on the other splits,
+    or on what there is."""
     images: Literal["none", "exist", "decode"]
     checked_images: int
     bad_images: list[Problem]
@@ -67,6 +71,15 @@ class Report:
     repeated_ids: list[str]
     shared_scenes: list[str]
     """`dataset scene: splits`"""
+
+    @property
+    def easy_templates(self) -> list[Template]:
+        """Templates with few answers of which a learner without pictures, or the commonest answer, gets too much."""
+        return [
+            row
+            for row in self.templates
+            if row.answers <= FEW_ANSWERS and row.examined >= ENOUGH and max(row.text_only, row.share) > EASY
+        ]
 
     @property
     def problems(self) -> list[Problem]:
@@ -97,17 +110,26 @@ def check(
         progress: Called with (pictures done, pictures in all).
     """
     everything = [sample for samples in splits.values() for sample in samples]
-    fitted = {row.question: row.answer for row in templates(splits["train"])} if "train" in splits else None
+    train = splits.get("train")
+    verdicts = {
+        name: judge(samples) if train is None or name == "train" else judge(train, samples)
+        for name, samples in splits.items()
+    }
+    examined = [name for name in splits if name != "train"] or list(splits)
     paths = list(dict.fromkeys(path for sample in everything for path in sample.images.values()))
     bad = _bad_images(paths, images == "decode", progress) if images != "none" else {}
     ids = Counter(sample.id for sample in everything)
     corner = sum(sample.regime == "corner" for sample in everything)
     return Report(
-        splits={name: _split_report(samples, fitted) for name, samples in splits.items()},
+        splits={name: _split_report(samples, verdicts[name]) for name, samples in splits.items()},
         regular=len(everything) - corner,
         corner=corner,
-        prior_from="train" if fitted is not None else "itself",
-        templates=templates(splits.get("train", everything)),
+        prior_from="itself" if train is None else "train",
+        templates=templates(
+            everything if train is None else train,
+            [sample for name in examined for sample in splits[name]],
+            [verdict for name in examined for verdict in verdicts[name]],
+        ),
         images=images,
         checked_images=len(paths) if images != "none" else 0,
         bad_images=list(bad.values()),
@@ -117,12 +139,11 @@ def check(
     )
 
 
-def _split_report(samples: Sequence[Sample], fitted: Mapping[str, str] | None) -> SplitReport:
-    majorities = fitted if fitted is not None else {row.question: row.answer for row in templates(samples)}
+def _split_report(samples: Sequence[Sample], verdicts: Sequence[bool | None]) -> SplitReport:
     answered = [sample for sample in samples if sample.answer is not None]
     answers = Counter(_answer(sample) for sample in answered)
     majority, most = answers.most_common(1)[0] if answers else ("", 0)
-    right = sum(majorities.get(template(sample.question)) == _answer(sample) for sample in answered)
+    examined = len(verdicts) - verdicts.count(None)
     frames = {(sample.dataset, sample.scene, sample.frame) for sample in samples}
     known = {(sample.dataset, sample.scene, sample.frame) for sample in answered}
     regimes = sorted({sample.regime for sample in samples}, reverse=True)
@@ -141,7 +162,7 @@ def _split_report(samples: Sequence[Sample], fitted: Mapping[str, str] | None) -
         answer_words=_words(answered),
         majority_answer=majority,
         majority_share=most / max(1, len(answered)),
-        prior_accuracy=right / max(1, len(answered)),
+        prior_accuracy=verdicts.count(True) / examined if examined else None,
         duplicates=_duplicates(samples),
     )
 
@@ -207,94 +228,3 @@ def _outside_regions(samples: Sequence[Sample], bad: Mapping[str, Problem]) -> l
                 found = f"x {x:g}, y {y:g}, width {w:g}, height {h:g}"
                 problems.append(Problem(path, f"{sample.id}, region", expected, found, "restore the published box"))
     return problems
-
-
-def format_report(report: Report) -> str:
-    """The report as plain text, at most 100 columns wide."""
-    return "\n\n".join(filter(None, [_split_table(report), _template_table(report), _findings(report)]))
-
-
-def _split_table(report: Report) -> str:
-    columns = {name: _cells(split, report) for name, split in report.splits.items()}
-    names = next(iter(columns.values()), {})
-    table = [["", *columns], *([name, *(cells[name] for cells in columns.values())] for name in names)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    )
-
-
-def _cells(split: SplitReport, report: Report) -> dict[str, str]:
-    """The rows of one column; every split has the same rows, in the same order."""
-    everywhere = report.splits.values()
-    pairs = sorted({(regime, task) for other in everywhere for regime in other.tasks for task in other.tasks[regime]})
-    tags = sorted({tag for other in everywhere for tag in other.tags})
-    views = sorted({views for other in everywhere for views in other.views}, key=int)
-    counts: dict[str, int] = {
-        "questions": split.questions,
-        "scenes": split.scenes,
-        "frames": split.frames,
-        "pictures": split.pictures,
-        **{f"with {number} pictures": split.views.get(number, 0) for number in views},
-        **{f"{regime} {task}": split.tasks.get(regime, {}).get(task, 0) for regime, task in pairs},
-        **{f"capability {name}": split.capabilities.get(name, 0) for name in ("perception", "reasoning", "planning")},
-        **{f"challenge tag {tag}": split.tags.get(tag, 0) for tag in tags},
-        "without an answer": split.unanswered,
-        "blank answers": len(split.blank),
-        "frames without answers": split.frames_without_answers,
-        "repeated questions": len(split.duplicates),
-    }
-    return {
-        **{name: f"{count:,}" for name, count in counts.items()},
-        **{f"answer words {name}": f"{split.answer_words.get(name, 0):.4g}" for name in (*QUANTILES, "mean")},
-        "majority answer": _short(split.majority_answer, 16) or "-",
-        "majority share": f"{split.majority_share:.1%}",
-        "text-only prior": f"{split.prior_accuracy:.1%}",
-    }
-
-
-def _template_table(report: Report, most: int = 12) -> str:
-    if not report.templates:
-        return ""
-    head = (
-        f"Question templates ({len(report.templates):,}; answers of {report.prior_from}), share of the commonest answer"
-    )
-    lines = [
-        f"{row.count:>8,}  {row.share:>6.1%}  {_short(row.question, 56):<56}  {_short(row.answer, 22)}"
-        for row in report.templates[:most]
-    ]
-    return "\n".join([head, *lines])
-
-
-def _findings(report: Report) -> str:
-    ratio = f"{report.regular / report.corner:.3g} to 1" if report.corner else "no corner questions"
-    lines = [f"Regular to corner: {report.regular:,} to {report.corner:,} questions ({ratio}; CLKD: 17 to 1)"]
-    if report.images == "none":
-        lines.append("Pictures: not opened")
-    else:
-        how = "decoded" if report.images == "decode" else "opened"
-        lines.append(f"Pictures: {report.checked_images:,} {how}, {len(report.bad_images):,} missing or broken")
-    findings: list[tuple[str, list[str]]] = [
-        ("", [str(problem) for problem in report.bad_images]),
-        ("Regions outside their pictures", [str(problem) for problem in report.outside_regions]),
-        ("Ids that occur twice", report.repeated_ids),
-        ("Scenes shared between splits", report.shared_scenes),
-        ("Blank answers", [id for split in report.splits.values() for id in split.blank]),
-        ("Repeated questions", [id for split in report.splits.values() for id in split.duplicates]),
-    ]
-    for name, items in findings:
-        if items and name:
-            lines.append(f"{name}: {len(items):,}")
-        lines += [f"  {item}" for item in items[:5]]
-        if len(items) > 5:
-            lines.append(f"  ... and {len(items) - 5:,} more")
-    return "\n".join(lines)
-
-
-def _short(text: str, width: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else f"{flat[: width - 3]}..."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
@@ -49,6 +50,8 @@ BEHAVIORS = (
 
 TASKS = get_args(Task)
 QA = dict[str, Any]
+
+_OPTIONS = re.compile(r"\b([A-H])\.\s+(.*?)(?=\s+[A-H]\.\s|\s*$)", re.DOTALL)
 
 
 def extract_challenge(train: dict[str, Any]) -> dict[str, Any]:
@@ -152,3 +155,13 @@ def _choices(item: QA, answers: tuple[str, ...], generator: random.Random) -> QA
     listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
     question = f"{item['Q']} Please select the correct answer from the following options: {listed}"
     return item | {"Q": question, "A": "ABCD"[options.index(item["A"])]}
+
+
+def options(question: str) -> dict[str, str]:
+    """Letters and texts of a multiple-choice question; empty for any other.
+
+    >>> options("Where? Please select the correct answer from the following options: A. Left. B. Right.")
+    {'A': 'Left.', 'B': 'Right.'}
+    """
+    _, separator, tail = question.partition("following options:")
+    return dict(_OPTIONS.findall(tail)) if separator else {}

@@ -1,27 +1,62 @@
-"""How far one gets without looking: the commonest answer of every question template."""
+"""How far one gets without looking: the commonest answer of every template, and what can be learnt from texts alone."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from drivedistill.data.drivelm_challenge import options
 from drivedistill.records import Sample
 
 TAG = re.compile(r"<\s*c\d+\s*,[^<>]*>")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 OPTIONS = re.compile(r"(following options:).*", re.DOTALL)
+OBJECT = re.compile(r"<\s*(c\d+)\s*,\s*(\w+)\s*,\s*([\d.]+)\s*,\s*([\d.]+)\s*>")
+WORD = re.compile(r"[\w.']+")
+
+FOLDS = 5
+BINS = 8
+"""Quantiles of a coordinate that the learner tells apart."""
+SMOOTHING = 0.3
+ANSWERS = 200
+"""Different answers that the learner knows, the commonest ones."""
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+class _Example(NamedTuple):
+    """A question as the learner reads it."""
+
+    features: tuple[str, ...]
+    choices: tuple[str, ...]
+    """Of a multiple-choice question."""
+    answer: str
 
 
 @dataclass(frozen=True)
 class Template:
-    """A question with its objects and numbers masked, and the answer that fits most often."""
+    """A kind of question, the answer that fits most often, and what a learner makes of the text alone."""
 
     question: str
+    """With objects and numbers masked; the commonest wording where the data set names its templates."""
     count: int
+    answers: int
+    """Different ones."""
     answer: str
+    """The commonest; of a multiple-choice question the text, not the letter."""
     share: float
+    examined: int
+    """Questions on which the learner was examined; it never saw their scenes."""
+    text_only: float
+    """Share of them that it got right; 0 where it was not examined."""
 
 
 def template(question: str) -> str:
@@ -33,14 +68,154 @@ def template(question: str) -> str:
     return NUMBER.sub("<NUM>", OPTIONS.sub(r"\1 <OPTIONS>", TAG.sub("<OBJ>", question)))
 
 
-def templates(samples: Iterable[Sample]) -> list[Template]:
-    """The templates of the answered samples, the most frequent first; ties between answers go to the first seen."""
-    groups: dict[str, Counter[str]] = {}
-    for sample in samples:
-        if sample.answer is not None:
-            groups.setdefault(template(sample.question), Counter())[sample.answer.strip()] += 1
+def answer_text(sample: Sample) -> str:
+    """The answer; where it is the letter of an option, that option's text."""
+    answer = (sample.answer or "").strip()
+    return options(sample.question).get(answer, answer)
+
+
+def family(sample: Sample) -> str:
+    """What is learnt together: the template that the data set names, otherwise the masked question."""
+    named = sample.extra.get("template")
+    return f"{sample.dataset} {named}" if isinstance(named, str) else template(sample.question)
+
+
+def templates(samples: Sequence[Sample], examined: Sequence[Sample], verdicts: Sequence[bool | None]) -> list[Template]:
+    """The templates of the answered samples, the most frequent first.
+
+    Args:
+        samples: What is counted.
+        examined: What a learner was examined on.
+        verdicts: Whether it was right, one for each of `examined`; see `judge`.
+    """
+    right_of: dict[str, list[bool]] = defaultdict(list)
+    for sample, right in zip(examined, verdicts, strict=True):
+        if right is not None:
+            right_of[family(sample)].append(right)
     rows = []
-    for question, answers in groups.items():
+    for name, places in _families(samples).items():
+        answers = Counter(answer_text(samples[place]) for place in places)
         answer, most = answers.most_common(1)[0]
-        rows.append(Template(question, answers.total(), answer, most / answers.total()))
+        wording = Counter(template(samples[place].question) for place in places).most_common(1)[0][0]
+        judged, share = right_of[name], most / len(places)
+        right_share = sum(judged) / max(1, len(judged))
+        rows.append(Template(wording, len(places), len(answers), answer, share, len(judged), right_share))
     return sorted(rows, key=lambda row: (-row.count, row.question))
+
+
+def judge(fit: Sequence[Sample], examine: Sequence[Sample] | None = None) -> list[bool | None]:
+    """Whether a learner that sees no picture answers right: naive Bayes on the question's words and coordinates.
+
+    Every template is learnt by itself, from its words, the objects' numbers, cameras and places in the picture (in
+    bins of equal frequency); options are chosen by how often each is right when it is listed.
+
+    Args:
+        fit: What it learns from.
+        examine: What it is examined on; by default `fit` itself, one fifth of the scenes after the other, learning from
+            the rest.
+
+    Returns:
+        One verdict per examined sample; None where there is no answer, or no scene that is left to learn from.
+    """
+    examined = fit if examine is None else examine
+    verdicts: list[bool | None] = [None if sample.answer is None else False for sample in examined]
+    folds = _folds(fit)
+    places_of = _families(examined)
+    if examine is None and len(set(folds)) < 2:
+        return [None] * len(fit)
+    for name, known in _families(fit).items():
+        edges = _edges(fit[place].question for place in known)
+        lessons = {place: _example(fit[place], edges) for place in known}
+        if examine is not None:
+            learner = _Learner(list(lessons.values()))
+            for place in places_of.get(name, []):
+                verdicts[place] = learner.right(_example(examine[place], edges))
+            continue
+        for fold in sorted(set(folds)):
+            learner = _Learner([lesson for place, lesson in lessons.items() if folds[place] != fold])
+            for place, lesson in lessons.items():
+                if folds[place] == fold:
+                    verdicts[place] = learner.right(lesson)
+    return verdicts
+
+
+def _families(samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """Places of the answered samples of every template."""
+    families: dict[str, list[int]] = defaultdict(list)
+    for place, sample in enumerate(samples):
+        if sample.answer is not None:
+            families[family(sample)].append(place)
+    return families
+
+
+def _folds(samples: Sequence[Sample]) -> list[int]:
+    """Per sample one of five parts; a scene is in one of them."""
+    names = {f"{sample.dataset}/{sample.scene}" for sample in samples}
+    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    fold_of = {name: index % FOLDS for index, name in enumerate(order)}
+    return [fold_of[f"{sample.dataset}/{sample.scene}"] for sample in samples]
+
+
+def _edges(questions: Iterable[str]) -> tuple[Floats, Floats]:
+    """Between the bins of x and of y."""
+    places = [(_float(x), _float(y)) for question in questions for _, _, x, y in OBJECT.findall(question)]
+    if not places:
+        return np.zeros(0), np.zeros(0)
+    xs, ys = np.quantile(np.array(places), np.linspace(0, 1, BINS + 1)[1:-1], axis=0).T
+    return xs, ys
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _example(sample: Sample, edges: tuple[Floats, Floats]) -> _Example:
+    """The wording and its words, and of every object its number, its camera, its place, and both together."""
+    wording = TAG.sub(" ", sample.question.partition("Please select")[0]).lower()
+    features = {wording, *WORD.findall(wording)}
+    for number, camera, x, y in OBJECT.findall(sample.question):
+        column, row = (int(np.searchsorted(bins, _float(value))) for bins, value in zip(edges, (x, y), strict=True))
+        features |= {number, camera, f"x{column}", f"y{row}", f"{camera} x{column}", f"{camera} y{row}"}
+    return _Example(tuple(sorted(features)), tuple(options(sample.question).values()), answer_text(sample))
+
+
+class _Learner:
+    """Naive Bayes over one template; an answer's prior is how often it is right among the times it could be."""
+
+    def __init__(self, lessons: Sequence[_Example]) -> None:
+        right = Counter(lesson.answer for lesson in lessons)
+        possible = Counter(option for lesson in lessons for option in lesson.choices)
+        anything = sum(not lesson.choices for lesson in lessons)
+        self.answers = {answer: row for row, (answer, _) in enumerate(right.most_common(ANSWERS))}
+        self.features: dict[str, int] = {}
+        for lesson in lessons:
+            for feature in lesson.features:
+                self.features.setdefault(feature, len(self.features))
+        counts = np.zeros((len(self.answers), len(self.features)))
+        for lesson in lessons:
+            if lesson.answer in self.answers:
+                counts[self.answers[lesson.answer], [self.features[feature] for feature in lesson.features]] += 1
+        totals = np.array([right[answer] for answer in self.answers], float)[:, None]
+        self.likelihoods: Floats = np.log((counts + SMOOTHING) / (totals + 2 * SMOOTHING))
+        self.priors: dict[str, float] = {
+            answer: math.log((right[answer] + 0.5) / (possible[answer] + anything + 2)) for answer in (right | possible)
+        }
+        self.prior_of_row = np.array([self.priors[answer] for answer in self.answers])
+
+    def right(self, example: _Example) -> bool:
+        """Whether the guess for an example is its answer."""
+        columns = [self.features[feature] for feature in example.features if feature in self.features]
+        scores = self.likelihoods[:, columns].sum(axis=1)
+        if not example.choices:
+            best = int(np.argmax(scores + self.prior_of_row)) if len(scores) else -1
+            return self.answers.get(example.answer) == best
+        strangest = float(scores.min(initial=0.0))
+
+        def score(option: str) -> float:
+            row = self.answers.get(option)
+            return self.priors.get(option, math.log(0.25)) + (strangest if row is None else float(scores[row]))
+
+        return max(example.choices, key=score) == example.answer

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drivedistill.data.drivelm_challenge import ACCURACY, JUDGE, MATCH
+from drivedistill.data.drivelm_challenge import ACCURACY, JUDGE, MATCH, options
 from drivedistill.evaluate.text import CaptionScores
 from drivedistill.records import Prediction
 
@@ -25,7 +25,6 @@ MATCH_RADIUS_PX = 16.0
 Point = tuple[float, float]
 
 _DECIMAL = re.compile(r"\d+\.\d+")
-_OPTIONS = re.compile(r"\b([A-H])\.\s+(.*?)(?=\s+[A-H]\.\s|\s*$)", re.DOTALL)
 _LEADING_LETTER = re.compile(r"\W*([A-H])\W*$|\W*([A-H])[.):](?:\s|$)")
 _NAMED_LETTER = re.compile(
     r"(?i:answer|option|choice)\s*(?:is|:)?\s*(?:option\s*)?[\"'(\[*]*([A-H])(?=\s*$|[.,:;)\]\"'*])"
@@ -137,16 +136,6 @@ def reference_of(prediction: Prediction) -> str:
     if prediction.reference is None:
         raise ValueError(f"prediction {prediction.id} has no reference; it cannot be scored.")
     return prediction.reference
-
-
-def options(question: str) -> dict[str, str]:
-    """Letters and texts of a multiple-choice question; empty for any other.
-
-    >>> options("Where? Please select the correct answer from the following options: A. Left. B. Right.")
-    {'A': 'Left.', 'B': 'Right.'}
-    """
-    _, separator, tail = question.partition("following options:")
-    return dict(_OPTIONS.findall(tail)) if separator else {}
 
 
 def extract_letter(answer: str, question: str = "") -> str | None:

@@ -1,11 +1,14 @@
 import json
+import random
+import re
 from dataclasses import asdict
 
 import pytest
 
 from drivedistill.data import READERS
-from drivedistill.data.check import check, format_report
-from drivedistill.data.prior import template
+from drivedistill.data.check import check
+from drivedistill.data.check_report import format_report
+from drivedistill.data.prior import judge, template
 from drivedistill.records import Region
 
 
@@ -33,7 +36,7 @@ def test_counts_and_prior_of_a_known_split(sample):
     assert split.capabilities == {"perception": 4, "planning": 1, "reasoning": 1} and split.tags == {"2": 1}
     assert split.unanswered == 1 and split.blank == ["5"] and split.frames_without_answers == 1
     assert split.answer_words == pytest.approx({"min": 0, "median": 1, "p90": 3.4, "p99": 4.84, "max": 5, "mean": 1.6})
-    assert (split.majority_answer, split.majority_share, split.prior_accuracy) == ("Yes.", 0.4, 0.6)
+    assert (split.majority_answer, split.majority_share, split.prior_accuracy) == ("Yes.", 0.4, None)
     assert (report.regular, report.corner, report.prior_from) == (4, 2, "train")
     first = report.templates[0]
     assert (first.question, first.count, first.answer, first.share) == (
@@ -50,10 +53,93 @@ def test_prior_is_learnt_on_train_and_examined_elsewhere(sample):
         sample("3", answer="B.", scene="t"),
         sample("4", answer="A.", scene="t"),
         sample("5", question="New?", scene="t"),
+        sample("6", answer=None, scene="t"),
     ]
     report = check({"train": train, "test": test}, images="none")
     assert report.splits["test"].prior_accuracy == pytest.approx(1 / 3)
-    assert check({"test": test}, images="none").splits["test"].prior_accuracy == pytest.approx(2 / 3)
+    assert report.splits["train"].prior_accuracy is None  # one scene: none is left to learn from
+    assert (report.templates[0].text_only, report.templates[0].examined) == (0.5, 2)
+    assert check({"train": train}, images="none").templates[0].examined == 0
+
+
+def made_up(sample, answer_of, count=300, template="What does <c1,{camera},{x}.0,{y}.0> do?"):
+    """Questions in 60 scenes; `answer_of` is given a generator, the camera and x."""
+    generator = random.Random(0)
+    samples = []
+    for index in range(count):
+        camera, x = generator.choice(["CAM_FRONT", "CAM_BACK"]), generator.randrange(1600)
+        question = template.format(camera=camera, x=x, y=generator.randrange(900))
+        answer = answer_of(generator, camera, x)
+        samples.append(sample(f"{template} {index}", question=question, answer=answer, scene=str(index % 60)))
+    return samples
+
+
+def learnt(samples):
+    verdicts = judge(samples)
+    return verdicts.count(True) / len(samples)
+
+
+def test_learner_finds_what_cameras_places_and_words_give_away(sample):
+    assert learnt(made_up(sample, lambda generator, camera, x: camera)) == 1
+    assert learnt(made_up(sample, lambda generator, camera, x: "left" if x < 800 else "right")) > 0.9
+    both = made_up(sample, lambda generator, camera, x: "yes" if (camera == "CAM_FRONT") == (x < 800) else "no")
+    assert learnt(both) > 0.9
+    words = "Is the {x} at <c1,{camera},5.0,5.0> red?"
+    named = made_up(sample, lambda generator, camera, x: str(x % 7), template=words)
+    coarse = [
+        item.model_copy(update={"question": re.sub(r"the \d+", f"the thing{item.answer}", item.question)})
+        for item in named
+    ]
+    assert learnt([item.model_copy(update={"extra": {"template": "red"}}) for item in coarse]) == 1
+
+
+def test_learner_cannot_guess_what_is_drawn_at_random(sample):
+    random_answers = made_up(sample, lambda generator, camera, x: generator.choice("ABCD"), count=1200)
+    assert learnt(random_answers) == pytest.approx(0.25, abs=0.05)
+
+
+def test_learner_is_never_examined_on_a_scene_it_was_taught(sample):
+    scenes = [sample(str(index), answer=f"{index // 4}", scene=f"{index // 4}") for index in range(80)]
+    assert learnt(scenes) == 0  # every scene has an answer of its own
+    assert judge(scenes) == judge(scenes[::-1])[::-1]
+
+
+def test_multiple_choice_is_judged_by_the_texts_of_the_options(sample):
+    def choose(generator, right, wrong):
+        options = generator.sample([right, *wrong], 1 + len(wrong))
+        listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
+        question = f"What does it do? Please select the correct answer from the following options: {listed}"
+        return question, "ABCD"[options.index(right)]
+
+    generator = random.Random(0)
+    samples = []
+    for index in range(200):
+        right = "Stopped." if index % 10 < 6 else generator.choice(["Braking.", "Crossing.", "Turning."])
+        wrong = [option for option in ("Stopped.", "Braking.", "Crossing.", "Turning.") if option != right]
+        question, letter = choose(generator, right, wrong)
+        samples.append(sample(str(index), question=question, answer=letter, scene=str(index % 20)))
+    report = check({"train": samples}, images="none")
+    row = report.templates[0]
+    assert (row.answer, row.share, row.answers, row.count) == ("Stopped.", 0.6, 4, 200)
+    assert row.text_only == pytest.approx(0.6, abs=0.02)
+    uniform = []
+    for index in range(200):  # a rare answer is listed as often as others, but seldom right
+        right = generator.choice(["Stopped.", "Braking."])
+        question, letter = choose(generator, right, ["Crossing."])
+        uniform.append(sample(str(index), question=question, answer=letter, scene=str(index % 20)))
+    assert learnt(uniform) == 1
+
+
+def test_closed_templates_that_can_be_guessed_are_named(sample):
+    easy = made_up(sample, lambda generator, camera, x: "Yes." if camera == "CAM_FRONT" else "No.")
+    hard = made_up(
+        sample,
+        lambda generator, camera, x: generator.choice(["Yes.", "No."]),
+        template="Red? <c1,{camera},{x}.0,{y}.0>",
+    )
+    report = check({"train": [*easy, *hard]}, images="none")
+    assert [row.question for row in report.easy_templates] == ["What does <OBJ> do?"] and not report.problems
+    assert "Closed templates of which more than 60% can be guessed: 1" in format_report(report)
 
 
 def test_duplicates_compare_pictures_words_and_region(sample):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from drivedistill.data import drivelm
+from drivedistill.data.drivelm_challenge import options
 from drivedistill.evaluate.drivelm import (
     challenge_scores,
     extract_letter,
@@ -12,7 +13,6 @@ from drivedistill.evaluate.drivelm import (
     language_score,
     letter_correct,
     match_points,
-    options,
     points,
 )
 from drivedistill.evaluate.submission import read_submission
