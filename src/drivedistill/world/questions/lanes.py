@@ -1,0 +1,196 @@
+"""Questions about lanes: what comes next in the ego vehicle's, who wants to enter it, is there room in the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivedistill.world.action import later
+from drivedistill.world.catalogue import KINDS, with_article
+from drivedistill.world.motion import LAMP_PIXELS, heading_to_ego
+from drivedistill.world.observe import REFERENCE, Seen
+from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.question import Question
+from drivedistill.world.questions.words import sentence, spot
+from drivedistill.world.scene import EGO_SIZE, LANE_M
+from drivedistill.world.track import Floats
+from drivedistill.world.whatif import IN_LANE_M, PRIMITIVES, is_turning
+
+FREE_M, NEXT_M = 60.0, 55.0
+"""Nothing is ahead if the lane is free for the first distance; what is next is asked up to the second."""
+IN_M = 1.0
+"""Whose middle is this close to the middle of the lane stands in it."""
+REACH_S = 6.5
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """The ego vehicle's lane, and where the actors are in it; entry i of an array is the actor with id i, 0 the ego."""
+
+    gap: Floats
+    """Metres from bumper to bumper along the road; negative: beside or behind"""
+    beside: Floats
+    """Metres from the middle of the lane to the left"""
+    half_width: Floats
+    """Of the footprints, across the lane"""
+
+
+def lanes(frame: Frame) -> list[Question]:
+    """Questions that need the road; none in a turn, between lanes or away from the main road."""
+    questions = [*_room(frame), *_between(frame)]
+    lane = _ego_lane(frame)
+    if lane is not None:
+        questions += [*_next(frame, lane), *_intentions(frame, lane)]
+    return questions
+
+
+def _ego_lane(frame: Frame) -> _Lane | None:
+    drive, step = frame.drive, frame.step
+    if is_turning(drive, step):
+        return None
+    track, poses = drive.scene.road.track, drive.poses[:, step]
+    s, d = track.project(poses[:, 0], poses[:, 1])
+    middle = drive.scene.road.lane(round(-float(d[0]) / LANE_M - 0.5))
+    if abs(d[0] - middle) > IN_LANE_M:
+        return None
+    heading = poses[:, 2] - np.interp(s, track.start + 0.5 * np.arange(len(track.headings)), track.headings)
+    sizes = np.array([EGO_SIZE, *(KINDS[actor.kind].size for actor in drive.scene.actors)]) / 2
+    along = np.abs(np.cos(heading)) * sizes[:, 0] + np.abs(np.sin(heading)) * sizes[:, 1]
+    across = np.abs(np.sin(heading)) * sizes[:, 0] + np.abs(np.cos(heading)) * sizes[:, 1]
+    return _Lane(s - s[0] - along - along[0], d - middle, across)
+
+
+def _next(frame: Frame, lane: _Lane) -> list[Question]:
+    """What comes next, is this it, and when would the ego vehicle reach it?"""
+    ahead = lane.gap > 0
+    ahead[0] = False
+    touching = ahead & (np.abs(lane.beside) < LANE_M / 2 + 0.2 + lane.half_width) & (lane.gap < FREE_M + 10)
+    candidates = sorted(np.flatnonzero(touching).tolist(), key=lambda actor: float(lane.gap[actor]))
+    text = "What is the next object ahead in the lane of the ego vehicle?"
+    if not candidates:
+        answer = f"Nothing within {FREE_M:.0f} meters."
+        return [Question("perception", "next_in_lane", text, answer, tags=(2,)), *_is_next(frame, 0)]
+    first = candidates[0]
+    item = frame.by_id.get(first)
+    if item is None or abs(lane.beside[first]) > IN_M or lane.gap[first] > NEXT_M:
+        return []
+    if len(candidates) > 1 and lane.gap[candidates[1]] < lane.gap[first] + 1.0:
+        return []
+    return [
+        Question(
+            "perception", "next_in_lane", text, sentence(with_article(item.name)), tags=(2,), about=(first,)
+        ),
+        *_is_next(frame, first),
+        *_reach(frame, item, float(lane.gap[first])),
+    ]  # fmt: skip
+
+
+def _is_next(frame: Frame, first: int) -> list[Question]:
+    return [
+        Question(
+            "perception", "is_next", f"Is {frame.tags[item.id]} the next object ahead in the lane of the ego vehicle?",
+            "Yes." if item.id == first else "No.",
+            tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+        )
+        for item in frame.key
+        if item.is_actor
+    ]  # fmt: skip
+
+
+def _reach(frame: Frame, item: Seen, gap: float) -> list[Question]:
+    """Time to reach what stands ahead; the speed is told, the distance must be seen."""
+    speed = round(frame.speed)
+    if item.moving is not False or speed < 2:
+        return []
+    seconds = gap / speed
+    if not 0.7 < seconds < REACH_S or abs(seconds - round(seconds)) > 0.3:
+        return []
+    unit = "second" if round(seconds) == 1 else "seconds"
+    return [
+        Question(
+            "prediction", "reach",
+            f"The ego vehicle drives at {speed} meters per second. If it keeps its speed, when will it reach the next "
+            "object ahead in its lane?",
+            f"In about {round(seconds)} {unit}.",
+            tags=(0,), closed=True, group=f"{speed}", about=(item.id,),
+        )
+    ]  # fmt: skip
+
+
+def _intentions(frame: Frame, lane: _Lane) -> list[Question]:
+    """Do vehicles beside the ego vehicle's lane want to enter it? Their indicators tell, and they do it."""
+    drive, step = frame.drive, frame.step
+    questions = []
+    for item in frame.key:
+        beside = float(lane.beside[item.id]) if item.is_actor else 0.0
+        pixels = item.pixels[item.camera] * REFERENCE / (frame.size[0] * frame.size[1])
+        same = item.is_actor and item.moving and heading_to_ego(drive, item.id, step) == "same"
+        if not same or not 2.3 < abs(beside) < 4.7 or item.place.x < -10 or pixels < LAMP_PIXELS:
+            continue
+        toward = -int(np.sign(beside))
+        end = later(step, 4.0)
+        moved = float(drive.scene.road.track.project(*drive.poses[item.id, end, :2])[1]) - item.place.d
+        signal = int(drive.indicators[item.id, step])
+        enters = signal == toward and moved * toward > 1.5
+        if enters or (signal != toward and moved * toward < 0.4):
+            questions.append(
+                Question(
+                    "prediction", "intention",
+                    f"Does {frame.tags[item.id]} intend to move into the lane of the ego vehicle?",
+                    "Yes." if enters else "No.",
+                    tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+                )
+            )  # fmt: skip
+    return questions
+
+
+def _room(frame: Frame) -> list[Question]:
+    """Can the ego vehicle change to a lane of its direction?"""
+    outcome = frame.what_if
+    if outcome is None:
+        return []
+    questions = []
+    for index, primitive in enumerate(PRIMITIVES):
+        if not primitive.lanes or not outcome.possible[index] or outcome.lawful[index] is not True:
+            continue
+        touched = np.flatnonzero(np.isfinite(outcome.touch[index]))
+        close = np.flatnonzero(np.isfinite(outcome.near[index]))
+        if not len(close) or any(actor in frame.by_id for actor in touched.tolist()):
+            side = "left" if primitive.lanes > 0 else "right"
+            questions.append(
+                Question(
+                    "planning", "room", f"Is there room for the ego vehicle to change to the {side} lane now?",
+                    "No." if len(close) else "Yes.", tags=(0,), closed=True, group=side,
+                )
+            )  # fmt: skip
+    return questions
+
+
+def _between(frame: Frame) -> list[Question]:
+    """Does something stand on the straight line from the ego vehicle to an object?"""
+    actors = [item for item in frame.seen if item.is_actor]
+    unseen = [instance for instance in frame.faint if instance <= len(frame.drive.scene.actors)]
+    ids = [item.id for item in actors] + unseen
+    points = np.array([frame.drive.seen_from_ego(instance, frame.step)[:2] for instance in ids]).reshape(-1, 2)
+    halves = np.array([KINDS[frame.drive.scene.actors[instance - 1].kind].size[:2] for instance in ids]) / 2
+    questions = []
+    for item in frame.key:
+        if not item.is_actor or item.distance < 8:
+            continue
+        target = np.array(item.place[:2])
+        length = float(np.hypot(*target))
+        along = points @ target / length
+        off = np.abs(points @ np.array([-target[1], target[0]]) / length)
+        within = (along > 3.0) & (along < length - 3.0)
+        maybe = within & (off < np.hypot(*halves.T) + 1.0)
+        surely = within & (off < halves[:, 1] * 0.7) & np.isin(ids, [other.id for other in actors])
+        if surely.any() == maybe.any():
+            questions.append(
+                Question(
+                    "perception", "between", f"Is there an object between the ego vehicle and {frame.tags[item.id]}?",
+                    "Yes." if surely.any() else "No.",
+                    tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+                )
+            )  # fmt: skip
+    return questions

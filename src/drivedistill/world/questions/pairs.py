@@ -1,0 +1,105 @@
+"""Questions about two objects: which is closer, where is one beside the other, who is faster, who goes whose way."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivedistill.world.catalogue import name
+from drivedistill.world.observe import Seen
+from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.question import Question
+from drivedistill.world.questions.words import spot
+
+PER_TEMPLATE = 3
+CLEARLY_M, CLEARLY = 2.0, 1.2
+"""Distances differ clearly if they do by two metres and by a fifth."""
+
+
+def pairs(frame: Frame) -> list[Question]:
+    """Relations between two key objects; which one is named first is drawn."""
+    rng = np.random.default_rng([frame.drive.scene.seed, frame.step, 13])
+    actors = [item for item in frame.key if item.is_actor]
+    couples = [(one, other) for one in actors for other in actors if one.id < other.id]
+    ordered = [couples[index] for index in rng.permutation(len(couples))]
+    swapped = [(other, one) if rng.random() < 0.5 else (one, other) for one, other in ordered]
+    questions = []
+    for template in (_closer, _beside, _ahead, _faster, _same_direction):
+        asked = [question for one, other in swapped if (question := template(frame, one, other))]
+        questions += asked[:PER_TEMPLATE]
+    return questions
+
+
+def _question(frame: Frame, template: str, text: str, yes: bool, one: Seen, other: Seen, group: str) -> Question:
+    first, second = frame.tags[one.id], frame.tags[other.id]
+    return Question(
+        "prediction" if template in ("faster", "same_direction") else "perception",
+        template, text.format(first, second), "Yes." if yes else "No.",
+        tags=(0,), closed=True, group=group, about=(one.id, other.id),
+    )  # fmt: skip
+
+
+def _closer(frame: Frame, one: Seen, other: Seen) -> Question | None:
+    """In a picture, the lower one is mostly the closer one: the group holds how much lower it is."""
+    near, far = sorted((one.distance, other.distance))
+    if far - near < CLEARLY_M or far < CLEARLY * near:
+        return None
+    lower = (one.middle[1] - other.middle[1]) / frame.size[1]
+    group = f"{one.camera} {other.camera} {int(np.clip(np.round(lower * 10), -2, 2))}"
+    text = "Is {} closer to the ego vehicle than {}?"
+    return _question(frame, "closer", text, one.distance < other.distance, one, other, group)
+
+
+def _beside(frame: Frame, one: Seen, other: Seen) -> Question | None:
+    """Left or right on the ground; only if the directions to both agree with it. Tags would tell: names are used."""
+    shift = one.place.y - other.place.y
+    bearings = [float(np.arctan2(item.place.y, abs(item.place.x))) for item in (one, other)]
+    agree = (bearings[0] - bearings[1]) * np.sign(shift) > 0.05
+    if abs(shift) < CLEARLY_M or not agree:
+        return None
+    return _by_names(frame, "beside", "Is the {} further to the left than the {}?", shift > 0, one, other)
+
+
+def _ahead(frame: Frame, one: Seen, other: Seen) -> Question | None:
+    """Further along the ego vehicle's direction; by names, since height in the picture would tell."""
+    ahead = one.place.x - other.place.x
+    if abs(ahead) < max(3.0, 0.2 * max(abs(one.place.x), abs(other.place.x))):
+        return None
+    text = "Is the {} further ahead than the {}, in the direction of the ego vehicle?"
+    return _by_names(frame, "ahead", text, ahead > 0, one, other)
+
+
+def _by_names(frame: Frame, template: str, text: str, yes: bool, one: Seen, other: Seen) -> Question | None:
+    """A question about two objects without tags; only if nothing else with a visible pixel has one of the names."""
+    actors = frame.drive.scene.actors
+    ids = [*frame.by_id, *frame.faint]
+    names = [
+        name(actors[instance - 1].kind, actors[instance - 1].colour) for instance in ids if instance <= len(actors)
+    ]
+    if names.count(one.name) > 1 or names.count(other.name) > 1:
+        return None
+    return Question(
+        "perception", template, text.format(one.name, other.name), "Yes." if yes else "No.",
+        tags=(0,), closed=True, group=f"{one.family} {other.family}", about=(one.id, other.id),
+    )  # fmt: skip
+
+
+def _faster(frame: Frame, one: Seen, other: Seen) -> Question | None:
+    """Only what a picture can show: one stands and the other drives, or one walks and the other drives."""
+    slow, fast = sorted((one, other), key=lambda item: item.speed)
+    walks = slow.family in ("person", "animal") and fast.family in ("vehicle", "cyclist")
+    if not ((slow.moving is False and fast.speed > 3.0) or (walks and fast.speed > max(5.0, 2 * slow.speed))):
+        return None
+    return _question(frame, "faster", "Is {} faster than {}?", one is fast, one, other, _spots(frame, one, other))
+
+
+def _same_direction(frame: Frame, one: Seen, other: Seen) -> Question | None:
+    between = abs(np.degrees(np.pi - (np.pi - (one.place.yaw - other.place.yaw)) % (2 * np.pi)))
+    if not (one.moving and other.moving) or 30 < between < 60:
+        return None
+    text = "Do {} and {} move in the same direction?"
+    return _question(frame, "same_direction", text, between <= 30, one, other, _spots(frame, one, other))
+
+
+def _spots(frame: Frame, one: Seen, other: Seen) -> str:
+    """Cameras and columns of both."""
+    return f"{spot(frame, one)[:-1]} {spot(frame, other)[:-1]}"

@@ -1,0 +1,194 @@
+"""Planning: which actions collide, which are safe, whom to mind, what to do and why."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivedistill.world.action import later
+from drivedistill.world.observe import Seen
+from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.question import Question
+from drivedistill.world.questions.right_of_way import gives_way
+from drivedistill.world.questions.words import because, listing, longitudinal, plan, sentence, spot
+from drivedistill.world.scene import STANDING
+from drivedistill.world.whatif import PRIMITIVES, is_past
+
+AFTER = (
+    "goes straight and keeps the same speed",
+    "accelerates and goes straight",
+    "brakes gently",
+    "steps on the brakes",
+    "changes to the left lane",
+    "changes to the right lane",
+)
+"""The primitives as DriveLM tells them in questions about the probability of a collision."""
+LOW_PER_HIGH = 2
+NAVIGATION_M = 60.0
+"""The route is told when the junction is this close."""
+ROUTES = {1: "turns left", -1: "turns right", 0: "goes straight on"}
+
+
+def planning(frame: Frame) -> list[Question]:
+    """Questions about what to do."""
+    rng = np.random.default_rng([frame.drive.scene.seed, frame.step, 15])
+    questions = [*_probabilities(frame, rng), *_safe(frame), *_plan(frame)]
+    for item in frame.key:
+        if item.is_actor:
+            questions += [*_collision(frame, item), *_account(frame, item), *_give_way(frame, item)]
+            questions += _based_on(frame, item)
+    return questions
+
+
+def _collision(frame: Frame, item: Seen) -> list[Question]:
+    colliding = frame.what_if.colliding(item.id) if frame.what_if and frame.speed > 1 else None
+    if colliding is None:
+        return []
+    words = listing([PRIMITIVES[index].words for index in colliding])
+    return [
+        Question(
+            "planning", "collision",
+            f"What actions taken by the ego vehicle can lead to a collision with {frame.tags[item.id]}?",
+            sentence(words) if words else "No such action will lead to a collision.",
+            tags=(1,), closed=True, group=spot(frame, item), about=(item.id,),
+        )
+    ]  # fmt: skip
+
+
+def _probabilities(frame: Frame, rng: np.random.Generator) -> list[Question]:
+    """Collision after one primitive; twice as many low ones as high ones, of the same primitives where possible."""
+    if frame.what_if is None or frame.speed < 1:
+        return []
+    outcomes = [
+        (index, item, frame.what_if.collides(index, item.id))
+        for item in frame.key
+        if item.is_actor
+        for index in np.flatnonzero(frame.what_if.possible).tolist()
+    ]
+    high = [(index, item) for index, item, outcome in outcomes if outcome]
+    used = {index for index, _ in high}
+    low = [(index, item) for index, item, outcome in outcomes if outcome is False]
+    drawn = [low[place] for place in rng.permutation(len(low))]
+    drawn.sort(key=lambda entry: entry[0] not in used)
+    count = max(1, LOW_PER_HIGH * len(high))
+    return [
+        Question(
+            "planning", "probability",
+            f"What is the probability of colliding with {frame.tags[item.id]} after the ego vehicle {AFTER[index]}?",
+            answer, tags=(0,), closed=True, group=f"{spot(frame, item)} {AFTER[index]}", about=(item.id,),
+        )
+        for answer, chosen in (("High.", high), ("Low.", drawn[:count]))
+        for index, item in chosen
+    ]  # fmt: skip
+
+
+def _account(frame: Frame, item: Seen) -> list[Question]:
+    """Yes if it is the reason of the plan, or if a simple action would hit it."""
+    end = later(frame.step, 3.0)
+    binds = frame.cause is item
+    named = any(decision.actor == item.id for decision in frame.drive.decisions[frame.step : end + 1])
+    colliding = frame.what_if.colliding(item.id) if frame.what_if else None
+    if not binds and (colliding is None or (named and not colliding)):
+        return []
+    return [
+        Question(
+            "planning", "account",
+            f"Is it necessary for the ego vehicle to take {frame.tags[item.id]} into account?",
+            "Yes." if binds or colliding else "No.", tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+        )
+    ]  # fmt: skip
+
+
+def _give_way(frame: Frame, item: Seen) -> list[Question]:
+    must = gives_way(frame, item)
+    if must is None:
+        return []
+    return [
+        Question(
+            "planning", "give_way", f"Does the ego vehicle have to give way to {frame.tags[item.id]}?",
+            "Yes." if must else "No.", tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+        )
+    ]  # fmt: skip
+
+
+def _based_on(frame: Frame, item: Seen) -> list[Question]:
+    """The plan where the object is its reason; going on where the object is in nobody's way."""
+    free = frame.what_if is not None and frame.what_if.in_path(item.id) is False and frame.speed > 1
+    if frame.cause is item and frame.decision is not None:
+        act, reason = longitudinal(frame), because(frame)
+    elif free and not any(decision.actor == item.id for decision in frame.drive.decisions[frame.step :]):
+        act, reason = "keep going at the same speed", "there is no safety issue"
+    else:
+        return []
+    return [
+        Question(
+            "planning", "based_on",
+            f"What actions could the ego vehicle take based on {frame.tags[item.id]}? Why take this action and what's "
+            "the probability?",
+            f"The action is to {act}. The reason is that {reason}, which has a high probability.",
+            tags=(1,), about=(item.id,),
+        )
+    ]  # fmt: skip
+
+
+def _safe(frame: Frame) -> list[Question]:
+    """Actions without a collision that stay on the road and stop where they must; not asked when one is doubtful."""
+    outcome = frame.what_if
+    if outcome is None or frame.speed < 1:
+        return []
+    safe = []
+    for index in np.flatnonzero(outcome.possible).tolist():
+        touched = np.flatnonzero(np.isfinite(outcome.touch[index])).tolist()
+        close = np.flatnonzero(np.isfinite(outcome.near[index])).tolist()
+        hits = any(actor in frame.by_id for actor in touched)
+        if outcome.lawful[index] is False or hits:
+            continue
+        if outcome.lawful[index] is None or close:
+            return []
+        safe.append(PRIMITIVES[index].words)
+    if not safe:
+        return []
+    return [
+        Question(
+            "planning", "safe", "In this scenario, what are safe actions to take for the ego vehicle?",
+            sentence(listing(safe)), tags=(1,), closed=True,
+        )
+    ]  # fmt: skip
+
+
+def _plan(frame: Frame) -> list[Question]:
+    """What the ego vehicle does next, and why; not asked if the reason cannot be seen."""
+    if not frame.reason_shown or _against_the_light(frame):
+        return []
+    route = _route(frame)
+    cause = (frame.cause.id,) if frame.cause else ()
+    return [
+        Question(
+            "planning", "plan", f"{route}What action should the ego vehicle take and why?",
+            f"The ego vehicle should {plan(frame)}, because {because(frame)}.", tags=(1,), about=cause,
+        ),
+        Question(
+            "planning", "target", f"{route}What is the target action of the ego vehicle?", sentence(plan(frame)),
+            tags=(0,), closed=True, group=route,
+        ),
+    ]  # fmt: skip
+
+
+def _against_the_light(frame: Frame) -> bool:
+    """It drives on before a red light: the light is about to change, which nobody can see."""
+    waits = frame.action.longitudinal in ("stop", "decelerate") or (frame.speed < STANDING)
+    return not is_past(frame.drive, frame.step) and frame.light in ("red", "yellow") and not waits
+
+
+def _route(frame: Frame) -> str:
+    """The navigation's word before a junction: nobody sees from outside where somebody wants to go."""
+    drive, junction = frame.drive, frame.drive.scene.road.junction
+    if junction is None:
+        return ""
+    centre = drive.scene.road.track.world(junction.s, 0.0)
+    x, y, yaw = drive.poses[0, frame.step]
+    ahead = float(np.cos(yaw) * (centre.x - x) + np.sin(yaw) * (centre.y - y))
+    turns = drive.turning[frame.step :]
+    if not np.any(turns) and not 0 < ahead < NAVIGATION_M:
+        return ""
+    side = int(turns[np.flatnonzero(turns)[0]]) if np.any(turns) else 0
+    return f"The route {ROUTES[side]} at the junction. "

@@ -1,0 +1,89 @@
+"""Grammar, names of classes, and the words in which a plan and its reason are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drivedistill.world.catalogue import with_article
+from drivedistill.world.observe import Seen
+from drivedistill.world.questions.frame import Frame
+
+X_BINS, Y_BINS = 4, 3
+SPEED = {"keep speed": "keep going at the same speed", "accelerate": "accelerate", "decelerate": "slow down"}
+
+
+def listing(items: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b, and c"."""
+    if len(items) < 3:
+        return " and ".join(items)
+    return f"{', '.join(items[:-1])}, and {items[-1]}"
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def number(count: int) -> str:
+    """A count as an answer."""
+    return str(count) if count < 5 else "5 or more"
+
+
+def spot(frame: Frame, item: Seen) -> str:
+    """Camera and coarse place in the picture: what the text of a tag gives away."""
+    width, height = frame.size
+    x, y = item.middle
+    column, row = min(int(x / width * X_BINS), X_BINS - 1), min(int(y / height * Y_BINS), Y_BINS - 1)
+    return f"{item.camera} {column}{row}"
+
+
+def longitudinal(frame: Frame) -> str:
+    """What the ego vehicle does with its speed."""
+    if frame.action.longitudinal == "stop":
+        return "brake to a stop" if frame.speed > 0.5 else "remain stopped"
+    return SPEED[frame.action.longitudinal]
+
+
+def plan(frame: Frame) -> str:
+    """What the ego vehicle does: direction and speed."""
+    if frame.action.longitudinal == "stop" and frame.speed <= 0.5:
+        return "remain stopped"
+    return f"{frame.action.lateral} and {longitudinal(frame)}"
+
+
+def because(frame: Frame) -> str:
+    """The reason as a clause; call it only if `frame.reason_shown`."""
+    reason, cause = (frame.decision.reason if frame.decision else "free"), frame.cause
+    who = with_article(cause.name) if cause else ""
+    return {
+        "free": "the road ahead is free",
+        "lead": f"it follows {who} ahead",
+        "light": f"the traffic light is {frame.light}",
+        "stop sign": "there is a stop sign ahead",
+        "turn": "it turns at the junction",
+        "curve": "the road bends",
+        "person": f"{who} is in or entering its path",
+        "animal": f"{who} is in or entering its path",
+        "obstacle": f"{who} blocks its lane",
+        "wrong way": f"{who} comes toward it in its lane",
+        "crossing": f"{who} crosses in front of it",
+        "merging": f"{who} moves into its lane",
+        "yield": f"{who} has priority",
+    }[reason]
+
+
+def state(frame: Frame, item: Seen) -> str | None:
+    """ "The object ..." as in the answers to what to notice first; None if it cannot be told."""
+    if item.kind == "traffic light":
+        return f"is a {frame.light} light"
+    if not item.is_actor:
+        return f"is {with_article(item.name)}"
+    phrases = {
+        "Turn left.": "is turning left",
+        "Turn right.": "is turning right",
+        "Signalling left.": "is signalling left",
+        "Signalling right.": "is signalling right",
+    }
+    if item.status is None:
+        return None
+    return phrases.get(item.status, f"is {item.status[:-1].lower()}")
