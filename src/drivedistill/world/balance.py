@@ -178,21 +178,11 @@ def _cut(candidates: Sequence[Candidate], per_frame: int) -> list[Candidate]:
 
 
 def _turns(items: Sequence[Candidate]) -> dict[Candidate, tuple[bool, float, str]]:
-    """When each question of a frame is taken: first one of every template, then all templates at the same pace.
-
-    Different answers of a template take turns, so that a yes and its no stay or go together.
-    """
+    """When each question of a frame is taken: first one of every template, then all templates at the same pace."""
     turns: dict[Candidate, tuple[bool, float, str]] = {}
     for of_template in _by(items, lambda item: item.question.template).values():
-        seen: Counter[str] = Counter()
-        nth = {}
-        for item in sorted(of_template, key=lambda item: item.rank):
-            nth[item] = seen[item.question.answer]
-            seen[item.question.answer] += 1
-        ordered = sorted(of_template, key=lambda item: (nth[item], item.rank))
-        for place, item in enumerate(ordered):
-            pair = place // 2 if item.question.closed else place
-            turns[item] = (pair > 0, pair / len(ordered) if pair else 0.0, ordered[0].rank)
+        for place, item in enumerate(sorted(of_template, key=lambda item: item.rank)):
+            turns[item] = (place > 0, place / len(of_template), item.rank)
     return turns
 
 

@@ -115,6 +115,13 @@ def test_small_groups_join_where_they_agree_most():
     assert sum(map(len, balance(frames, 0, per_frame=9))) == 4  # joined, but no more than two of one answer in each
 
 
+def test_joined_groups_do_not_give_away_what_only_their_combination_tells():
+    rows = [("front left", "Yes."), ("front right", "No."), ("back left", "No."), ("back right", "Yes.")]
+    frames = [[closed("t", answer, group) for group, answer in rows] for _ in range(4)]
+    kept = balance(frames, 0, per_frame=9)
+    assert Counter(question.group for questions in kept for question in questions) == dict.fromkeys(dict(rows), 2)
+
+
 def test_a_group_with_one_answer_teaches_nothing():
     frames = [[closed("t", "No.", "back"), closed("t", answer, "front")] for answer in ("Yes.", "No.") * 20]
     kept = balance(frames, 0, per_frame=9)
