@@ -1,0 +1,83 @@
+"""Traffic signs and the masts of traffic lights, with their instance ids."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivedistill.world.atlas import uv
+from drivedistill.world.materials import Draw, Material
+from drivedistill.world.meshes.shape import Mesh, Shape, copies, join
+from drivedistill.world.scene import Head, Sign
+from drivedistill.world.surroundings.furniture import DARK_STEEL, STEEL
+from drivedistill.world.surroundings.greenery import bush
+from drivedistill.world.surroundings.layout import Layout
+
+HOUSING_M = (0.28, 0.4, 1.2)
+"""Depth, width and height of a traffic light; it stands on `Head.z` with its middle at the head's place."""
+POLE_OFFSET_M = 0.8
+"""From the asphalt to the pole of a traffic light."""
+OVERHEAD_M = 4.0
+"""Heads above this hang from an arm."""
+
+
+def signals(layout: Layout) -> tuple[Mesh, NDArray[np.int32]]:
+    """Signs and traffic lights without their coloured discs; instance ids int32[n] of plates and housings."""
+    parts: list[tuple[Mesh, int]] = []
+    for sign in layout.scene.signs:
+        parts += _sign(sign)
+    for head in layout.scene.heads:
+        parts += _traffic_light(layout, head)
+    meshes = [mesh for mesh, _ in parts]
+    instances = np.array([instance for _, instance in parts], np.int32)
+    return join(meshes), np.repeat(instances, np.array([len(mesh) for mesh in meshes], np.int64))
+
+
+def _placed(shape: Shape, x: float, y: float, yaw: float) -> Mesh:
+    return copies(shape.mesh(), np.array([[x, y, 0.0]]), yaw)
+
+
+def _sign(sign: Sign) -> list[tuple[Mesh, int]]:
+    """Pole and back of a sign, its plate, and the bush that may hide it."""
+    low, high, half = sign.z, sign.z + sign.size, sign.size / 2
+    cut = Draw.TWO_SIDED | Draw.CUT_OUT
+    corners = [(0.06, -half, low), (0.06, half, low), (0.06, half, high), (0.06, -half, high)]
+    rear = [(x - 0.03, y, z) for x, y, z in corners]
+    behind = Shape().cylinder((0, 0, 0), (0, 0, sign.z + sign.size * 0.8), 0.04, Material.MATT, STEEL, sides=6)
+    behind.quads([rear], Material.TEXTURE, (0.12, 0.12, 0.12), uv(sign.kind), cut)
+    plate = Shape().quads([corners], Material.TEXTURE, (1.15, 1.15, 1.15), uv(sign.kind), cut)
+    parts = [(_placed(behind, sign.x, sign.y, sign.facing), 0), (_placed(plate, sign.x, sign.y, sign.facing), sign.id)]
+    if sign.hidden_by_bush:
+        cos, sin = np.cos(sign.facing), np.sin(sign.facing)
+        # Away from the road, which lies to the left of a sign that looks against the traffic.
+        place = np.array([[sign.x + 0.8 * cos - 0.3 * sin, sign.y + 0.8 * sin + 0.3 * cos, 0.0]])
+        grown = copies(
+            bush(), place, sign.facing, np.array([[1.1, 1.2, sign.z + sign.size * 0.62]]), [[0.15, 0.28, 0.08]]
+        )
+        parts.append((grown, 0))
+    return parts
+
+
+def _traffic_light(layout: Layout, head: Head) -> list[tuple[Mesh, int]]:
+    """Housing, pole and, for a head over the road, the arm it hangs from."""
+    depth, width, height = HOUSING_M
+    housing = Shape().box(
+        (-depth / 2, depth / 2),
+        (-width / 2, width / 2),
+        (head.z, head.z + height),
+        Material.MATT,
+        (0.02, 0.02, 0.02),
+        bottom=True,
+    )
+    main = layout.main
+    s, d = (float(part) for part in main.track.project(head.x, head.y))
+    pole_d = main.left + POLE_OFFSET_M if d > (main.left + main.right) / 2 else main.right - POLE_OFFSET_M
+    pole = main.track.world(s, pole_d)
+    top = max(head.z + 0.9, 3.3) if head.z > OVERHEAD_M else head.z + 1.1
+    metal = Shape().cylinder(
+        (float(pole.x), float(pole.y), 0.0), (float(pole.x), float(pole.y), top + 0.1), 0.11, Material.MATT, DARK_STEEL
+    )
+    metal.cylinder(
+        (float(pole.x), float(pole.y), top - 0.1), (head.x, head.y, top - 0.1), 0.07, Material.MATT, DARK_STEEL, sides=6
+    )
+    return [(metal.mesh(), 0), (_placed(housing, head.x, head.y, head.facing), head.id)]
