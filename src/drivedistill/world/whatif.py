@@ -15,8 +15,10 @@ from drivedistill.world.track import Floats
 HORIZON_S = 3.5
 CHANGE_S = 2.5
 """Duration of a change of lane."""
-TOUCH_M, NEAR_M = 0.0, 0.5
-"""Collision: the footprints overlap. Not surely none: they would, were the ego vehicle wider and longer on each side."""
+NEAR_M = 0.5
+"""Two footprints are close if they would overlap, were the ego's larger by this much on each side."""
+WAY_STEPS = 3
+"""Every which step the others are looked at for the strip before the ego vehicle."""
 ROLLING = 3.0
 """m/s from which an ego vehicle can change lanes."""
 IN_LANE_M = 0.6
@@ -53,6 +55,9 @@ class WhatIf:
     """float[P, A + 1]: seconds until the footprints touch; infinite: never within the horizon"""
     near: Floats
     """float[P, A + 1]: seconds until they come close"""
+    on_way: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    """bool[A + 1] twice: somebody is on the strip that the ego vehicle drives over when it goes on and accelerates, or
+    comes there within the horizon; and the same for a strip with a margin"""
     possible: NDArray[np.bool_]
     """bool[P]: there is a lane to change to"""
     lawful: tuple[bool | None, ...]
@@ -65,11 +70,9 @@ class WhatIf:
         return None if np.isfinite(self.near[primitive, actor]) else False
 
     def in_path(self, actor: int) -> bool | None:
-        """Would the ego vehicle reach it within the horizon by keeping its speed or accelerating? None: it is close."""
-        keep, accelerate = self.collides(KEEP, actor), self.collides(ACCELERATE, actor)
-        if keep or accelerate:
-            return True
-        return None if keep is None or accelerate is None else False
+        """Is it on the ego vehicle's way, now or within the horizon? None: it is close."""
+        surely, perhaps = (bool(strip[actor]) for strip in self.on_way)
+        return True if surely else None if perhaps else False
 
     def colliding(self, actor: int) -> list[int] | None:
         """The possible primitives that lead to a collision; None if one of them is close."""
@@ -94,9 +97,11 @@ def what_if(drive: Drive, step: int) -> WhatIf | None:
     travelled = _travelled(float(drive.speeds[0, step]))
     path = _logged_path(drive, step, travelled) if turning else _lane_path(drive, step, travelled)
     neighbours = _neighbours(drive, step, lane, turning)
+    touch, near = _first_contacts(drive, step, path)
     return WhatIf(
-        _first_contact(drive, step, path, TOUCH_M),
-        _first_contact(drive, step, path, NEAR_M),
+        touch,
+        near,
+        _on_way(drive, step, path[ACCELERATE]),
         np.array([not item.lanes or neighbours[item.lanes] is not None for item in PRIMITIVES]),
         tuple(
             _lawful(drive, step, far, neighbours[item.lanes] if item.lanes else True)
@@ -148,26 +153,57 @@ def _neighbours(drive: Drive, step: int, lane: int, turning: bool) -> dict[int, 
     return {1: left, -1: True if lane + 1 < road.lanes else None}
 
 
-def _first_contact(drive: Drive, step: int, path: Floats, margin: float) -> Floats:
-    """float[P, A + 1]: seconds until rectangles overlap, the ego's being `margin` metres larger on each side."""
+def _first_contacts(drive: Drive, step: int, path: Floats) -> tuple[Floats, Floats]:
+    """Seconds until rectangles overlap, without and with a margin around the ego's: float[P, A + 1] twice."""
     steps = np.minimum(step + np.arange(path.shape[1]), STEPS - 1)
-    others = drive.poses[:, steps]  # A + 1, T, 3
-    sizes = np.array([EGO_SIZE, *(KINDS[actor.kind].size for actor in drive.scene.actors)])[:, :2] / 2
-    ego_half = sizes[0] + margin
+    others, halves = drive.poses[:, steps], _halves(drive)
     offsets = others[None, :, :, :2] - path[:, None, :, :2]
-    reach = np.hypot(*ego_half) + np.hypot(*sizes.T)
-    close = (offsets**2).sum(-1) < reach[None, :, None] ** 2
+    close = (offsets**2).sum(-1) < _reach(halves)[None, :, None] ** 2
     close[:, 0] = False
     followers = [actor.id for actor in drive.scene.actors if _follows(drive, step, actor.id)]
     straight = [index for index, item in enumerate(PRIMITIVES) if not item.lanes]
     close[np.ix_(straight, followers)] = False
     primitive, actor, time = np.nonzero(close)
-    overlap = _overlap(
-        offsets[primitive, actor, time], path[primitive, time, 2], others[actor, time, 2], ego_half, sizes[actor]
-    )
-    contact = np.full((len(PRIMITIVES), len(sizes)), np.inf)
-    np.minimum.at(contact, (primitive[overlap], actor[overlap]), time[overlap] * STEP_S)
-    return contact
+    contacts = []
+    for margin in (0.0, NEAR_M):
+        overlap = _overlap(
+            offsets[primitive, actor, time],
+            path[primitive, time, 2],
+            others[actor, time, 2],
+            halves[0] + margin,
+            halves[actor],
+        )
+        contact = np.full((len(PRIMITIVES), len(halves)), np.inf)
+        np.minimum.at(contact, (primitive[overlap], actor[overlap]), time[overlap] * STEP_S)
+        contacts.append(contact)
+    return contacts[0], contacts[1]
+
+
+def _on_way(drive: Drive, step: int, path: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who overlaps the strip along `path` float[T, 3] at some time of the horizon, without and with a margin."""
+    steps = np.minimum(step + np.arange(0, len(path), WAY_STEPS), STEPS - 1)
+    others, halves = drive.poses[:, steps], _halves(drive)
+    offsets = others[None, :, :, :2] - path[:, None, None, :2]
+    close = (offsets**2).sum(-1) < _reach(halves)[None, :, None] ** 2
+    close[:, [0, *(actor.id for actor in drive.scene.actors if _follows(drive, step, actor.id))]] = False
+    place, actor, time = np.nonzero(close)
+    strips = []
+    for margin in (0.0, NEAR_M):
+        overlap = _overlap(
+            offsets[place, actor, time], path[place, 2], others[actor, time, 2], halves[0] + margin, halves[actor]
+        )
+        strips.append(np.bincount(actor[overlap], minlength=len(halves)) > 0)
+    return strips[0], strips[1]
+
+
+def _halves(drive: Drive) -> Floats:
+    """Half lengths and widths, the ego's first: float[A + 1, 2]."""
+    return np.array([EGO_SIZE, *(KINDS[actor.kind].size for actor in drive.scene.actors)])[:, :2] / 2
+
+
+def _reach(halves: Floats) -> Floats:
+    """Distance of the middles below which footprints may come close to the ego's: float[A + 1]."""
+    return np.asarray(np.hypot(*(halves[0] + NEAR_M)) + np.hypot(*halves.T))
 
 
 def _follows(drive: Drive, step: int, actor: int) -> bool:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from drivedistill.records import CAMERAS
 from drivedistill.world.catalogue import KINDS
 from drivedistill.world.observe import REFERENCE, SECTORS
-from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.frame import SPECK, Frame
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import number
+from drivedistill.world.questions.words import word as group_word
 from drivedistill.world.track import Floats
 
 Item = TypeVar("Item")
@@ -56,6 +57,8 @@ COLOURS = ("white", "black", "silver", "gray", "red", "blue")
 SECTOR_WEIGHTS = (0.22, 0.18, 0.08, 0.09, 0.16, 0.08, 0.06, 0.13)
 """How often things are in the sectors: "no" is asked about places that could have been "yes"."""
 CLASS_WEIGHTS = {"cars": 4.0, "trucks": 2.0, "pedestrians": 2.0}
+SURE_PIXELS = 60
+"""Pixels at 224 x 224 in one picture from which on everybody counts it."""
 PRESENT, ABSENT = 4, 5
 """Most presence questions per answer and frame."""
 COUNTS, COUNTS_AROUND, COMPARISONS = 3, 3, 2
@@ -102,9 +105,9 @@ def _instances(frame: Frame) -> _Instances:
         verdicts = []
         for instance in ids:
             item = frame.by_id.get(instance)
-            pixels = item.pixels.get(camera, 0) * area if item else 1
-            sure = item is not None and (item.camera == camera or pixels >= 60)
-            verdicts.append(1 if sure else 0 if not pixels else -1)
+            pixels = item.pixels.get(camera, 0) * area if item else SPECK
+            sure = item is not None and (item.camera == camera or pixels >= SURE_PIXELS)
+            verdicts.append(1 if sure else 0 if pixels < SPECK else -1)
         in_camera[camera] = np.array(verdicts, np.int8)
     return _Instances(
         [actor.kind for actor in actors],
@@ -165,7 +168,7 @@ def _presence(everything: _Instances, rng: np.random.Generator) -> list[Question
     return [
         Question(
             "perception", "presence", f"Are there {word}{name} to the {SECTORS[index]} of the ego car?", answer,
-            tags=(0,), closed=True, group=f"{word}{name} {SECTORS[index]}",
+            tags=(0,), closed=True, group=f"{group_word(name)} {group_word(SECTORS[index])} {word}",
         )
         for word, name, index, answer in picked
     ]  # fmt: skip
@@ -187,7 +190,7 @@ def _counts(everything: _Instances, rng: np.random.Generator) -> list[Question]:
             questions.append(
                 Question(
                     "perception", "count", f"How many {name} are visible in {camera}?", answer,
-                    tags=(0,), closed=True, group=f"{name} {camera}",
+                    tags=(0,), closed=True, group=f"{group_word(name)} {camera}",
                 )
             )  # fmt: skip
     return questions[:COUNTS]
@@ -233,7 +236,7 @@ def _counts_around(everything: _Instances, rng: np.random.Generator) -> list[Que
             questions.append(
                 Question(
                     "perception", "count_around", f"How many {what} are there {where}?", answer,
-                    tags=(0,), closed=True, group=f"{what} {where}",
+                    tags=(0,), closed=True, group=f"{group_word(what)} {group_word(where)}",
                 )
             )  # fmt: skip
     return questions[:COUNTS_AROUND]
@@ -259,7 +262,7 @@ def _comparisons(everything: _Instances, rng: np.random.Generator) -> list[Quest
                 Question(
                     "perception", "more", f"Are there more {what} {here} than {short}?",
                     "Yes." if low[0] > low[1] else "No.",
-                    tags=(0,), closed=True, group=f"{what} {here}",
+                    tags=(0,), closed=True, group=f"{group_word(what)} {group_word(here)}",
                 )
             )  # fmt: skip
     return questions[:COMPARISONS]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from drivedistill.world.action import SPEED_LOOK_AHEAD_S, Action, action, later
-from drivedistill.world.masks import measure
-from drivedistill.world.observe import Seen, observe
+from drivedistill.world.masks import Patch, measure
+from drivedistill.world.observe import REFERENCE, Seen, observe
 from drivedistill.world.rig import LEFT_TO_RIGHT
 from drivedistill.world.scene import LANE_M, STANDING, Decision, Drive, Signal
 from drivedistill.world.views import Views
@@ -19,6 +20,8 @@ KEY_OBJECTS = 6
 KEY_DISTANCE_M = 75.0
 NO_LIGHT_M = 90.0
 """A traffic light that is less far ahead may be there although it cannot be made out."""
+SPECK = 8
+"""Pixels at 224 x 224: less than this nobody notices."""
 CATEGORIES = {
     "vehicle": "Vehicle",
     "cyclist": "Vehicle",
@@ -42,7 +45,7 @@ class Frame:
     seen: tuple[Seen, ...]
     """By id"""
     faint: frozenset[int]
-    """Instances with a pixel somewhere that cannot be seen well enough: no answer may depend on them."""
+    """Instances of which something shows, but not enough to be asked about: no answer may depend on them."""
     key: tuple[Seen, ...]
     """Objects that questions name, from left to right"""
     tags: dict[int, str]
@@ -103,7 +106,7 @@ def look(drive: Drive, step: int, views: Views) -> Frame:
         step=step,
         size=views.size,
         seen=tuple(seen),
-        faint=frozenset(patches) - frozenset(by_id),
+        faint=frozenset(instance for instance in patches if instance not in by_id and _shows(patches[instance], views)),
         key=key,
         tags={item.id: _tag(number, item) for number, item in enumerate(key, start=1)},
         action=plan,
@@ -113,6 +116,12 @@ def look(drive: Drive, step: int, views: Views) -> Frame:
         what_if=what_if(drive, step),
         by_id=by_id,
     )
+
+
+def _shows(patch: Mapping[str, Patch], views: Views) -> bool:
+    """Does more than a speck of it show somewhere?"""
+    width, height = views.size
+    return max(item.pixels for item in patch.values()) * REFERENCE / (width * height) >= SPECK
 
 
 def key_object_infos(frame: Frame) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivedistill.world.action import later
 from drivedistill.world.catalogue import KINDS, with_article
@@ -28,6 +29,8 @@ REACH_S = 6.5
 class _Lane:
     """The ego vehicle's lane, and where the actors are in it; entry i of an array is the actor with id i, 0 the ego."""
 
+    ahead: Floats
+    """Metres along the road from the middle of the ego vehicle to the middle of the other"""
     gap: Floats
     """Metres from bumper to bumper along the road; negative: beside or behind"""
     beside: Floats
@@ -41,7 +44,7 @@ def lanes(frame: Frame) -> list[Question]:
     questions = [*_room(frame), *_between(frame)]
     lane = _ego_lane(frame)
     if lane is not None:
-        questions += [*_next(frame, lane), *_intentions(frame, lane)]
+        questions += [*_next(frame, lane), *_reach(frame, lane), *_intentions(frame, lane)]
     return questions
 
 
@@ -58,11 +61,11 @@ def _ego_lane(frame: Frame) -> _Lane | None:
     sizes = np.array([EGO_SIZE, *(KINDS[actor.kind].size for actor in drive.scene.actors)]) / 2
     along = np.abs(np.cos(heading)) * sizes[:, 0] + np.abs(np.sin(heading)) * sizes[:, 1]
     across = np.abs(np.sin(heading)) * sizes[:, 0] + np.abs(np.cos(heading)) * sizes[:, 1]
-    return _Lane(s - s[0] - along - along[0], d - middle, across)
+    return _Lane(s - s[0], s - s[0] - along - along[0], d - middle, across)
 
 
 def _next(frame: Frame, lane: _Lane) -> list[Question]:
-    """What comes next, is this it, and when would the ego vehicle reach it?"""
+    """What comes next, and is this it?"""
     ahead = lane.gap > 0
     ahead[0] = False
     touching = ahead & (np.abs(lane.beside) < LANE_M / 2 + 0.2 + lane.half_width) & (lane.gap < FREE_M + 10)
@@ -82,7 +85,6 @@ def _next(frame: Frame, lane: _Lane) -> list[Question]:
             "perception", "next_in_lane", text, sentence(with_article(item.name)), tags=(2,), about=(first,)
         ),
         *_is_next(frame, first),
-        *_reach(frame, item, float(lane.gap[first])),
     ]  # fmt: skip
 
 
@@ -98,24 +100,27 @@ def _is_next(frame: Frame, first: int) -> list[Question]:
     ]  # fmt: skip
 
 
-def _reach(frame: Frame, item: Seen, gap: float) -> list[Question]:
-    """Time to reach what stands ahead; the speed is told, the distance must be seen."""
+def _reach(frame: Frame, lane: _Lane) -> list[Question]:
+    """When is the ego vehicle level with what stands ahead? Its speed is told, the distance must be seen."""
     speed = round(frame.speed)
-    if item.moving is not False or speed < 2:
-        return []
-    seconds = gap / speed
-    if not 0.7 < seconds < REACH_S or abs(seconds - round(seconds)) > 0.3:
-        return []
-    unit = "second" if round(seconds) == 1 else "seconds"
-    return [
-        Question(
-            "prediction", "reach",
-            f"The ego vehicle drives at {speed} meters per second. If it keeps its speed, when will it reach the next "
-            "object ahead in its lane?",
-            f"In about {round(seconds)} {unit}.",
-            tags=(0,), closed=True, group=f"{speed}", about=(item.id,),
-        )
-    ]  # fmt: skip
+    questions = []
+    for item in frame.key:
+        if not item.is_actor or item.moving is not False or speed < 2 or item.place.x < 3:
+            continue
+        seconds = float(lane.ahead[item.id]) / speed
+        if not 0.7 < seconds < REACH_S or abs(seconds - round(seconds)) > 0.3:
+            continue
+        unit = "second" if round(seconds) == 1 else "seconds"
+        questions.append(
+            Question(
+                "prediction", "reach",
+                f"The ego vehicle drives at {speed} meters per second. If it keeps its speed, when will it be level "
+                f"with {frame.tags[item.id]}?",
+                f"In about {round(seconds)} {unit}.",
+                tags=(0,), closed=True, group=f"{speed} {spot(frame, item)}", about=(item.id,),
+            )
+        )  # fmt: skip
+    return questions
 
 
 def _intentions(frame: Frame, lane: _Lane) -> list[Question]:
@@ -169,23 +174,17 @@ def _room(frame: Frame) -> list[Question]:
 
 def _between(frame: Frame) -> list[Question]:
     """Does something stand on the straight line from the ego vehicle to an object?"""
-    actors = [item for item in frame.seen if item.is_actor]
-    unseen = [instance for instance in frame.faint if instance <= len(frame.drive.scene.actors)]
-    ids = [item.id for item in actors] + unseen
-    points = np.array([frame.drive.seen_from_ego(instance, frame.step)[:2] for instance in ids]).reshape(-1, 2)
-    halves = np.array([KINDS[frame.drive.scene.actors[instance - 1].kind].size[:2] for instance in ids]) / 2
+    drive = frame.drive
+    ids = [instance for instance in (*frame.by_id, *frame.faint) if instance <= len(drive.scene.actors)]
+    halves = np.array([KINDS[drive.scene.actors[instance - 1].kind].size[:2] for instance in ids]) / 2
     questions = []
     for item in frame.key:
         if not item.is_actor or item.distance < 8:
             continue
-        target = np.array(item.place[:2])
-        length = float(np.hypot(*target))
-        along = points @ target / length
-        off = np.abs(points @ np.array([-target[1], target[0]]) / length)
-        within = (along > 3.0) & (along < length - 3.0)
-        maybe = within & (off < np.hypot(*halves.T) + 1.0)
-        surely = within & (off < halves[:, 1] * 0.7) & np.isin(ids, [other.id for other in actors])
-        if surely.any() == maybe.any():
+        others = np.array([instance != item.id for instance in ids])
+        surely = _on_line(frame, item, ids, halves * 0.8) & others & np.isin(ids, list(frame.by_id))
+        perhaps = _on_line(frame, item, ids, halves + 0.7) & others
+        if surely.any() == perhaps.any():
             questions.append(
                 Question(
                     "perception", "between", f"Is there an object between the ego vehicle and {frame.tags[item.id]}?",
@@ -194,3 +193,19 @@ def _between(frame: Frame) -> list[Question]:
                 )
             )  # fmt: skip
     return questions
+
+
+def _on_line(frame: Frame, item: Seen, ids: list[int], halves: Floats) -> NDArray[np.bool_]:
+    """bool[n]: does the line from the ego vehicle's middle to the object's cut a rectangle float[n, 2] around others?"""
+    poses, start = frame.drive.poses[ids, frame.step], frame.drive.poses[0, frame.step, :2]
+    cos, sin = np.cos(poses[:, 2]), np.sin(poses[:, 2])
+
+    def turned(vector: Floats) -> Floats:
+        return np.stack([cos * vector[..., 0] + sin * vector[..., 1], cos * vector[..., 1] - sin * vector[..., 0]], -1)
+
+    line = turned(frame.drive.poses[item.id, frame.step, :2] - start)
+    line = np.where(np.abs(line) < 1e-9, 1e-9, line)
+    origin = turned(start - poses[:, :2])
+    first, second = (-halves - origin) / line, (halves - origin) / line
+    enter, leave = np.minimum(first, second).max(-1), np.maximum(first, second).min(-1)
+    return np.asarray((enter < leave) & (leave > 0) & (enter < 1))

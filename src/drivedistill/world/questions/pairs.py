@@ -102,4 +102,5 @@ def _same_direction(frame: Frame, one: Seen, other: Seen) -> Question | None:
 
 def _spots(frame: Frame, one: Seen, other: Seen) -> str:
     """Cameras and columns of both."""
-    return f"{spot(frame, one)[:-1]} {spot(frame, other)[:-1]}"
+    words = [spot(frame, item).split() for item in (one, other)]
+    return f"{words[0][0]} {words[1][0]} {words[0][1]} {words[1][1]}"

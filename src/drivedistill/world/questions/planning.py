@@ -9,7 +9,7 @@ from drivedistill.world.observe import Seen
 from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.right_of_way import gives_way
-from drivedistill.world.questions.words import because, listing, longitudinal, plan, sentence, spot
+from drivedistill.world.questions.words import because, listing, longitudinal, plan, sentence, spot, word
 from drivedistill.world.scene import STANDING
 from drivedistill.world.whatif import PRIMITIVES, is_past
 
@@ -23,6 +23,8 @@ AFTER = (
 )
 """The primitives as DriveLM tells them in questions about the probability of a collision."""
 LOW_PER_HIGH = 2
+IDLE_SHARE = 0.2
+"""Share of the frames in which somebody is asked about who is in nobody's way"""
 NAVIGATION_M = 60.0
 """The route is told when the junction is this close."""
 ROUTES = {1: "turns left", -1: "turns right", 0: "goes straight on"}
@@ -35,8 +37,7 @@ def planning(frame: Frame) -> list[Question]:
     for item in frame.key:
         if item.is_actor:
             questions += [*_collision(frame, item), *_account(frame, item), *_give_way(frame, item)]
-            questions += _based_on(frame, item)
-    return questions
+    return [*questions, *_based_on(frame, rng)]
 
 
 def _collision(frame: Frame, item: Seen) -> list[Question]:
@@ -74,7 +75,7 @@ def _probabilities(frame: Frame, rng: np.random.Generator) -> list[Question]:
         Question(
             "planning", "probability",
             f"What is the probability of colliding with {frame.tags[item.id]} after the ego vehicle {AFTER[index]}?",
-            answer, tags=(0,), closed=True, group=f"{spot(frame, item)} {AFTER[index]}", about=(item.id,),
+            answer, tags=(0,), closed=True, group=f"{word(AFTER[index])} {spot(frame, item)}", about=(item.id,),
         )
         for answer, chosen in (("High.", high), ("Low.", drawn[:count]))
         for index, item in chosen
@@ -82,18 +83,18 @@ def _probabilities(frame: Frame, rng: np.random.Generator) -> list[Question]:
 
 
 def _account(frame: Frame, item: Seen) -> list[Question]:
-    """Yes if it is the reason of the plan, or if a simple action would hit it."""
+    """Yes if it is the reason of the plan or on the way; no if no action leads to it, and nothing is done about it."""
     end = later(frame.step, 3.0)
-    binds = frame.cause is item
+    binds = frame.cause is item or (frame.what_if is not None and frame.what_if.in_path(item.id) is True)
     named = any(decision.actor == item.id for decision in frame.drive.decisions[frame.step : end + 1])
-    colliding = frame.what_if.colliding(item.id) if frame.what_if else None
-    if not binds and (colliding is None or (named and not colliding)):
+    apart = frame.what_if is not None and frame.what_if.colliding(item.id) == [] and not named
+    if not binds and (not apart or (frame.what_if and frame.what_if.in_path(item.id) is None)):
         return []
     return [
         Question(
             "planning", "account",
             f"Is it necessary for the ego vehicle to take {frame.tags[item.id]} into account?",
-            "Yes." if binds or colliding else "No.", tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+            "Yes." if binds else "No.", tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
         )
     ]  # fmt: skip
 
@@ -110,15 +111,18 @@ def _give_way(frame: Frame, item: Seen) -> list[Question]:
     ]  # fmt: skip
 
 
-def _based_on(frame: Frame, item: Seen) -> list[Question]:
-    """The plan where the object is its reason; going on where the object is in nobody's way."""
-    free = frame.what_if is not None and frame.what_if.in_path(item.id) is False and frame.speed > 1
-    if frame.cause is item and frame.decision is not None:
-        act, reason = longitudinal(frame), because(frame)
-    elif free and not any(decision.actor == item.id for decision in frame.drive.decisions[frame.step :]):
-        act, reason = "keep going at the same speed", "there is no safety issue"
-    else:
-        return []
+def _based_on(frame: Frame, rng: np.random.Generator) -> list[Question]:
+    """The plan where the object is its reason; going on, for one object that is in nobody's way, in some frames."""
+    named = {decision.actor for decision in frame.drive.decisions[frame.step :]}
+    idle = [
+        item
+        for item in frame.key
+        if item.is_actor and item.id not in named and frame.what_if and frame.what_if.in_path(item.id) is False
+    ]
+    idle = [idle[int(rng.integers(len(idle)))]] if idle and rng.random() < IDLE_SHARE and frame.speed > 1 else []
+    told = [(item, "keep going at the same speed", "there is no safety issue") for item in idle]
+    if frame.cause is not None and frame.cause.id in frame.tags:
+        told.append((frame.cause, longitudinal(frame), because(frame)))
     return [
         Question(
             "planning", "based_on",
@@ -127,6 +131,7 @@ def _based_on(frame: Frame, item: Seen) -> list[Question]:
             f"The action is to {act}. The reason is that {reason}, which has a high probability.",
             tags=(1,), about=(item.id,),
         )
+        for item, act, reason in told
     ]  # fmt: skip
 
 
@@ -157,7 +162,7 @@ def _safe(frame: Frame) -> list[Question]:
 
 def _plan(frame: Frame) -> list[Question]:
     """What the ego vehicle does next, and why; not asked if the reason cannot be seen."""
-    if not frame.reason_shown or _against_the_light(frame):
+    if not frame.reason_shown or against_the_light(frame):
         return []
     route = _route(frame)
     cause = (frame.cause.id,) if frame.cause else ()
@@ -168,12 +173,12 @@ def _plan(frame: Frame) -> list[Question]:
         ),
         Question(
             "planning", "target", f"{route}What is the target action of the ego vehicle?", sentence(plan(frame)),
-            tags=(0,), closed=True, group=route,
+            tags=(0,), closed=True, group=word(route),
         ),
     ]  # fmt: skip
 
 
-def _against_the_light(frame: Frame) -> bool:
+def against_the_light(frame: Frame) -> bool:
     """It drives on before a red light: the light is about to change, which nobody can see."""
     waits = frame.action.longitudinal in ("stop", "decelerate") or (frame.speed < STANDING)
     return not is_past(frame.drive, frame.step) and frame.light in ("red", "yellow") and not waits

@@ -12,7 +12,6 @@ from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.perception import OPTIONS_SHARE
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import longitudinal, spot, state
-from drivedistill.world.whatif import ACCELERATE, KEEP
 
 CLOSING_M, CLOSING = 1.5, 0.08
 """Within a second the distance changes clearly if it does by that many metres and by this share."""
@@ -67,7 +66,7 @@ def _closing(frame: Frame, item: Seen) -> list[Question]:
 
 
 def _notice(frame: Frame) -> list[Question]:
-    """The cause of the plan first, then what the ego vehicle would reach, then what is closest."""
+    """The cause of the plan first, then what is on the way, then what is closest."""
     ranked = _ranked(frame)
     states = [state(frame, item) for item in ranked]
     if len(ranked) < 3 or None in states:
@@ -101,12 +100,11 @@ def _ranked(frame: Frame) -> list[Seen]:
             keys.append((0, 0.0, item))
         elif item.is_actor:
             inside = frame.what_if.in_path(item.id)
-            time = float(frame.what_if.touch[[KEEP, ACCELERATE], item.id].min())
             if inside is None:
                 return []
-            keys.append((1, time, item) if inside else (2, item.distance, item))
+            keys.append((1 if inside else 2, item.distance, item))
     keys.sort(key=lambda entry: (entry[0], entry[1], entry[2].id))
     for first, second in pairwise(keys[:4]):
-        if first[0] == second[0] and second[1] - first[1] < (0.3 if first[0] == 1 else max(1.0, 0.1 * first[1])):
+        if first[0] == second[0] and second[1] - first[1] < max(1.0, 0.1 * first[1]):
             return []
     return [item for _, _, item in keys[:3]]

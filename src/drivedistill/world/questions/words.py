@@ -30,11 +30,16 @@ def number(count: int) -> str:
 
 
 def spot(frame: Frame, item: Seen) -> str:
-    """Camera and coarse place in the picture: what the text of a tag gives away."""
+    """Camera, column and row of a coarse grid on its picture: what the text of a tag gives away."""
     width, height = frame.size
     x, y = item.middle
     column, row = min(int(x / width * X_BINS), X_BINS - 1), min(int(y / height * Y_BINS), Y_BINS - 1)
-    return f"{item.camera} {column}{row}"
+    return f"{item.camera} {column} {row}"
+
+
+def word(text: str) -> str:
+    """A text as one word of a group."""
+    return text.strip().replace(" ", "-")
 
 
 def longitudinal(frame: Frame) -> str:
