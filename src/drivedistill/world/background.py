@@ -51,7 +51,7 @@ def _same_direction(stage: Stage) -> None:
 
 def _other_direction(stage: Stage) -> None:
     road, dice = stage.road, stage.dice
-    chance = DENSITY[road.type] * (1.3 if stage.turn > 0 else 0.9)
+    chance = DENSITY[road.type] * (dice.pick((0.0, 0.3, 0.8)) if stage.turn > 0 else 0.9)
     for lane in range(road.opposite):
         for cell in range(-4, 11):
             s = 20.0 * cell + dice.between(-6.0, 6.0)

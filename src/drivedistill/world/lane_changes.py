@@ -8,15 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from drivedistill.world.route import FRONT, SIDE, Shift, Turn, who_blocks
+from drivedistill.world.scene import LANE_M
 from drivedistill.world.stage import Stage
-from drivedistill.world.traffic import Agents
+from drivedistill.world.traffic import WALK, Agents
 
 INDICATE_S = 1.6
 """It indicates for so long before it moves sideways."""
 SHIFT_S = 3.2
 """How long a change of lane takes."""
-SLOW = 0.62
-"""Somebody below this part of the desired speed is worth a change of lane."""
 ROOM_M = 0.9
 """Left between the ego and somebody whom it passes on the other side of the centre line."""
 GIVE_WAY_M = 1.9
@@ -124,10 +123,10 @@ class LaneChanges:
         role = self._stage.actors[row - 1].role
         if role == "wrong way" and other < -0.5:
             return self._evasion(row, gap, other, time, speed)
-        slow = role == "traffic" and self._stage.impatient and other < SLOW * self._stage.cruise
+        slow = role == "traffic" and other < self._stage.overtakes * self._stage.cruise
         if gap > max(40.0, 5.0 * speed) or not (slow or role in ("parked", "obstacle", "bystander")):
             return None
-        for target in self._ways_around(row):
+        for target in self._ways_around(row, place, gap):
             if not who_blocks(self._agents, self._turn, target, place, speed, row):
                 if not self._is_lane(target):
                     self._home = self.shift.origin
@@ -138,15 +137,21 @@ class LaneChanges:
         road = self._stage.road
         return any(abs(road.lane(lane) - d) < 0.01 for lane in range(road.lanes))
 
-    def _ways_around(self, row: int) -> Iterator[float]:
+    def _ways_around(self, row: int, place: float, gap: float) -> Iterator[float]:
         """The d of places where it could pass somebody: lanes to the left and right, else over the centre line."""
         stage = self._stage
         lanes = stage.beside()
         yield from (stage.road.lane(lane) for lane in lanes)
         if not lanes and stage.road.opposite:
-            agent = self._agents[row]
-            across = abs(np.sin(agent["yaw"])) * agent["half_length"] + abs(np.cos(agent["yaw"])) * agent["half_width"]
-            yield max(float(agent["d"] + across) + ROOM_M + SIDE, self.shift.origin + 1.4)
+            agents, near = self._agents, place + gap + FRONT
+            inside = (np.abs(agents["d"] - self.shift.origin) < LANE_M / 2 + 0.4) & (agents["way"] != WALK)
+            group = inside & (agents["s"] > near - 3.0) & (agents["s"] < near + 25.0) & (agents["heading"] != np.pi)
+            group[[0, row]] = False, True
+            yaw = agents["yaw"][group]
+            across = (
+                np.abs(np.sin(yaw)) * agents["half_length"][group] + np.abs(np.cos(yaw)) * agents["half_width"][group]
+            )
+            yield max(float((agents["d"][group] + across).max()) + ROOM_M + SIDE, self.shift.origin + 1.4)
 
     def _evasion(self, row: int, gap: float, other: float, time: float, speed: float) -> Plan | None:
         if gap > 6.0 * (speed - other):

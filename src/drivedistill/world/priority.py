@@ -10,7 +10,7 @@ from drivedistill.world.traffic import Agents
 
 LOOK_FROM_M = 40.0
 """Before the place where it would wait."""
-MARGIN_S = 1.2
+MARGIN_S = 0.8
 """What must lie between the ego's leaving and another one's coming."""
 CONFLICT_M = 2.6
 """Half the width of the strip that the ego drives through."""
@@ -64,7 +64,7 @@ class Priority:
 
 
 def _duration(distance: float, speed: float) -> float:
-    """Seconds for a distance at a junction, from `speed`, with 1.3 m/s^2 up to the pace of a turn."""
+    """Seconds for a distance at a junction, from `speed`, with 1.8 m/s^2 up to the pace of a turn."""
     if distance <= 0.0:
         return 0.0
-    return max(distance / 5.5, (math.sqrt(speed * speed + 2.6 * distance) - speed) / 1.3)
+    return max(distance / 5.5, (math.sqrt(speed * speed + 3.6 * distance) - speed) / 1.8)

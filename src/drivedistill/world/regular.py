@@ -147,27 +147,27 @@ def people_on_arm(stage: Stage, side: int) -> None:
 
 def rural_junction(draw: Draw) -> Stage:
     """A crossing or a T-junction in the country, without lights."""
-    return _without_lights(draw, "rural")
+    return without_lights(draw, "rural")
 
 
 def residential_junction(draw: Draw) -> Stage:
     """A crossing or a T-junction among houses, without lights."""
-    return _without_lights(draw, "residential")
+    return without_lights(draw, "residential")
 
 
-def _without_lights(draw: Draw, kind: RoadType) -> Stage:
+def without_lights(draw: Draw, kind: RoadType, *, stop: bool = False) -> Stage:
+    """A junction with a stop sign for the ego or on a priority road; with `stop` always a crossing with a stop sign."""
     dice = draw.dice
     cruise, speed = pace(draw, kind)
-    arms = dice.pick(ARMS, (0.6, 0.2, 0.2))
-    stops = len(arms) == 2 and dice.chance(0.6)
-    sides = [{"left": 1, "right": -1}[arm] for arm in arms]
-    turn = dice.pick(sides) if dice.chance(0.7) else 0
+    arms = ARMS[0] if stop else dice.pick(ARMS, (0.6, 0.2, 0.2))
+    stops = stop or (len(arms) == 2 and dice.chance(0.6))
+    turn = dice.pick([{"left": 1, "right": -1}[arm] for arm in arms]) if dice.chance(0.75) else 0
     if stops or turn:
         speed = min(speed, 11.0)
     way = speed * speed / 3.6 + dice.between(4.0, 18.0) if stops or turn else speed * dice.between(1.5, 3.5)
     road = junction_road(dice, kind, way + 12.0, "stop sign" if stops else "priority road", arms)
     stage = Stage(draw, road, 0, cruise, speed, turn)
-    if stops:
+    if stops and not stop:
         stage.add_sign("stop", (road.stop_line or 0.0) + 0.5)
     if turn and kind == "residential" and dice.chance(0.2):
         people_on_arm(stage, turn)
@@ -191,7 +191,7 @@ def overtake(draw: Draw) -> Stage:
     """Somebody slow is ahead, and the lane to the left can be used."""
     dice, road = draw.dice, wide_road(draw)
     stage = on(draw, road, dice.count(1, road.lanes - 1))
-    stage.impatient, stage.quiet_lane = True, stage.lane - 1
+    stage.overtakes, stage.quiet_lane = 0.62, stage.lane - 1
     speed = stage.speed * dice.between(0.3, 0.55)
     script = Script(headway(stage, 1.8, 3.2), stage.d, way=DRIVE, v=speed, desired=speed)
     stage.add(dice.pick(("truck", "bus", "van")), "traffic", script, hazard=True)
@@ -276,7 +276,7 @@ def cyclist(draw: Draw) -> Stage:
     stage, dice = on(draw, any_road(draw)), draw.dice
     kind = "motorcyclist" if stage.road.type == "highway" else dice.pick(("cyclist", "motorcyclist"))
     speed = dice.between(4.0, 6.0) if kind == "cyclist" else stage.cruise * dice.between(0.4, 0.9)
-    stage.impatient = dice.chance(0.7)
+    stage.overtakes = dice.pick((0.0, 0.9, 0.9))
     if stage.beside():
         stage.quiet_lane = stage.beside()[0]
     place = dice.between(16.0, 28.0) + stage.speed**2 / 12

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -78,8 +77,8 @@ class Stage:
     turn: int = 0
     """What the ego does at the junction: 1 left, -1 right, 0 straight on."""
     wishes: list[Wish] = field(default_factory=list)
-    impatient: bool = False
-    """The ego overtakes who is slow."""
+    overtakes: float = 0.0
+    """The ego overtakes who is slower than this part of its desired speed."""
     phases: list[Phase] = field(default_factory=list)
     signs: list[Sign] = field(default_factory=list)
     actors: list[Actor] = field(default_factory=list)
@@ -156,11 +155,6 @@ class Stage:
         stay = [index for index, actor in enumerate(self.actors) if actor.id not in numbers]
         self.actors = [replace(self.actors[index], id=number) for number, index in enumerate(stay, start=1)]
         self.scripts = [self.scripts[index] for index in stay]
-
-    def hazard_kind(self, usual: Sequence[str], held_out: Sequence[str]) -> str:
-        """The appearance of a hazard: one of the held-out ones where the scene is for them."""
-        self.held_out = self.draw.held_out
-        return self.dice.pick(held_out if self.draw.held_out else usual)
 
     def add_sign(self, kind: SignKind, s: float, *, size: float = 0.85, hidden_by_bush: bool = False) -> None:
         """Put a sign to the right of the road."""
