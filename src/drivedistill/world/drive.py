@@ -54,7 +54,6 @@ def drive_scene(kind: str, seed: int, *, held_out: bool = False) -> Drive | None
 def simulate(stage: Stage) -> Drive:
     """Let everybody follow their scripts and the ego its route."""
     road, agents = stage.road, stage.agents()
-    lane = stage.lane
     bends = np.gradient(road.track.headings, SPACING_M)
     closed, lines = closures(road.junction, stage.phases), np.array(stop_lines(road))
     shown = signals(stage.phases)
@@ -70,7 +69,6 @@ def simulate(stage: Stage) -> Drive:
         history[step] = agents
         advance(agents, time, road.track.start, bends)
         expert.advance()
-    stage.lane = lane
     return _log(stage, history.T, turning, shown, decisions)
 
 
@@ -117,6 +115,7 @@ def _collided(stage: Stage, drive: Drive) -> set[int]:
     collided = set()
     for one, other in pairs.tolist():
         first, second = stage.actors[one - 1], stage.actors[other - 1]
-        if first.moves or second.moves:
+        on_foot = all(KINDS[actor.kind].family in ("person", "animal") for actor in (first, second))
+        if (first.moves or second.moves) and not (on_foot and first.hazard and second.hazard):
             collided.add(first.id if second.hazard or (first.moves and not first.hazard) else second.id)
     return collided

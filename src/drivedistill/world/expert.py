@@ -25,6 +25,8 @@ COMFORTABLE = 3.0
 """Deceleration in m/s^2 at which it still stops for a yellow light."""
 STOPS_S = 1.0
 """How long it stands at a stop sign."""
+END_M = 12.0
+"""It stops so far before the end of the acceleration lane."""
 INDICATE_TURN_S = 4.0
 """It indicates a turn so long before it, and at least over `INDICATE_TURN_M`."""
 INDICATE_TURN_M = 30.0
@@ -124,8 +126,8 @@ class Expert:
             if signal == "red" or needed < COMFORTABLE:
                 constraints.append(Constraint(self._follow(gap, 0.0, 0.5, 1.2), "light"))
         if junction is not None and junction.control == "stop sign" and gap > -0.6 and self._stood < STOPS_S:
-            constraints.append(Constraint(self._follow(gap, 0.0, 0.4, 0.8), "stop sign"))
             self._stood += STEP_S if self._speed < 0.4 and gap < 3.0 else 0.0
+            return [*constraints, Constraint(self._follow(gap, 0.0, 0.4, 0.8), "stop sign")]
         rival = self._priority.rival(self._place, self._speed)
         if rival:
             gap = self._priority.wait_at - self._place
@@ -133,16 +135,17 @@ class Expert:
         return constraints
 
     def _on_acceleration_lane(self) -> list[Constraint]:
-        """Before the end of the acceleration lane it waits for a gap."""
-        merge, stage = self._stage.road.merge, self._stage
-        if merge is None or stage.lane < stage.road.lanes:
+        """On the acceleration lane it makes room for somebody who is where it wants to go."""
+        road = self._stage.road
+        if road.merge is None or self._lanes.lane < road.lanes:
             return []
-        gap = merge[1] - 12.0 - self._place - FRONT
-        constraints = [Constraint(self._follow(gap, 0.0, 0.6), "yield", self._lanes.blocked_by)]
-        if self._lanes.blocked_by:
-            ahead = float(self._agents[self._lanes.blocked_by]["s"]) - self._place
-            constraints.append(Constraint(-0.9 if ahead > -3.0 else 0.6, "yield", self._lanes.blocked_by))
-        return constraints
+        blocker = self._lanes.blocked_by
+        if not blocker:
+            return []
+        gap = road.merge[1] - END_M - self._place - FRONT
+        ahead = float(self._agents[blocker]["s"]) > self._place - 3.0
+        adapted = min(self._follow(gap, 0.0, 0.6), -0.9 if ahead else 0.6)
+        return [Constraint(adapted, "yield", blocker)]
 
     def _indicates_turn(self) -> int:
         """1 left, -1 right, 0 off."""

@@ -15,7 +15,7 @@ from drivedistill.world.regular import (
     wide_road,
     without_lights,
 )
-from drivedistill.world.roads import SignKind, open_road
+from drivedistill.world.roads import SignKind, beside, open_road
 from drivedistill.world.scene import LANE_M, Road, RoadType
 from drivedistill.world.stage import CAR_WEIGHTS, CARS, Draw, Stage
 from drivedistill.world.traffic import DRIVE, NEVER, STILL, WALK, Script
@@ -59,7 +59,7 @@ def far(stage: Stage) -> float:
 
 def another_place(stage: Stage) -> float:
     """The d of something beside the ego's lane: in the next lane, on the other side, or on the shoulder."""
-    road, lanes = stage.road, stage.beside()
+    road, lanes = stage.road, beside(stage.road, stage.lane)
     if lanes and stage.dice.chance(0.75):
         return road.lane(stage.dice.pick(lanes))
     if road.opposite and stage.dice.chance(0.4):
@@ -72,7 +72,8 @@ def fallen_cargo(draw: Draw) -> Stage:
     stage, dice = on(draw, any_road(draw)), draw.dice
     mine = dice.chance(0.65)
     d = stage.d + dice.between(-0.5, 0.5) if mine else another_place(stage)
-    stage.quiet_lane = dice.pick(stage.beside()) if stage.beside() else None
+    lanes = beside(stage.road, stage.lane)
+    stage.quiet_lane = dice.pick(lanes) if lanes else None
     s = far(stage)
     stage.no_parking.append(s)
     stage.add(appearance(stage), "obstacle", Script(s, d, dice.between(-0.4, 0.4)), hazard=True, force=True)
@@ -108,7 +109,7 @@ def construction(draw: Draw) -> Stage:
     dice = draw.dice
     road = wide_road(draw) if dice.chance(0.7) else open_road(dice, dice.pick(VERGE_ROADS, (0.0, 0.5, 0.5)))
     stage = on(draw, road)
-    lanes = stage.beside()
+    lanes = beside(stage.road, stage.lane)
     lane = dice.pick(lanes) if lanes and dice.chance(0.35) else stage.lane
     if lanes:
         stage.quiet_lane = dice.pick(lanes) if lane == stage.lane else None
@@ -121,7 +122,7 @@ def construction(draw: Draw) -> Stage:
         script = Script(s + 3.2 * cone, d + across)
         stage.add("traffic cone", "obstacle", script, hazard=cone < 3, force=True)
     stage.add("construction barrier", "obstacle", Script(s + 9.0, d), hazard=True, force=True)
-    stage.add(appearance(stage), "obstacle", Script(s + 18.0, d), force=True)
+    stage.add(appearance(stage), "obstacle", Script(s + 18.0, d), hazard=True, force=True)
     worker = Script(s + 12.0, d + dice.between(-1.0, 1.0), dice.between(0.0, 6.0))
     stage.add("construction worker", "obstacle", worker, force=True)
     return stage
@@ -131,7 +132,8 @@ def overturned(draw: Draw) -> Stage:
     """A crashed vehicle, with a warning triangle before it and its driver beside it."""
     stage, dice = on(draw, any_road(draw)), draw.dice
     d = stage.d + dice.between(-0.6, 0.6) if dice.chance(0.7) else another_place(stage)
-    stage.quiet_lane = dice.pick(stage.beside()) if stage.beside() else None
+    lanes = beside(stage.road, stage.lane)
+    stage.quiet_lane = dice.pick(lanes) if lanes else None
     s = far(stage) + 4.0
     stage.no_parking += [s, s - 9.0]
     kind, turned = appearance(stage), dice.between(0.3, 1.3) * dice.side()
@@ -166,7 +168,7 @@ def ped_dash(draw: Draw) -> Stage:
 def wrong_way(draw: Draw) -> Stage:
     """Somebody comes toward the ego in a lane of its own direction; some find back to their side."""
     stage, dice = on(draw, any_road(draw)), draw.dice
-    lanes = stage.beside()
+    lanes = beside(stage.road, stage.lane)
     lane = dice.pick(lanes) if lanes and dice.chance(0.3) else stage.lane
     speed = min(0.7 * stage.cruise, dice.between(6.0, 11.0))
     back = dice.between(0.8, 2.5) if stage.road.opposite and lane == 0 and dice.chance(0.4) else NEVER
@@ -174,6 +176,7 @@ def wrong_way(draw: Draw) -> Stage:
         stage.speed * dice.between(3.2, 4.6) + 34.0, stage.road.lane(lane), math.pi, DRIVE, v=speed, desired=speed,
         shift_at=back, shift_to=LANE_M / 2,
     )  # fmt: skip
+    stage.no_parking += [6.0 + 12.0 * place for place in range(9)]
     stage.add(dice.pick(CARS, CAR_WEIGHTS), "wrong way", script, hazard=True, headlights=True)
     return stage
 
@@ -191,13 +194,13 @@ def stroller(draw: Draw) -> Stage:
         stage.no_parking.append(s)
         cross_road(stage, kind, s, waits=0.15)
         return stage
-    d, ahead, speed = _beside(stage.road, dice.side()), dice.side(), dice.between(0.9, 1.4)
+    d, ahead, speed = _pavement(stage.road, dice.side()), dice.side(), dice.between(0.9, 1.4)
     script = Script(s, d, 0.0 if ahead > 0 else math.pi, WALK, v=speed, desired=speed)
     stage.add(kind, "walking", script, hazard=True)
     return stage
 
 
-def _beside(road: Road, side: int) -> float:
+def _pavement(road: Road, side: int) -> float:
     """The d of a pavement."""
     return road.left + road.margin + 1.0 if side > 0 else road.right - road.margin - 1.0
 
@@ -208,7 +211,7 @@ def odd_vehicle(draw: Draw) -> Stage:
     kind = appearance(stage)
     speed = min(stage.cruise * dice.between(0.45, 0.9), SLOW_VEHICLES.get(kind, 99.0))
     stage.overtakes = dice.pick((0.0, 0.75))
-    lanes = stage.beside()
+    lanes = beside(stage.road, stage.lane)
     lane = dice.pick(lanes) if lanes and dice.chance(0.25) else stage.lane
     s, d = headway(stage, 0.8, 2.2), stage.road.lane(lane)
     if stage.road.opposite and dice.chance(0.15):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from drivedistill.world.roads import beside
 from drivedistill.world.route import FRONT, SIDE, Shift, Turn, who_blocks
 from drivedistill.world.scene import LANE_M
 from drivedistill.world.stage import Stage
@@ -16,6 +17,8 @@ INDICATE_S = 1.6
 """It indicates for so long before it moves sideways."""
 SHIFT_S = 3.2
 """How long a change of lane takes."""
+STEEPEST = 2.6
+"""A change of lane takes at least so many metres along the road for one across it."""
 ROOM_M = 0.9
 """Left between the ego and somebody whom it passes on the other side of the centre line."""
 GIVE_WAY_M = 1.9
@@ -45,6 +48,8 @@ class LaneChanges:
         self._wishes = list(stage.wishes)
         self._home: float | None = None
         """d of its lane while it passes somebody outside of it."""
+        self.lane = stage.lane
+        """Its lane, or the one that it is changing to."""
         self.shift = Shift(stage.d, stage.d)
         self.plan: Plan | None = None
         self.blocked_by = 0
@@ -89,18 +94,17 @@ class LaneChanges:
         return who_blocks(self._agents, self._turn, plan.target, place, speed, plan.about)
 
     def _begin(self, plan: Plan, place: float, speed: float, seen: Sequence[Sequence[float]]) -> None:
-        length = max(SHIFT_S * speed, 10.0)
-        if plan.about:
-            gaps = [one[1] for one in seen if round(one[0]) == plan.about and one[2] < 0.5 * speed]
-            length = min([length, *(max(gap + FRONT, 8.0) for gap in gaps)])
-        if abs(plan.target - self.shift.origin) < 2.5:
-            length *= 0.75
+        shortest = STEEPEST * abs(plan.target - self.shift.origin)
+        rooms = [one[1] + FRONT for one in seen if round(one[0]) == plan.about and one[2] < 0.5 * speed]
+        length = min([max(SHIFT_S * speed, 1.3 * shortest), *rooms])
+        if length < shortest:
+            return
         self.shift = Shift(self.shift.origin, plan.target, place, length)
         self.plan, self.blocked_by = None, 0
         road = self._stage.road
         for lane in range(road.lanes):
             if abs(road.lane(lane) - plan.target) < 0.01:
-                self._stage.lane = lane
+                self.lane = lane
 
     def _wanted(self, time: float, place: float, speed: float, seen: Sequence[Sequence[float]]) -> Plan | None:
         line = self._stage.road.stop_line
@@ -140,7 +144,7 @@ class LaneChanges:
     def _ways_around(self, row: int, place: float, gap: float) -> Iterator[float]:
         """The d of places where it could pass somebody: lanes to the left and right, else over the centre line."""
         stage = self._stage
-        lanes = stage.beside()
+        lanes = beside(stage.road, self.lane)
         yield from (stage.road.lane(lane) for lane in lanes)
         if not lanes and stage.road.opposite:
             agents, near = self._agents, place + gap + FRONT
@@ -157,8 +161,8 @@ class LaneChanges:
         if gap > 6.0 * (speed - other):
             return None
         road = self._stage.road
-        if self._stage.lane + 1 < road.lanes:
-            return Plan(road.lane(self._stage.lane + 1), time, row)
+        if self.lane + 1 < road.lanes:
+            return Plan(road.lane(self.lane + 1), time, row)
         self._home = self.shift.origin
         edge = road.right - road.margin + SIDE + 0.15
         return Plan(max(self.shift.origin - GIVE_WAY_M, edge), time, row, evade=True)

@@ -6,15 +6,16 @@ import math
 from dataclasses import replace
 
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.roads import Arm, bent_road, junction_road, merging_road, open_road
+from drivedistill.world.roads import Arm, bent_road, beside, junction_road, merging_road, open_road
 from drivedistill.world.scene import Road, RoadType
 from drivedistill.world.signals import red_for_a_while, stays_green, turns_green, turns_red
 from drivedistill.world.stage import CAR_WEIGHTS, CARS, VEHICLE_WEIGHTS, VEHICLES, Draw, Stage, Wish, pace
-from drivedistill.world.traffic import DRIVE, WALK, Script
+from drivedistill.world.traffic import DRIVE, NEVER, WALK, Script
 
 ANY_ROAD: tuple[RoadType, ...] = ("urban", "residential", "highway", "rural")
 WIDE_ROADS: tuple[RoadType, ...] = ("urban", "highway")
 FOOT_ROADS: tuple[RoadType, ...] = ("urban", "residential")
+LIT_ROADS: tuple[RoadType, ...] = ("urban", "residential", "rural")
 MERGE_ROADS: tuple[RoadType, ...] = ("highway", "rural")
 ARMS: tuple[tuple[Arm, ...], ...] = (("left", "right"), ("left",), ("right",))
 ANY_WEIGHTS = (0.3, 0.26, 0.22, 0.22)
@@ -27,7 +28,7 @@ def any_road(draw: Draw) -> Road:
 
 def wide_road(draw: Draw) -> Road:
     """A road with several lanes in the ego's direction."""
-    return open_road(draw.dice, draw.dice.pick(WIDE_ROADS))
+    return open_road(draw.dice, draw.dice.pick(WIDE_ROADS, (0.45, 0.55)))
 
 
 def on(draw: Draw, road: Road, lane: int | None = None) -> Stage:
@@ -70,9 +71,10 @@ def lead_brake(draw: Draw) -> Stage:
 
 def at_lights(draw: Draw, ahead: tuple[float, float], *, turn: int = 0, fastest: float = 99.0) -> Stage:
     """The ego on its way to a junction with lights, `ahead` metres beyond a second and a half of driving."""
-    cruise, speed = pace(draw, "urban")
+    kind = draw.dice.pick(LIT_ROADS, (0.76, 0.12, 0.12))
+    cruise, speed = pace(draw, kind)
     speed = min(speed, fastest)
-    road = junction_road(draw.dice, "urban", 1.5 * speed + draw.dice.between(*ahead), "lights")
+    road = junction_road(draw.dice, kind, 1.5 * speed + draw.dice.between(*ahead), "lights")
     lane = {0: draw.dice.count(0, road.lanes - 1), 1: 0, -1: road.lanes - 1}[turn]
     return Stage(draw, road, lane, cruise, speed, turn)
 
@@ -163,8 +165,10 @@ def without_lights(draw: Draw, kind: RoadType, *, stop: bool = False) -> Stage:
     stops = stop or (len(arms) == 2 and dice.chance(0.6))
     turn = dice.pick([{"left": 1, "right": -1}[arm] for arm in arms]) if dice.chance(0.75) else 0
     if stops or turn:
-        speed = min(speed, 11.0)
-    way = speed * speed / 3.6 + dice.between(4.0, 18.0) if stops or turn else speed * dice.between(1.5, 3.5)
+        speed = min(speed, dice.between(3.0, 5.0) if stops and dice.chance(0.55) else 11.0)
+        way = speed * speed / 3.6 + dice.between(3.0, 8.0 if stops else 18.0)
+    else:
+        way = speed * dice.between(1.5, 3.5)
     road = junction_road(dice, kind, way + 12.0, "stop sign" if stops else "priority road", arms)
     stage = Stage(draw, road, 0, cruise, speed, turn)
     if stops and not stop:
@@ -201,7 +205,7 @@ def overtake(draw: Draw) -> Stage:
 def lane_change(draw: Draw) -> Stage:
     """The route asks for another lane, or somebody slow is ahead."""
     stage, dice = on(draw, wide_road(draw)), draw.dice
-    target = dice.pick(stage.beside())
+    target = dice.pick(beside(stage.road, stage.lane))
     stage.quiet_lane = target
     if dice.chance(0.5):
         speed = stage.speed * dice.between(0.4, 0.6)
@@ -214,7 +218,7 @@ def lane_change(draw: Draw) -> Stage:
 def cut_in(draw: Draw) -> Stage:
     """Somebody in the next lane changes into the ego's, close ahead."""
     stage, dice = on(draw, wide_road(draw)), draw.dice
-    lane = dice.pick(stage.beside())
+    lane = dice.pick(beside(stage.road, stage.lane))
     speed = stage.speed * dice.between(0.8, 0.97)
     script = Script(
         dice.between(8.0, 14.0) + 0.2 * stage.speed, stage.road.lane(lane), way=DRIVE, v=speed, desired=speed,
@@ -229,7 +233,7 @@ def merge(draw: Draw) -> Stage:
     """An acceleration lane: the ego is on it, or somebody comes from it."""
     dice = draw.dice
     road = merging_road(dice, dice.pick(MERGE_ROADS, (0.7, 0.3)), -90.0, dice.between(130.0, 190.0))
-    if dice.chance(0.5):
+    if dice.chance(0.6):
         stage = on(draw, road, road.lanes)
         stage.speed *= dice.between(0.65, 0.85)
         stage.wishes = [Wish(dice.between(0.0, 1.5), road.lanes - 1)]
@@ -263,7 +267,8 @@ def cross_road(stage: Stage, kind: str, s: float, *, waits: float = 0.2) -> int:
     """Somebody crosses the road at s from one pavement to the other, or with the chance `waits` stands at its edge."""
     road, dice, side = stage.road, stage.dice, stage.dice.side()
     start = road.left + road.margin + 0.5 if side > 0 else road.right - road.margin - 0.5
-    begins = 99.0 if dice.chance(waits) else dice.between(0.0, 3.0)
+    latest = (s - stage.speed**2 / 5.0 - 8.0) / stage.speed  # later the ego could not stop
+    begins = NEVER if dice.chance(waits) else dice.between(0.0, max(min(latest, 3.5), 0.0))
     script = Script(
         s, start + side * dice.between(0.0, 1.5), -side * math.pi / 2, WALK, desired=dice.between(1.1, 1.7),
         begins=begins, reach=road.left - road.right + 2 * road.margin + 3.0,
@@ -277,8 +282,8 @@ def cyclist(draw: Draw) -> Stage:
     kind = "motorcyclist" if stage.road.type == "highway" else dice.pick(("cyclist", "motorcyclist"))
     speed = dice.between(4.0, 6.0) if kind == "cyclist" else stage.cruise * dice.between(0.4, 0.9)
     stage.overtakes = dice.pick((0.0, 0.9, 0.9))
-    if stage.beside():
-        stage.quiet_lane = stage.beside()[0]
+    lanes = beside(stage.road, stage.lane)
+    stage.quiet_lane = lanes[0] if lanes else None
     place = dice.between(16.0, 28.0) + stage.speed**2 / 12
     script = Script(place, stage.d + dice.between(-1.1, 0.2), way=DRIVE, v=speed, desired=speed)
     stage.add(kind, "traffic", script, hazard=True)

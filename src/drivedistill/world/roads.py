@@ -90,6 +90,11 @@ def merging_road(dice: Dice, kind: RoadType, begin: float, end: float) -> Road:
     return Road(kind, _main(kind, []), lanes, opposite, LIMITS[kind], merge=(begin, end))
 
 
+def beside(road: Road, lane: int) -> list[int]:
+    """The lanes of the ego's direction next to one of them, the left one first."""
+    return [other for other in (lane - 1, lane + 1) if 0 <= other < road.lanes]
+
+
 def stop_lines(road: Road) -> tuple[float, float, float, float]:
     """Where those who head along s, d, -s and -d stop at the junction; out of reach without one."""
     if road.junction is None or road.stop_line is None:

@@ -95,12 +95,30 @@ def from_route(along: float, d: float, turn: Turn) -> tuple[float, float, float]
 
 
 @njit(cache=True)
-def _enters(a: Agent, d: float, across: float, path: float, gap: float, speed: float, reach: float) -> bool:
-    """Does somebody who moves across the route come into the way before the ego has passed?"""
+def _walks_in(a: Agent, d: float, across: float, path: float, gap: float, speed: float, reach: float) -> bool:
+    """Does somebody on foot come into the way before the ego has passed?"""
     drift = across * a.v * min(gap / max(speed, 2.0) + 0.8, 4.0)
     close = abs(d - path) < reach
     toward = (path - d) * across > 0.0 or abs(d - path) < SIDE + 0.4
     return close or (toward and min(d, d + drift) - reach < path < max(d, d + drift) + reach)
+
+
+@njit(cache=True)
+def _meets(a: Agent, turn: Turn, shift: Shift, place: float, speed: float) -> float:
+    """Metres to where a vehicle that drives across the route is hit in the next three seconds; `NEVER` if it is not."""
+    for half_seconds in range(7):
+        time = 0.5 * half_seconds
+        s, d = a.s + np.cos(a.yaw) * a.v * time, a.d + np.sin(a.yaw) * a.v * time
+        along, d, direction = to_route(s, d, turn)
+        cos, sin = abs(np.cos(a.yaw - direction)), abs(np.sin(a.yaw - direction))
+        length = cos * a.half_length + sin * a.half_width
+        width = sin * a.half_length + cos * a.half_width
+        ahead = along - place
+        late = ahead - speed * time
+        same_time = abs(late) < length + FRONT + 1.0 + 0.4 * speed and ahead > 0.0
+        if same_time and abs(d - shifted(shift, along)[0]) < width + SIDE + 0.4:
+            return ahead - length - FRONT
+    return NEVER
 
 
 @njit(cache=True)
@@ -149,9 +167,12 @@ def in_the_way(
         width = abs(sin) * a.half_length + abs(cos) * a.half_width
         path = shifted(shift, along)[0]
         squeezing = 0.0
-        if a.way == WALK or (abs(sin) > 0.5 and a.v > 0.3):
-            margin = 0.9 if a.way == WALK else 0.4
-            hit = _enters(a, d, sin, path, max(gap, 0.0), speed, width + SIDE + margin * (1.0 if a.v > 0.0 else 0.3))
+        if a.way == WALK:
+            reach = width + SIDE + (0.9 if a.v > 0.0 else 0.3)
+            hit = _walks_in(a, d, sin, path, max(gap, 0.0), speed, reach)
+        elif abs(sin) > 0.5 and a.v > 0.3:
+            gap = _meets(a, turn, shift, place, speed)
+            hit = gap < NEVER
         else:
             hit = _blocks(d, cos * a.v, width, length, shift, place, speed, gap)
             soon = a.way == DRIVE and a.indicator != 0 and time > a.shift_at - 1.0 and gap > 0.5

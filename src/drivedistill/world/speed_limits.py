@@ -27,7 +27,7 @@ class SpeedLimits:
         # Braking with b from v to w takes (v^2 - w^2) / 2b metres: look back from the end of the road.
         ahead = np.minimum.accumulate((squares + 2 * BRAKING * places)[::-1])[::-1] - 2 * BRAKING * places
         self._speeds: list[float] = np.sqrt(ahead).tolist()
-        self._turn_end = turn.start + turn.length if turn.start < NEVER else -NEVER
+        self._turn_end = turn.start + turn.length + SPACING_M if turn.start < NEVER else -NEVER
 
     def at(self, place: float) -> tuple[float, Reason]:
         """The limit in m/s at a place of the route, and what asks for it."""

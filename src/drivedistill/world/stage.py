@@ -110,10 +110,6 @@ class Stage:
         exit_lane = self.road.junction.s + self.turn * CROSS_LANE_M
         return Turn(exit_lane - radius, self.d, radius, float(self.turn))
 
-    def beside(self) -> list[int]:
-        """The lanes next to the ego's."""
-        return [lane for lane in (self.lane - 1, self.lane + 1) if 0 <= lane < self.road.lanes]
-
     def taken(self, s: float, d: float, half_length: float, half_width: float) -> bool:
         """Does a rectangle along the road overlap, or nearly touch, somebody on the stage or the ego?"""
         if abs(s) < half_length + EGO_SIZE[0] / 2 + 1.0 and abs(d - self.d) < half_width + SIDE + 0.2:

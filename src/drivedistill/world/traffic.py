@@ -178,7 +178,7 @@ def decide(agents: Agents, time: float, closed: NDArray[np.int8], lines: Floats)
             a.indicator = 1 if (a.shift_to - a.d) * np.cos(a.heading) > 0.0 else -1
         if time >= a.shift_at and a.shift_length == 0.0 and not _alongside(agents, me):
             a.shift_from, a.shift_length, a.moved = a.d, max(12.0, 3.0 * a.v), 0.0
-        a.acceleration = acceleration
+        a.acceleration = max(acceleration, -a.v / STEP_S)
 
 
 @njit(cache=True)
