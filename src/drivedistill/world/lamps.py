@@ -21,12 +21,12 @@ DRIVING = ("traffic", "oncoming", "crossing", "merging", "wrong way")
 UNLIT = ("horse cart", "log trailer", "overturned car")
 """Vehicles without lamps."""
 DISCS: dict[Signal, tuple[float, Colour]] = {
-    "green": (0.17, (0.05, 1.50, 0.45)),
-    "yellow": (0.51, (1.60, 1.00, 0.05)),
-    "red": (0.85, (1.70, 0.06, 0.04)),
+    "green": (0.26, (0.05, 1.50, 0.45)),
+    "yellow": (0.60, (1.60, 1.00, 0.05)),
+    "red": (0.94, (1.70, 0.06, 0.04)),
 }
 """Height of the middle of each lamp above the head's lower edge, and its colour when lit."""
-DISC_RADIUS_M, DISC_AHEAD_M = 0.13, 0.16
+DISC_RADIUS_M, DISC_AHEAD_M = 0.13, 0.155
 MOST_LAMPS = 14
 
 
@@ -38,7 +38,8 @@ def has_headlights_on(drive: Drive, actor: Actor) -> bool:
 
 def vehicle_glows(drive: Drive, step: int) -> Floats:
     """Sprites float[n, 10] (see `finish.glow`) of head, brake, tail and indicator lamps."""
-    dark, night = is_dark(drive.scene.conditions), drive.scene.conditions.light == "night"
+    conditions = drive.scene.conditions
+    strength = {"day": 0.5, "dusk": 0.8, "night": 1.0}[conditions.light]
     sprites: list[tuple[float, ...]] = []
     for actor in drive.scene.actors:
         length, width, height = KINDS[actor.kind].size
@@ -53,14 +54,14 @@ def vehicle_glows(drive: Drive, step: int) -> Floats:
             front = (x + cos * half - sin * side, y + sin * half + cos * side, z)
             back = (x - cos * half - sin * side, y - sin * half + cos * side, z + 0.1)
             if headlights:
-                sprites.append((*front, *HEADLIGHT, 0.22, 1.3 if night else 0.5, cos, sin))
+                sprites.append((*front, *HEADLIGHT, 0.22, 1.3 * strength, cos, sin))
             if braking:
-                sprites.append((*back, *TAIL_LIGHT, 0.17, 0.9 if dark else 0.38, -cos, -sin))
-            elif headlights and dark:
-                sprites.append((*back, *TAIL_LIGHT, 0.12, 0.35, -cos, -sin))
+                sprites.append((*back, *TAIL_LIGHT, 0.17, 0.9 * strength, -cos, -sin))
+            elif headlights and is_dark(conditions):
+                sprites.append((*back, *TAIL_LIGHT, 0.12, 0.35 * strength, -cos, -sin))
             if drive.indicators[actor.id, step] * side > 0.0:
-                sprites.append((*back, *INDICATOR, 0.15, 0.8, -cos, -sin))
-                sprites.append((*front, *INDICATOR, 0.13, 0.6, cos, sin))
+                sprites.append((*back, *INDICATOR, 0.15, 0.8 * strength, -cos, -sin))
+                sprites.append((*front, *INDICATOR, 0.13, 0.6 * strength, cos, sin))
     return np.array(sprites, float).reshape(-1, 10)
 
 

@@ -50,7 +50,7 @@ def beam(strength: float, ego: Floats, spot: Spot, normal: Colour) -> float:
     square = ahead * ahead + left * left + z * z
     incidence = max(0.12, -(normal[0] * x + normal[1] * y + normal[2] * z) / sqrt(square))
     if normal[2] > 0.9:  # a low beam grazes the road, which would stay black; lift it as the eye does
-        incidence *= 1.9
+        incidence *= 3.0
     return strength * 260.0 * inside * below * incidence / (square + 160.0)
 
 

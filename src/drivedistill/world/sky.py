@@ -24,7 +24,7 @@ def mixed(one: Colour, other: Colour, part: float) -> Colour:
 def clarity(fog: float, distance: float) -> float:
     """The part of the light that comes through: like exp(-fog * distance), without a library's exp."""
     depth = fog * distance
-    return 1.0 / (1.0 + depth + 0.5 * depth * depth + 0.1667 * depth * depth * depth)
+    return 1.0 / (1.0 + depth * (1.0 + depth * (0.5 + depth * (0.16667 + depth * 0.041667))))
 
 
 @kernel

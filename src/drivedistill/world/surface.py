@@ -195,6 +195,8 @@ def snowed(material: int, bare: Surface, spot: Spot, up: float, look: Look) -> S
         cover *= clamped((tracks - 0.25) * 2.2, 0.15, 0.92)
     elif material in (_CAR, _GLASS, _MATT):
         cover *= clamped((up - 0.5) * 1.6, 0.0, 0.8)
+    elif material in (_TEXTURE, _BARK):  # a dusting between the leaves
+        cover *= 0.5 * clamped((smooth_noise(spot.u * 90.0, spot.v * 90.0, 18) - 0.3) * 2.0, 0.0, 1.0)
     white = 0.74 + 0.1 * smooth_noise(spot.x * 1.3, spot.y * 1.3, 17)
     bright = 1.0 - cover
     return Surface(

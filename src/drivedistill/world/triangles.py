@@ -48,16 +48,39 @@ def empty(count: int) -> Triangles:
 def from_mesh(mesh: Mesh, ids: int | Numbers = 0, seeds: int | Numbers = 0) -> Triangles:
     """The triangles of a mesh, where they are; instance ids and seeds for all or one by one."""
     count = len(mesh)
-    normals = np.cross(mesh.points[:, 1] - mesh.points[:, 0], mesh.points[:, 2] - mesh.points[:, 0])
-    normals = normals / np.maximum(np.sqrt((normals**2).sum(axis=1, keepdims=True)), 1e-12)
-    single = [np.ascontiguousarray(part, np.float32) for part in (mesh.points, normals, mesh.uv, mesh.colours)]
-    whole = [np.broadcast_to(part, count).astype(np.int32) for part in (mesh.flags, mesh.materials, ids, seeds)]
-    return Triangles(*single, *whole)
+    triangles = empty(count)
+    triangles.points[:] = mesh.points
+    triangles.uv[:] = mesh.uv
+    triangles.colours[:] = mesh.colours
+    triangles.flags[:] = mesh.flags
+    triangles.materials[:] = mesh.materials
+    triangles.ids[:] = ids
+    triangles.seeds[:] = seeds
+    _find_normals(triangles.points, triangles.normals)
+    return triangles
 
 
 def joined(parts: list[Triangles], room: int = 0) -> Triangles:
     """All triangles in one, with room for more behind them."""
     return Triangles(*(np.concatenate(columns) for columns in zip(*parts, empty(room), strict=True)))
+
+
+@kernel
+def _find_normals(points: Single, normals: Single) -> None:
+    for row in range(points.shape[0]):
+        ax, ay, az = (
+            points[row, 1, 0] - points[row, 0, 0],
+            points[row, 1, 1] - points[row, 0, 1],
+            points[row, 1, 2] - points[row, 0, 2],
+        )
+        bx, by, bz = (
+            points[row, 2, 0] - points[row, 0, 0],
+            points[row, 2, 1] - points[row, 0, 1],
+            points[row, 2, 2] - points[row, 0, 2],
+        )
+        x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+        length = max(sqrt(x * x + y * y + z * z), 1e-12)
+        normals[row, 0], normals[row, 1], normals[row, 2] = x / length, y / length, z / length
 
 
 @kernel
