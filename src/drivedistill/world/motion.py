@@ -10,6 +10,8 @@ from drivedistill.world.scene import BRAKE_LIGHTS, Drive
 
 STILL, MOVING = 0.2, 0.8
 """m/s: below the first it stands, above the second it moves."""
+MOMENT = 3
+"""Steps for which it must stand or move."""
 LAMP_PIXELS = 100
 """Pixels at 224 x 224 from which brake lights and indicators can be made out."""
 TURN_RAD, STEADY_RAD = 0.4, 0.2
@@ -20,9 +22,9 @@ AHEAD_S = 3.0
 
 
 def moves(drive: Drive, actor: int, step: int) -> bool | None:
-    """Does it move? None in between."""
-    speed = drive.speeds[actor, step]
-    return False if speed < STILL else True if speed > MOVING else None
+    """Does it move, now and a moment later? None in between."""
+    speeds = drive.speeds[actor, step : step + MOMENT]
+    return False if speeds.max() < STILL else True if speeds.min() > MOVING else None
 
 
 def heading_to_ego(drive: Drive, actor: int, step: int) -> str | None:

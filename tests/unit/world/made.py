@@ -105,9 +105,7 @@ def boxes(drive: Drive, step: int = 0, size: int = 64) -> Views:
     names = np.arange(size) + 0.5
     columns, rows = np.meshgrid(names, names)
     pictures, instances = {}, {}
-    solids = [
-        (actor.id, *drive.poses[actor.id, step], 0.0, KINDS[actor.kind].size) for actor in drive.scene.actors
-    ] + [
+    solids = [(actor.id, *drive.poses[actor.id, step], 0.0, KINDS[actor.kind].size) for actor in drive.scene.actors] + [
         (item.id, item.x, item.y, item.facing, item.z, (0.1, 0.7, 1.2))
         for item in (*drive.scene.heads, *drive.scene.signs)
     ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from drivedistill.records import CAMERAS
 from drivedistill.world.catalogue import KINDS
+from drivedistill.world.motion import moves
 from drivedistill.world.observe import REFERENCE, SECTORS
 from drivedistill.world.questions.frame import SPECK, Frame
 from drivedistill.world.questions.question import Question
@@ -23,7 +24,8 @@ from drivedistill.world.track import Floats
 
 Item = TypeVar("Item")
 Verdicts: TypeAlias = NDArray[np.int8]
-"""int8[n], one per instance: 1 yes, 0 no, -1 doubtful"""
+"""int8[n], one per instance: `NO`, `DOUBTFUL` or `YES`; "and" is the minimum."""
+NO, DOUBTFUL, YES = 0, 1, 2
 
 CARS = frozenset({"sedan", "suv", "hatchback", "taxi", "van", "pickup", "police car"})
 CLASSES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -98,7 +100,7 @@ def _instances(frame: Frame) -> _Instances:
     actors = [drive.scene.actors[instance - 1] for instance in ids]
     places = np.array([drive.seen_from_ego(instance, step)[:2] for instance in ids]).reshape(-1, 2)
     lengths = np.array([KINDS[actor.kind].size[0] for actor in actors])
-    speeds = drive.speeds[ids, step]
+    moving = [{True: YES, False: NO, None: DOUBTFUL}[moves(drive, instance, step)] for instance in ids]
     area = REFERENCE / (frame.size[0] * frame.size[1])
     in_camera = {}
     for camera in CAMERAS:
@@ -107,7 +109,7 @@ def _instances(frame: Frame) -> _Instances:
             item = frame.by_id.get(instance)
             pixels = item.pixels.get(camera, 0) * area if item else SPECK
             sure = item is not None and (item.camera == camera or pixels >= SURE_PIXELS)
-            verdicts.append(1 if sure else 0 if pixels < SPECK else -1)
+            verdicts.append(YES if sure else NO if pixels < SPECK else DOUBTFUL)
         in_camera[camera] = np.array(verdicts, np.int8)
     return _Instances(
         [actor.kind for actor in actors],
@@ -115,30 +117,23 @@ def _instances(frame: Frame) -> _Instances:
         places[:, 0],
         places[:, 1],
         np.degrees(np.arctan2(lengths / 2, np.maximum(np.hypot(*places.T), 1.0))),
-        np.where(speeds < 0.2, 0, np.where(speeds > 0.8, 1, -1)).astype(np.int8),
+        np.array(moving, np.int8),
         np.array([instance in frame.by_id for instance in ids], bool),
         in_camera,
     )
 
 
-def _both(*verdicts: Verdicts) -> Verdicts:
-    """Yes if all say yes, no if one says no, doubtful otherwise."""
-    stacked = np.stack(verdicts)
-    return np.where((stacked == 0).any(0), 0, np.where((stacked == 1).all(0), 1, -1)).astype(np.int8)
-
-
 def _in_class(everything: _Instances, name: str) -> Verdicts:
     """Membership; what is barely visible is doubtful at best."""
     members, doubtful = CLASSES[name]
-    verdicts = [1 if kind in members else -1 if kind in doubtful else 0 for kind in everything.kinds]
-    certain = np.array(verdicts, np.int8)
-    return np.where(everything.seen, certain, -np.abs(certain)).astype(np.int8)
+    verdicts = [YES if kind in members else DOUBTFUL if kind in doubtful else NO for kind in everything.kinds]
+    return np.minimum(np.array(verdicts, np.int8), np.where(everything.seen, YES, DOUBTFUL)).astype(np.int8)
 
 
 def _in_state(everything: _Instances, word: str) -> Verdicts:
     if word in ("stopped ", "standing "):
-        return np.where(everything.moving < 0, -1, 1 - everything.moving).astype(np.int8)
-    return everything.moving if word == "moving " else np.ones_like(everything.moving)
+        return (YES - everything.moving).astype(np.int8)
+    return everything.moving if word == "moving " else np.full_like(everything.moving, YES)
 
 
 def _in_sectors(everything: _Instances) -> Verdicts:
@@ -147,20 +142,19 @@ def _in_sectors(everything: _Instances) -> Verdicts:
     centres = 45.0 * np.arange(len(SECTORS))[:, None]
     away = np.abs((angles - centres + 180) % 360 - 180)
     inside, outside = away <= 17.5, away >= 27.5 + everything.half_angle
-    return np.where(inside, 1, np.where(outside, 0, -1)).astype(np.int8)
+    return np.where(inside, YES, np.where(outside, NO, DOUBTFUL)).astype(np.int8)
 
 
 def _presence(everything: _Instances, rng: np.random.Generator) -> list[Question]:
-    sectors, yes, no = _in_sectors(everything), [], []
+    sectors = _in_sectors(everything)
+    yes: list[tuple[str, str, int]] = []
+    no: list[tuple[str, str, int]] = []
     for word, names in STATES.items():
         for name in names:
-            matching = _both(_in_class(everything, name), _in_state(everything, word))
-            for index, inside in enumerate(sectors):
-                verdicts = _both(matching, inside)
-                if (verdicts == 1).any():
-                    yes.append((word, name, index))
-                elif not (verdicts == -1).any():
-                    no.append((word, name, index))
+            matching = np.minimum(_in_class(everything, name), _in_state(everything, word))
+            for index, verdict in enumerate(np.minimum(matching, sectors).max(1, initial=NO).tolist()):
+                if verdict != DOUBTFUL:
+                    (yes if verdict == YES else no).append((word, name, index))
     weights = np.array([SECTOR_WEIGHTS[index] * CLASS_WEIGHTS.get(name, 1.0) for _, name, index in no])
     chosen_yes = rng.choice(len(yes), min(PRESENT, len(yes)), replace=False) if yes else []
     chosen_no = rng.choice(len(no), min(ABSENT, len(no)), replace=False, p=weights / weights.sum()) if no else []
@@ -176,16 +170,19 @@ def _presence(everything: _Instances, rng: np.random.Generator) -> list[Question
 
 def _count(verdicts: Verdicts) -> str | None:
     """The number of those who surely count; None if doubtful ones could change the answer."""
-    sure, most = int((verdicts == 1).sum()), int((verdicts != 0).sum())
+    sure, most = int(np.count_nonzero(verdicts == YES)), int(np.count_nonzero(verdicts))
     return number(sure) if number(sure) == number(most) else None
 
 
 def _counts(everything: _Instances, rng: np.random.Generator) -> list[Question]:
     """In one picture."""
-    choices = [(name, camera) for name in ("vehicles", "cars", "pedestrians", "traffic cones") for camera in CAMERAS]
-    questions = []
+    classes = {name: _in_class(everything, name) for name in ("vehicles", "cars", "pedestrians", "traffic cones")}
+    choices = [(name, camera) for name in classes for camera in CAMERAS]
+    questions: list[Question] = []
     for name, camera in _shuffled(choices, rng):
-        answer = _count(_both(_in_class(everything, name), everything.in_camera[camera]))
+        if len(questions) == COUNTS:
+            break
+        answer = _count(np.minimum(classes[name], everything.in_camera[camera]))
         if answer and (answer != "0" or name in ("vehicles", "cars")):
             questions.append(
                 Question(
@@ -193,17 +190,17 @@ def _counts(everything: _Instances, rng: np.random.Generator) -> list[Question]:
                     tags=(0,), closed=True, group=f"{group_word(name)} {camera}",
                 )
             )  # fmt: skip
-    return questions[:COUNTS]
+    return questions
 
 
 def _sides(everything: _Instances) -> dict[str, Verdicts]:
     """Region around the ego vehicle, in words -> who is there."""
 
     def beyond(values: Floats, near: float, far: float) -> Verdicts:
-        return np.where(values > far, 1, np.where(values < near, 0, -1)).astype(np.int8)
+        return np.where(values > far, YES, np.where(values < near, NO, DOUBTFUL)).astype(np.int8)
 
     return {
-        "around the ego vehicle": np.ones(len(everything.x), np.int8),
+        "around the ego vehicle": np.full(len(everything.x), YES, np.int8),
         "in front of the ego vehicle": beyond(everything.x, 0.0, 2.0),
         "behind the ego vehicle": beyond(-everything.x, 0.0, 2.0),
         "to the left of the ego vehicle": beyond(everything.y, 1.0, 2.0),
@@ -214,24 +211,25 @@ def _sides(everything: _Instances) -> dict[str, Verdicts]:
 def _attributes(everything: _Instances) -> dict[str, Verdicts]:
     """What is counted, in words -> who it is."""
     vehicles, people = _in_class(everything, "vehicles"), _in_class(everything, "pedestrians")
-    unpainted = np.array([not colour for colour in everything.colours], bool)
     found = {}
     for colour in COLOURS:
-        same = np.array([other == colour for other in everything.colours], bool)
-        found[f"{colour} vehicles"] = _both(vehicles, np.where(unpainted, -1, same).astype(np.int8))
+        same = [YES if other == colour else NO if other else DOUBTFUL for other in everything.colours]
+        found[f"{colour} vehicles"] = np.minimum(vehicles, np.array(same, np.int8))
     for word in ("moving ", "stopped "):
-        found[f"{word}vehicles"] = _both(vehicles, _in_state(everything, word))
-    found["moving pedestrians"] = _both(people, _in_state(everything, "moving "))
-    found["standing pedestrians"] = _both(people, _in_state(everything, "standing "))
+        found[f"{word}vehicles"] = np.minimum(vehicles, _in_state(everything, word))
+    found["moving pedestrians"] = np.minimum(people, _in_state(everything, "moving "))
+    found["standing pedestrians"] = np.minimum(people, _in_state(everything, "standing "))
     return found
 
 
 def _counts_around(everything: _Instances, rng: np.random.Generator) -> list[Question]:
     """In all pictures together, by an attribute and a side."""
     sides, attributes = _sides(everything), _attributes(everything)
-    questions = []
+    questions: list[Question] = []
     for what, where in _shuffled([(what, where) for what in attributes for where in sides], rng):
-        answer = _count(_both(attributes[what], sides[where]))
+        if len(questions) == COUNTS_AROUND:
+            break
+        answer = _count(np.minimum(attributes[what], sides[where]))
         if answer and (answer != "0" or rng.random() < 0.15):
             questions.append(
                 Question(
@@ -239,7 +237,7 @@ def _counts_around(everything: _Instances, rng: np.random.Generator) -> list[Que
                     tags=(0,), closed=True, group=f"{group_word(what)} {group_word(where)}",
                 )
             )  # fmt: skip
-    return questions[:COUNTS_AROUND]
+    return questions
 
 
 def _comparisons(everything: _Instances, rng: np.random.Generator) -> list[Question]:
@@ -253,10 +251,12 @@ def _comparisons(everything: _Instances, rng: np.random.Generator) -> list[Quest
         ("to the right of the ego vehicle", "to the left of the ego vehicle", "to its left"),
     ]
     whats = ["vehicles", "moving vehicles", "stopped vehicles"]
-    questions = []
+    questions: list[Question] = []
     for what, (here, there, short) in _shuffled([(what, pair) for what in whats for pair in pairs], rng):
-        verdicts = [_both(attributes[what], sides[side]) for side in (here, there)]
-        low, high = zip(*(((item == 1).sum(), (item != 0).sum()) for item in verdicts), strict=True)
+        if len(questions) == COMPARISONS:
+            break
+        verdicts = [np.minimum(attributes[what], sides[side]) for side in (here, there)]
+        low, high = zip(*((np.count_nonzero(item == YES), np.count_nonzero(item)) for item in verdicts), strict=True)
         if low[0] - high[1] >= 2 or low[1] - high[0] >= 2:
             questions.append(
                 Question(
@@ -265,7 +265,7 @@ def _comparisons(everything: _Instances, rng: np.random.Generator) -> list[Quest
                     tags=(0,), closed=True, group=f"{group_word(what)} {group_word(here)}",
                 )
             )  # fmt: skip
-    return questions[:COMPARISONS]
+    return questions
 
 
 def _shuffled(items: list[Item], rng: np.random.Generator) -> list[Item]:

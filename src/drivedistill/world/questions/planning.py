@@ -84,9 +84,9 @@ def _probabilities(frame: Frame, rng: np.random.Generator) -> list[Question]:
 
 def _account(frame: Frame, item: Seen) -> list[Question]:
     """Yes if it is the reason of the plan or on the way; no if no action leads to it, and nothing is done about it."""
-    end = later(frame.step, 3.0)
+    around = frame.drive.decisions[max(0, frame.step - 10) : later(frame.step, 3.0) + 1]
     binds = frame.cause is item or (frame.what_if is not None and frame.what_if.in_path(item.id) is True)
-    named = any(decision.actor == item.id for decision in frame.drive.decisions[frame.step : end + 1])
+    named = any(decision.actor == item.id for decision in around)
     apart = frame.what_if is not None and frame.what_if.colliding(item.id) == [] and not named
     if not binds and (not apart or (frame.what_if and frame.what_if.in_path(item.id) is None)):
         return []
