@@ -130,7 +130,7 @@ def _flow(stage: Stage, s: float, side: int, edge: float, heading: float, speed:
     dice = stage.dice
     through = stage.road.junction is not None and len(stage.road.junction.arms) == 2
     away = dice.between(-10.0, 20.0)
-    gaps = (25.0, 90.0) if stage.road.junction and stage.road.junction.control == "stop sign" else (15.0, 55.0)
+    gaps = (30.0, 100.0) if stage.road.junction and stage.road.junction.control == "stop sign" else (15.0, 55.0)
     while through and away < 95.0:
         if dice.chance(0.7):
             script = Script(s, side * (away + 4.0), heading, DRIVE, v=speed, desired=speed)

@@ -109,9 +109,9 @@ def _stays_on_road(stage: Stage, drive: Drive) -> bool:
 def _collided(stage: Stage, drive: Drive) -> set[int]:
     """Who touches somebody: 0 is the ego; of two others it is the one that the scene can do without."""
     halves = np.array([EGO_SIZE[:2], *(KINDS[actor.kind].size[:2] for actor in stage.actors)]) / 2
-    if (overlaps(drive.poses, halves, 1, CHECKED_STEPS, 0.0) >= 0).any():
+    if overlaps(drive.poses, halves, 1, CHECKED_STEPS, 0.0).any():
         return {0}
-    pairs = np.argwhere(overlaps(drive.poses, halves, len(halves), CHECKED_STEPS, TOUCH_M) >= 0)
+    pairs = np.argwhere(overlaps(drive.poses, halves, len(halves), CHECKED_STEPS, TOUCH_M))
     collided = set()
     for one, other in pairs.tolist():
         first, second = stage.actors[one - 1], stage.actors[other - 1]

@@ -22,7 +22,7 @@ SIGHT_M: dict[Weather, float] = {"clear": 110.0, "cloudy": 110.0, "rain": 80.0, 
 NIGHT = 0.75
 """What the night leaves of it."""
 COMFORTABLE = 3.0
-"""Deceleration in m/s^2 at which it still stops for a yellow light."""
+"""Deceleration in m/s^2 at which it still stops for a yellow light, and with which no scene begins."""
 STOPS_S = 1.0
 """How long it stands at a stop sign."""
 END_M = 12.0
@@ -55,6 +55,8 @@ class Expert:
         self._place = 0.0
         self._speed = min(stage.speed, self._limits.at(0.0)[0])
         self._stood = 0.0
+        while self._speed > 1.0 and any(self._toward(*one).acceleration < -COMFORTABLE for one in self._look(0.0)):
+            self._speed *= 0.93  # it has seen them before the scene begins
         agents[0]["v"] = self._speed
 
     @property

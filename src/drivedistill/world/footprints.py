@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -9,19 +11,38 @@ from numpy.typing import NDArray
 from drivedistill.world.track import Floats
 
 
+class Box(NamedTuple):
+    """A rectangle on the ground: its middle, direction, half length and half width."""
+
+    x: float
+    y: float
+    yaw: float
+    length: float
+    width: float
+
+
 @njit(cache=True)
-def _apart(dx: float, dy: float, yaw: float, other: float, half: np.ndarray, other_half: np.ndarray) -> bool:
-    """Does an axis of the first rectangle separate it from the second, whose middle lies at (dx, dy) from its own?"""
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    along, across = abs(np.cos(other - yaw)), abs(np.sin(other - yaw))
-    if abs(cos * dx + sin * dy) > half[0] + along * other_half[0] + across * other_half[1]:
+def _separates(one: Box, other: Box) -> bool:
+    """Does a side of the first rectangle separate it from the second?"""
+    dx, dy, yaw = other.x - one.x, other.y - one.y, other.yaw - one.yaw
+    cos, sin = np.cos(one.yaw), np.sin(one.yaw)
+    along, across = abs(np.cos(yaw)), abs(np.sin(yaw))
+    if abs(cos * dx + sin * dy) > one.length + along * other.length + across * other.width:
         return True
-    return abs(cos * dy - sin * dx) > half[1] + across * other_half[0] + along * other_half[1]
+    return abs(cos * dy - sin * dx) > one.width + across * other.length + along * other.width
 
 
 @njit(cache=True)
-def overlaps(poses: Floats, halves: Floats, first: int, last: int, tolerance: float) -> NDArray[np.int64]:
-    """The step from which each pair of rectangles first overlaps.
+def overlap(one: Box, other: Box) -> bool:
+    """Do two rectangles overlap?"""
+    if (one.x - other.x) ** 2 + (one.y - other.y) ** 2 > (one.length + one.width + other.length + other.width) ** 2:
+        return False
+    return not _separates(one, other) and not _separates(other, one)
+
+
+@njit(cache=True)
+def overlaps(poses: Floats, halves: Floats, first: int, last: int, tolerance: float) -> NDArray[np.bool_]:
+    """Which rectangles ever overlap.
 
     Args:
         poses: float[n, T, 3], x, y, yaw of the middles.
@@ -31,22 +52,17 @@ def overlaps(poses: Floats, halves: Floats, first: int, last: int, tolerance: fl
         tolerance: Metres by which every half length and half width is reduced.
 
     Returns:
-        int[first, n], -1 where a pair never overlaps.
+        bool[first, n]
     """
     count = len(poses)
-    found = np.full((first, count), -1)
+    found: NDArray[np.bool_] = np.zeros((first, count), np.bool_)
     sizes = halves - tolerance
     for a in range(first):
         for b in range(a + 1, count):
-            reach = (sizes[a, 0] + sizes[a, 1] + sizes[b, 0] + sizes[b, 1]) ** 2
             for step in range(last):
-                dx, dy = poses[b, step, 0] - poses[a, step, 0], poses[b, step, 1] - poses[a, step, 1]
-                if dx * dx + dy * dy > reach:
-                    continue
-                yaw, other = poses[a, step, 2], poses[b, step, 2]
-                if not _apart(dx, dy, yaw, other, sizes[a], sizes[b]) and not _apart(
-                    -dx, -dy, other, yaw, sizes[b], sizes[a]
-                ):
-                    found[a, b] = step
+                one = Box(poses[a, step, 0], poses[a, step, 1], poses[a, step, 2], sizes[a, 0], sizes[a, 1])
+                other = Box(poses[b, step, 0], poses[b, step, 1], poses[b, step, 2], sizes[b, 0], sizes[b, 1])
+                if overlap(one, other):
+                    found[a, b] = True
                     break
     return found

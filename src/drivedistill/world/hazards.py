@@ -33,7 +33,7 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "fallen_cargo": ("fallen sofa", "pile of logs"),
     "animal": ("cow", "horse"),
     "construction": ("excavator",),
-    "overturned": ("log trailer",),  # across the road
+    "overturned": ("log trailer",),  # left standing
     "ped_dash": ("wheelchair user",),
     "stroller": ("wheelchair user",),
     "odd_vehicle": ("horse cart", "excavator", "log trailer"),
@@ -53,8 +53,8 @@ def appearance(stage: Stage) -> str:
 
 
 def far(stage: Stage) -> float:
-    """Where a hazard lies: two to four seconds ahead."""
-    return stage.speed * stage.dice.between(1.9, 3.6) + 16.0
+    """Where a hazard lies: from where one has to brake in earnest, and up to two seconds farther."""
+    return 10.0 + stage.speed**2 / 12.0 + stage.speed * stage.dice.between(1.6, 3.4)
 
 
 def another_place(stage: Stage) -> float:
@@ -131,12 +131,12 @@ def construction(draw: Draw) -> Stage:
 def overturned(draw: Draw) -> Stage:
     """A crashed vehicle, with a warning triangle before it and its driver beside it."""
     stage, dice = on(draw, any_road(draw)), draw.dice
-    d = stage.d + dice.between(-0.6, 0.6) if dice.chance(0.7) else another_place(stage)
+    d = stage.d + dice.between(-0.5, 0.5) if dice.chance(0.7) else another_place(stage)
     lanes = beside(stage.road, stage.lane)
     stage.quiet_lane = dice.pick(lanes) if lanes else None
     s = far(stage) + 4.0
     stage.no_parking += [s, s - 9.0]
-    kind, turned = appearance(stage), dice.between(0.3, 1.3) * dice.side()
+    kind, turned = appearance(stage), dice.between(0.05, 0.7) * dice.side()
     stage.add(kind, "obstacle", Script(s, d, turned), hazard=True, force=True)
     if dice.chance(0.8):
         stage.add("warning triangle", "obstacle", Script(s - 9.0, d + 0.6), hazard=True, force=True)

@@ -143,19 +143,20 @@ class LaneChanges:
 
     def _ways_around(self, row: int, place: float, gap: float) -> Iterator[float]:
         """The d of places where it could pass somebody: lanes to the left and right, else over the centre line."""
-        stage = self._stage
-        lanes = beside(stage.road, self.lane)
-        yield from (stage.road.lane(lane) for lane in lanes)
-        if not lanes and stage.road.opposite:
-            agents, near = self._agents, place + gap + FRONT
-            inside = (np.abs(agents["d"] - self.shift.origin) < LANE_M / 2 + 0.4) & (agents["way"] != WALK)
-            group = inside & (agents["s"] > near - 3.0) & (agents["s"] < near + 25.0) & (agents["heading"] != np.pi)
+        road, agents = self._stage.road, self._agents
+        yaw = agents["yaw"]
+        across = np.abs(np.sin(yaw)) * agents["half_length"] + np.abs(np.cos(yaw)) * agents["half_width"]
+        lanes = beside(road, self.lane)
+        for lane in lanes:
+            if abs(road.lane(lane) - agents["d"][row]) > across[row] + SIDE + 0.3:
+                yield road.lane(lane)
+        if not lanes and road.opposite:
+            near = place + gap + FRONT
+            group = (np.abs(agents["d"] - self.shift.origin) < LANE_M / 2 + 0.4) & (agents["way"] != WALK)
+            group &= (agents["s"] > near - 3.0) & (agents["s"] < near + 25.0) & (agents["heading"] != np.pi)
             group[[0, row]] = False, True
-            yaw = agents["yaw"][group]
-            across = (
-                np.abs(np.sin(yaw)) * agents["half_length"][group] + np.abs(np.cos(yaw)) * agents["half_width"][group]
-            )
-            yield max(float((agents["d"][group] + across).max()) + ROOM_M + SIDE, self.shift.origin + 1.4)
+            target = float((agents["d"] + across)[group].max()) + ROOM_M + SIDE
+            yield max(target, self.shift.origin + 1.4)
 
     def _evasion(self, row: int, gap: float, other: float, time: float, speed: float) -> Plan | None:
         if gap > 6.0 * (speed - other):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from drivedistill.world.footprints import Box, overlap
 from drivedistill.world.scene import EGO_SIZE
 from drivedistill.world.track import Floats
 from drivedistill.world.traffic import DRIVE, NEVER, WALK, Agent, Agents, ease
@@ -106,18 +107,14 @@ def _walks_in(a: Agent, d: float, across: float, path: float, gap: float, speed:
 @njit(cache=True)
 def _meets(a: Agent, turn: Turn, shift: Shift, place: float, speed: float) -> float:
     """Metres to where a vehicle that drives across the route is hit in the next three seconds; `NEVER` if it is not."""
-    for half_seconds in range(7):
-        time = 0.5 * half_seconds
+    for quarter in range(13):
+        time = 0.25 * quarter
+        along = place + speed * time
+        s, d, direction = from_route(along, shifted(shift, along)[0], turn)
+        ego = Box(s, d, direction, FRONT + 0.5 + 0.25 * speed, SIDE + 0.3)
         s, d = a.s + np.cos(a.yaw) * a.v * time, a.d + np.sin(a.yaw) * a.v * time
-        along, d, direction = to_route(s, d, turn)
-        cos, sin = abs(np.cos(a.yaw - direction)), abs(np.sin(a.yaw - direction))
-        length = cos * a.half_length + sin * a.half_width
-        width = sin * a.half_length + cos * a.half_width
-        ahead = along - place
-        late = ahead - speed * time
-        same_time = abs(late) < length + FRONT + 1.0 + 0.4 * speed and ahead > 0.0
-        if same_time and abs(d - shifted(shift, along)[0]) < width + SIDE + 0.4:
-            return ahead - length - FRONT
+        if overlap(ego, Box(s, d, a.yaw, a.half_length, a.half_width)):
+            return max(speed * (time - 0.25), 0.0)
     return NEVER
 
 
