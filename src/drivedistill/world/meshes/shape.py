@@ -5,7 +5,6 @@ Object frame: x forward, y left, z up, metres; the origin lies on the ground in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -20,7 +19,8 @@ Point: TypeAlias = tuple[float, float, float]
 Colour: TypeAlias = tuple[float, float, float]
 
 QUAD_UV = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-_HALVES = [0, 1, 2, 0, 2, 3]
+HALVES = [0, 1, 2, 0, 2, 3]
+"""The corners of a quadrilateral that make its two triangles."""
 _BOX_SIDES = [[0, 1, 5, 4], [1, 2, 6, 5], [2, 3, 7, 6], [3, 0, 4, 7]]
 _BOX_TOP, _BOX_BOTTOM = [[4, 5, 6, 7]], [[0, 3, 2, 1]]
 
@@ -82,8 +82,8 @@ class Shape:
         """Add quadrilaterals float[n, 4, 3] with corners in order around each; uv float[4, 2] or float[n, 4, 2]."""
         corners, uv = np.asarray(corners, float), np.asarray(uv, float)
         uv = np.broadcast_to(uv, (len(corners), 4, 2))
-        halves = corners[:, _HALVES].reshape(-1, 3, 3)
-        return self.triangles(halves, material, colour, uv[:, _HALVES].reshape(-1, 3, 2), flags)
+        halves = corners[:, HALVES].reshape(-1, 3, 3)
+        return self.triangles(halves, material, colour, uv[:, HALVES].reshape(-1, 3, 2), flags)
 
     def quad(self, corners: ArrayLike, material: Material, colour: Colour) -> Shape:
         """Add one quadrilateral float[4, 3]."""
@@ -104,8 +104,8 @@ class Shape:
         """Add a box.
 
         Args:
-            x: From and to, metres; likewise y and z.
-            y: Right and left.
+            x: Rear and front in metres, in any order.
+            y: Right and left, in any order.
             z: Bottom and top.
             material: Of its sides.
             colour: Of its sides.
@@ -113,7 +113,7 @@ class Shape:
             top: Material and colour of the top where they differ.
             bottom: Is the bottom face drawn? Nobody sees it in what stands on the ground.
         """
-        (x0, x1), (y0, y1), (z0, z1), (front, back, side) = x, y, z, taper
+        (x0, x1), (y0, y1), (z0, z1), (front, back, side) = sorted(x), sorted(y), sorted(z), taper
         low = [(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)]
         left, right = y1 - side, y0 + side
         high = [(x0 + back, right, z1), (x1 - front, right, z1), (x1 - front, left, z1), (x0 + back, left, z1)]
@@ -176,6 +176,19 @@ class Shape:
         self._chunks += [part._replace(points=part.points @ turn + (dx, dy, dz)) for part in other._chunks]
         return self
 
+    def scaled(self, factors: tuple[float, float, float]) -> Shape:
+        """The shape stretched along its axes."""
+        shape = Shape()
+        shape._chunks = [part._replace(points=part.points * factors) for part in self._chunks]
+        return shape
+
+    def flipped(self) -> Shape:
+        """The shape upside down, lying on the ground."""
+        top = max(float(part.points[:, :, 2].max()) for part in self._chunks)
+        shape = Shape()
+        shape._chunks = [part._replace(points=part.points * (1, -1, -1) + (0, 0, top)) for part in self._chunks]
+        return shape
+
     def fitted(self, size: tuple[float, float, float]) -> Shape:
         """The shape stretched and moved so that it fills length, width and height, standing on the ground."""
         points = np.concatenate([part.points for part in self._chunks]).reshape(-1, 3)
@@ -202,70 +215,6 @@ class Shape:
 
 
 EMPTY = Mesh(np.zeros((0, 3, 3)), np.zeros((0, 3, 2)), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
-
-
-def join(meshes: Iterable[Mesh]) -> Mesh:
-    """One mesh of several, in their order."""
-    parts = [mesh for mesh in meshes if len(mesh)]
-    if not parts:
-        return EMPTY
-    return Mesh(
-        np.concatenate([part.points for part in parts]),
-        np.concatenate([part.uv for part in parts]),
-        np.concatenate([part.flags for part in parts]),
-        np.concatenate([part.materials for part in parts]),
-        np.concatenate([part.colours for part in parts]),
-    )
-
-
-def panels(
-    corners: Floats,
-    material: Material,
-    colours: ArrayLike,
-    uv: ArrayLike = QUAD_UV,
-    flags: int = Draw.TWO_SIDED,
-) -> Mesh:
-    """Quadrilaterals float[n, 4, 3], counter-clockwise from the front; colours float[3] or [n, 3], uv [4, 2] or [n, 4, 2]."""
-    count = len(corners)
-    uv = np.broadcast_to(np.asarray(uv, float), (count, 4, 2))
-    colours = np.broadcast_to(np.asarray(colours, float), (count, 3))
-    return Mesh(
-        corners[:, _HALVES].reshape(-1, 3, 3),
-        uv[:, _HALVES].reshape(-1, 3, 2),
-        np.full(2 * count, int(flags)),
-        np.full(2 * count, int(material)),
-        np.repeat(colours, 2, axis=0),
-    )
-
-
-def copies(
-    mesh: Mesh, place: Floats, yaw: ArrayLike = 0.0, scale: ArrayLike = 1.0, tint: ArrayLike | None = None
-) -> Mesh:
-    """A mesh at n places of the world.
-
-    Args:
-        mesh: In its own coordinates.
-        place: float[n, 3], where its origins lie.
-        yaw: Radians, one number or float[n].
-        scale: One number, or float[n] or float[n, 3]: factors along its own axes.
-        tint: float[n, 3]: factors of its colours.
-    """
-    count, triangles = len(place), len(mesh)
-    yaw = np.broadcast_to(np.asarray(yaw, float), (count,))
-    scale = np.asarray(scale, float)
-    scale = np.broadcast_to(scale[:, None] if scale.ndim == 1 else scale, (count, 3))
-    cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros(count)
-    rows = [cos * scale[:, 0], sin * scale[:, 0], zero, -sin * scale[:, 1], cos * scale[:, 1], zero, zero, zero]
-    turn = np.stack([*rows, scale[:, 2]], axis=1).reshape(count, 3, 3)
-    points = mesh.points.reshape(-1, 3) @ turn + place[:, None]
-    colours = np.broadcast_to(mesh.colours, (count, triangles, 3))
-    return Mesh(
-        points.reshape(-1, 3, 3),
-        np.tile(mesh.uv, (count, 1, 1)),
-        np.tile(mesh.flags, count),
-        np.tile(mesh.materials, count),
-        (colours if tint is None else colours * np.asarray(tint)[:, None]).reshape(-1, 3),
-    )
 
 
 @lru_cache

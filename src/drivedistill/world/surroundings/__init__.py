@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivedistill.world.materials import Material
-from drivedistill.world.meshes.shape import Mesh, join
+from drivedistill.world.meshes.many import join
+from drivedistill.world.meshes.shape import Mesh
 from drivedistill.world.scene import Scene
 from drivedistill.world.surroundings.buildings import Lots, buildings, lots
 from drivedistill.world.surroundings.furniture import furniture, street_lamps

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from drivedistill.world.atlas import uv
 from drivedistill.world.materials import Draw, Material
-from drivedistill.world.meshes.shape import QUAD_UV, Colour, Mesh, Shape, copies, join, panels, unit_ball
+from drivedistill.world.meshes.many import copies, join, panels
+from drivedistill.world.meshes.shape import QUAD_UV, Colour, Mesh, Shape, unit_ball
 from drivedistill.world.scene import RoadType
 from drivedistill.world.surroundings.buildings import Lots
 from drivedistill.world.surroundings.layout import Layout

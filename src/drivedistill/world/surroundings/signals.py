@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from drivedistill.world.atlas import uv
 from drivedistill.world.materials import Draw, Material
-from drivedistill.world.meshes.shape import Mesh, Shape, copies, join
+from drivedistill.world.meshes.many import copies, join
+from drivedistill.world.meshes.shape import Mesh, Shape
 from drivedistill.world.scene import Head, Sign
 from drivedistill.world.surroundings.furniture import DARK_STEEL, STEEL
 from drivedistill.world.surroundings.greenery import bush
