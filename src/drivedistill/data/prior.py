@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -32,7 +32,7 @@ ANSWERS = 200
 Floats: TypeAlias = NDArray[np.float64]
 
 
-class _Example(NamedTuple):
+class Example(NamedTuple):
     """A question as the learner reads it."""
 
     features: tuple[str, ...]
@@ -124,19 +124,25 @@ def judge(fit: Sequence[Sample], examine: Sequence[Sample] | None = None) -> lis
     if examine is None and len(set(folds)) < 2:
         return [None] * len(fit)
     for name, known in _families(fit).items():
-        edges = _edges(fit[place].question for place in known)
-        lessons = {place: _example(fit[place], edges) for place in known}
-        if examine is not None:
-            learner = _Learner(list(lessons.values()))
-            for place in places_of.get(name, []):
-                verdicts[place] = learner.right(_example(examine[place], edges))
+        edges = bin_edges(fit[place].question for place in known)
+        lessons = [example(fit[place].question, answer_text(fit[place]), edges) for place in known]
+        if examine is None:
+            for learner, held_out in cross_fitted(lessons, [folds[place] for place in known]):
+                for index in held_out:
+                    verdicts[known[index]] = learner.guess(lessons[index]) == lessons[index].answer
             continue
-        for fold in sorted(set(folds)):
-            learner = _Learner([lesson for place, lesson in lessons.items() if folds[place] != fold])
-            for place, lesson in lessons.items():
-                if folds[place] == fold:
-                    verdicts[place] = learner.right(lesson)
+        learner = Learner(lessons)
+        for place in places_of.get(name, []):
+            asked = example(examine[place].question, answer_text(examine[place]), edges)
+            verdicts[place] = learner.guess(asked) == asked.answer
     return verdicts
+
+
+def cross_fitted(lessons: Sequence[Example], folds: Sequence[int]) -> Iterator[tuple[Learner, list[int]]]:
+    """Per fold a learner that the others taught, and the places of the lessons that it does not know."""
+    for fold in sorted(set(folds)):
+        held_out = [place for place, other in enumerate(folds) if other == fold]
+        yield Learner([lesson for lesson, other in zip(lessons, folds, strict=True) if other != fold]), held_out
 
 
 def _families(samples: Sequence[Sample]) -> dict[str, list[int]]:
@@ -156,8 +162,8 @@ def _folds(samples: Sequence[Sample]) -> list[int]:
     return [fold_of[f"{sample.dataset}/{sample.scene}"] for sample in samples]
 
 
-def _edges(questions: Iterable[str]) -> tuple[Floats, Floats]:
-    """Between the bins of x and of y."""
+def bin_edges(questions: Iterable[str]) -> tuple[Floats, Floats]:
+    """Between the bins of x and of y of all objects."""
     places = [(_float(x), _float(y)) for question in questions for _, _, x, y in OBJECT.findall(question)]
     if not places:
         return np.zeros(0), np.zeros(0)
@@ -172,20 +178,32 @@ def _float(text: str) -> float:
         return 0.0
 
 
-def _example(sample: Sample, edges: tuple[Floats, Floats]) -> _Example:
-    """The wording and its words, and of every object its number, its camera, its place, and both together."""
-    wording = TAG.sub(" ", sample.question.partition("Please select")[0]).lower()
+def example(question: str, answer: str, edges: tuple[Floats, Floats]) -> Example:
+    """A question as features: its words; its objects' numbers, cameras and places; who is where beside the other.
+
+    Args:
+        question: With its options, if it has any.
+        answer: In words, not as a letter.
+        edges: Between the bins of x and of y; see `bin_edges`.
+    """
+    wording = TAG.sub(" ", question.partition("Please select")[0]).lower()
     features = {wording, *WORD.findall(wording)}
-    for number, camera, x, y in OBJECT.findall(sample.question):
-        column, row = (int(np.searchsorted(bins, _float(value))) for bins, value in zip(edges, (x, y), strict=True))
-        features |= {number, camera, f"x{column}", f"y{row}", f"{camera} x{column}", f"{camera} y{row}"}
-    return _Example(tuple(sorted(features)), tuple(options(sample.question).values()), answer_text(sample))
+    places: list[tuple[int, int]] = []
+    for turn, (number, camera, *place) in enumerate(OBJECT.findall(question)):
+        column, row = (int(np.searchsorted(bins, _float(value))) for bins, value in zip(edges, place, strict=True))
+        found = (number, camera, f"x{column}", f"y{row}", f"{camera} x{column}", f"{camera} y{row}")
+        features |= {f"{turn} {feature}" for feature in found}
+        places.append((column, row))
+    if len(places) > 1:
+        right, below = (one - other for one, other in zip(*places[:2], strict=True))
+        features |= {f"right by {right}", f"below by {below}", f"right {right > 0}", f"below {below > 0}"}
+    return Example(tuple(sorted(features)), tuple(options(question).values()), answer)
 
 
-class _Learner:
+class Learner:
     """Naive Bayes over one template; an answer's prior is how often it is right among the times it could be."""
 
-    def __init__(self, lessons: Sequence[_Example]) -> None:
+    def __init__(self, lessons: Sequence[Example]) -> None:
         right = Counter(lesson.answer for lesson in lessons)
         possible = Counter(option for lesson in lessons for option in lesson.choices)
         anything = sum(not lesson.choices for lesson in lessons)
@@ -205,17 +223,24 @@ class _Learner:
         }
         self.prior_of_row = np.array([self.priors[answer] for answer in self.answers])
 
-    def right(self, example: _Example) -> bool:
-        """Whether the guess for an example is its answer."""
-        columns = [self.features[feature] for feature in example.features if feature in self.features]
-        scores = self.likelihoods[:, columns].sum(axis=1)
-        if not example.choices:
-            best = int(np.argmax(scores + self.prior_of_row)) if len(scores) else -1
-            return self.answers.get(example.answer) == best
+    def evidence(self, asked: Example) -> dict[str, float]:
+        """Answer -> log-likelihood of the text, however frequent the answer is."""
+        return dict(zip(self.answers, self._scores(asked).tolist(), strict=True))
+
+    def _scores(self, asked: Example) -> Floats:
+        columns = [self.features[feature] for feature in asked.features if feature in self.features]
+        scores: Floats = self.likelihoods[:, columns].sum(axis=1)
+        return scores
+
+    def guess(self, asked: Example) -> str:
+        """The likeliest answer, or the likeliest option; empty where nothing was taught."""
+        scores = self._scores(asked)
+        if not asked.choices:
+            return list(self.answers)[int(np.argmax(scores + self.prior_of_row))] if len(scores) else ""
         strangest = float(scores.min(initial=0.0))
 
         def score(option: str) -> float:
             row = self.answers.get(option)
             return self.priors.get(option, math.log(0.25)) + (strangest if row is None else float(scores[row]))
 
-        return max(example.choices, key=score) == example.answer
+        return max(asked.choices, key=score)

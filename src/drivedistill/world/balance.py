@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TypeAlias
 
 import numpy as np
 
+from drivedistill.data.prior import bin_edges, cross_fitted, example
 from drivedistill.world.questions.question import Question
 
 TOP_SHARE = 0.4
@@ -29,11 +30,14 @@ SPARE = 2
 """So many questions more are allowed there: fewer teach nobody anything."""
 SMALL = 8
 """Groups with fewer candidates are joined: the finest word of their name is dropped."""
+ALIKE, MOST_BINS, FOLDS = 8, 40, 5
+"""Questions of two answers are sorted by what their texts suggest; so many of the rarer answer share a bin."""
 OPTIONS = 4
 LETTERS = "ABCD"
 CHOOSE = " Please select the correct answer from the following options: "
 
 Words: TypeAlias = tuple[str, ...]
+Place: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Candidate:
     question: Question
 
     @property
+    def place(self) -> Place:
+        """Frame and index."""
+        return self.frame, self.index
+
+    @property
     def words(self) -> Words:
         """Of the group, the coarsest first."""
         return tuple(self.question.group.split())
@@ -56,11 +65,12 @@ class Candidate:
 def balance(frames: Sequence[Sequence[Question]], seed: int, *, per_frame: int) -> list[list[Question]]:
     """Choose which candidates of one split to keep, and give the letters of multiple-choice questions out.
 
-    Closed templates are thinned so that their answers say nothing about themselves: with two answers, both are equally
-    frequent in every group; with more, none exceeds `TOP_SHARE` of the template and `GROUP_SHARE` of a group. Answers
-    that are too rare for that take the frequent ones down with them; a closed template with one answer vanishes.
-    Open templates are left as they are. The result depends on the seed and on the frames' order, not on time, machine
-    or the order of the questions that are dropped.
+    Closed templates are thinned so that their texts say little about their answers. With two answers, both are equally
+    frequent among questions that look alike to a learner of the texts (`data.prior`), and neither exceeds `WORD_SHARE`
+    of a group. With more answers, none exceeds `TOP_SHARE` of the template and `GROUP_SHARE` of a group. Rare answers
+    take the frequent ones down with them; a closed template with one answer vanishes. In open templates, an answer
+    that is given word for word again and again is thinned to `TOP_SHARE` too. The result depends on the seed and on
+    the frames' order, not on time or machine.
 
     Args:
         frames: The candidates of every key frame.
@@ -76,7 +86,8 @@ def balance(frames: Sequence[Sequence[Question]], seed: int, *, per_frame: int) 
         for frame, questions in enumerate(frames)
         for index, question in enumerate(questions)
     ]
-    kept = _thin_all(_cut(_thin_all(candidates), per_frame))
+    alike = _look_alikes(candidates)
+    kept = _thin_all(_cut(_thin_all(candidates, alike), per_frame), alike)
     finished = _finish(kept, seed)
     return [
         [finished[frame, index] for index in range(len(questions)) if (frame, index) in finished]
@@ -95,24 +106,63 @@ def _by(candidates: Iterable[Candidate], key: Callable[[Candidate], Hashable]) -
     return parts
 
 
-def _thin_all(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Thin every closed template; the others pass."""
+def _look_alikes(candidates: Sequence[Candidate]) -> dict[Place, int]:
+    """Place -> bin, for templates of two answers: how much more a learner of the texts expects one than the other.
+
+    Taught by the other frames of the split, with no regard to how frequent the answers are.
+    """
+    bins: dict[Place, int] = {}
+    for items in _by(candidates, lambda item: item.question.template).values():
+        answers = Counter(item.question.answer for item in items)
+        if len(answers) != 2 or not any(item.question.closed for item in items):
+            continue
+        (often, _), (rare, count) = answers.most_common()
+        odds = np.array(_odds(items, often, rare))
+        of_rare = odds[[item.question.answer == rare for item in items]]
+        number = min(MOST_BINS, max(1, count // ALIKE))
+        edges = np.quantile(of_rare, np.linspace(0, 1, number + 1)[1:-1]).tolist()
+        bins |= {item.place: bisect_left(edges, value) for item, value in zip(items, odds.tolist(), strict=True)}
+    return bins
+
+
+def _odds(items: Sequence[Candidate], answer: str, other: str) -> list[float]:
+    """How much better each text goes with one answer than with the other; neighbouring frames do not teach each other."""
+    edges = bin_edges(item.question.text for item in items)
+    lessons = [example(item.question.text, item.question.answer, edges) for item in items]
+    frames = 1 + max(item.frame for item in items)
+    odds = [0.0] * len(items)
+    for learner, held_out in cross_fitted(lessons, [item.frame * FOLDS // frames for item in items]):
+        for index in held_out:
+            evidence = learner.evidence(lessons[index])
+            if len(evidence) == 2:
+                odds[index] = evidence[answer] - evidence[other]
+    return odds
+
+
+def _thin_all(candidates: Sequence[Candidate], alike: Mapping[Place, int]) -> list[Candidate]:
+    """Thin every template."""
     kept: list[Candidate] = []
     for items in _by(candidates, lambda item: item.question.template).values():
-        kept += _thin(items) if any(item.question.closed for item in items) else items
+        items.sort(key=lambda item: item.rank)
+        if any(item.question.closed for item in items):
+            kept += _thin(items, alike)
+        else:
+            kept += _cap(items, lambda item: (), TOP_SHARE, SPARE)
     return kept
 
 
-def _thin(items: list[Candidate]) -> list[Candidate]:
-    """Drop candidates of one template until every rule holds; dropping for one rule may break another, hence the loop."""
-    items = sorted(items, key=lambda item: item.rank)
-    group = merged_groups({(item.frame, item.index): item.words for item in items})
+def _thin(items: list[Candidate], alike: Mapping[Place, int]) -> list[Candidate]:
+    """Drop candidates of one template until every rule holds; dropping for one may break another, hence the loop."""
+    group = merged_groups({item.place: item.words for item in items})
     deepest = max(len(item.words) for item in items)
     while True:
         before = len(items)
         answers = len({item.question.answer for item in items})
-        share = 0.5 if answers <= 2 else GROUP_SHARE
-        items = _cap(items, lambda item: group[item.frame, item.index], share)
+        if answers > 2:
+            items = _cap(items, lambda item: group[item.place], GROUP_SHARE)
+        else:
+            items = _cap(items, lambda item: alike.get(item.place), 0.5)
+            items = _cap(items, lambda item: group[item.place], WORD_SHARE, SPARE)
         for place in range(deepest):
             items = _cap(items, lambda item, place=place: item.words[place : place + 1], WORD_SHARE, SPARE)  # type: ignore[misc]
         items = _cap(items, lambda item: item.words, WORD_SHARE, SPARE)
@@ -121,7 +171,7 @@ def _thin(items: list[Candidate]) -> list[Candidate]:
             return items
 
 
-def merged_groups(words: dict[tuple[int, int], Words]) -> dict[tuple[int, int], Words]:
+def merged_groups(words: dict[Place, Words]) -> dict[Place, Words]:
     """Groups of at least `SMALL` candidates where possible, by dropping the last word of smaller ones, longest first."""
     groups = dict(words)
     while True:
@@ -186,9 +236,9 @@ def _turns(items: Sequence[Candidate]) -> dict[Candidate, tuple[bool, float, str
     return turns
 
 
-def _finish(kept: Sequence[Candidate], seed: int) -> dict[tuple[int, int], Question]:
+def _finish(kept: Sequence[Candidate], seed: int) -> dict[Place, Question]:
     """Place -> question, with letters where it is asked as multiple choice."""
-    finished = {(item.frame, item.index): item.question for item in kept}
+    finished = {item.place: item.question for item in kept}
     asked = [item for item in kept if item.question.options]
     for items in _by(asked, lambda item: item.question.template).values():
         everywhere = Counter(item.question.answer for item in items)
@@ -197,7 +247,7 @@ def _finish(kept: Sequence[Candidate], seed: int) -> dict[tuple[int, int], Quest
             for item in group:
                 generator = np.random.default_rng([seed, item.frame, item.index])
                 wrong = _distractors(item.question.answer, (nearby, everywhere), generator)
-                finished[item.frame, item.index] = with_options(item.question, wrong, generator)
+                finished[item.place] = with_options(item.question, wrong, generator)
     return finished
 
 

@@ -19,7 +19,7 @@ def closed(template, answer, group, text="What?", **more):
 
 def candidates(generator):
     """A frame whose texts give answers away: what is ahead is in the way, what is behind stands."""
-    found = [Question("planning", "steps", f"Why {generator.random()}?", "Because.", (3,))]
+    found = [Question("planning", "steps", "Why?", f"Because {generator.random()}.", (3,))]
     for _ in range(8):
         camera, column = generator.choice(CAMERAS), generator.randrange(4)
         tag, spot = f"<c1,{camera},{column * 400 + generator.randrange(400)}.0,5.0>", f"{camera} {column}"
@@ -73,10 +73,27 @@ def test_no_answer_dominates_whatever_the_number_of_frames(count, seed):
         assert top <= 1.5 * (counts.total() - top) + 2
 
 
-def test_large_groups_of_two_answers_are_exactly_even():
+def test_large_groups_of_two_answers_are_nearly_even():
     kept = balance(many(300), 0, per_frame=99)
     for counts in answers_by(kept, "path", lambda question: question.group).values():
-        assert counts["Yes."] == counts["No."] > 5
+        assert max(counts.values()) <= 1.5 * min(counts["Yes."], counts["No."]) + 2 and counts.total() > 10
+
+
+def test_texts_that_look_alike_have_both_answers_even_inside_a_group():
+    generator = random.Random(0)
+    frames = []
+    for _ in range(900):
+        x = generator.randrange(1600)  # one group, but the place tells
+        answer = "Yes." if generator.random() < x / 1600 else "No."
+        frames.append([closed("t", answer, "front", f"Is <c1,CAM_FRONT,{x}.0,5.0> near?")])
+    for column in range(4):
+        inside = [
+            q.answer
+            for questions in balance(frames, 0, per_frame=9)
+            for q in questions
+            if column <= float(q.text.split(",")[2]) / 400 < column + 1
+        ]
+        assert len(inside) > 30 and 0.4 < inside.count("Yes.") / len(inside) < 0.6
 
 
 def test_a_reader_of_the_texts_learns_little_and_much_is_kept():
@@ -123,20 +140,25 @@ def test_joined_groups_do_not_give_away_what_only_their_combination_tells():
 
 
 def test_a_group_with_one_answer_teaches_nothing():
-    frames = [[closed("t", "No.", "back"), closed("t", answer, "front")] for answer in ("Yes.", "No.") * 20]
+    frames = [
+        [closed("t", "No.", "back", "Back?"), closed("t", answer, "front", "Front?")] for answer in ("Yes.", "No.") * 20
+    ]
     kept = balance(frames, 0, per_frame=9)
-    assert {question.group for questions in kept for question in questions} == {"front"}
-    assert sum(map(len, kept)) == 40
+    groups = Counter(question.group for questions in kept for question in questions)
+    assert groups["back"] <= 2 and groups["front"] >= 38
     assert balance([[closed("t", "No.", "")]] * 9, 0, per_frame=9) == [[]] * 9
 
 
-def test_open_templates_pass_and_nothing_is_invented():
+def test_open_templates_pass_unless_they_repeat_and_nothing_is_invented():
     frames = many(30)
     kept = balance(frames, 0, per_frame=99)
     for given, taken in zip(frames, kept, strict=True):
         assert [question for question in given if not question.closed] == [q for q in taken if not q.closed]
         plain = [question for question in taken if not options(question.text)]
         assert plain == [question for question in given if question in plain]  # unchanged, in their order
+    answers = ["It is free."] * 30 + [f"{index}" for index in range(12)]
+    said = balance([[Question("planning", "t", "Why?", answer, (1,))] for answer in answers], 0, per_frame=9)
+    assert Counter(q.answer == "It is free." for questions in said for q in questions) == {True: 10, False: 12}
 
 
 def test_choices_list_the_answer_once_and_the_letters_are_even():
