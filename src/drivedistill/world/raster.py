@@ -69,6 +69,15 @@ def clear(buffers: Frame) -> None:
 
 
 @kernel
+def identify(buffers: Frame, stride: int, first: int, ids: Numbers, mask: Numbers) -> None:
+    """Write into the mask int[h, w] the instance id of every `stride`-th sample, beginning with sample `first`."""
+    for line in range(mask.shape[0]):
+        for column in range(mask.shape[1]):
+            row = buffers.triangle[line * stride + first, column * stride + first]
+            mask[line, column] = ids[row] if row >= 0 else 0
+
+
+@kernel
 def draw(
     triangles: Triangles,
     spheres: Single,
@@ -103,8 +112,7 @@ def draw(
             flags = triangles.flags[row]
             if mode == SHADOW and not _casts_shadow(triangles, row, sun):
                 continue
-            in_front = _see(triangles, row, view, mode, sun, corners)
-            if in_front == 0:
+            if not _see(triangles, row, view, mode, sun, corners):
                 continue
             count = _clip(corners, polygon)
             _project(polygon, count, view)
@@ -149,11 +157,11 @@ def _out_of_sight(spheres: Single, block: int, view: Camera, mode: int, sun: tup
 @kernel
 def _see(
     triangles: Triangles, row: int, view: Camera, mode: int, sun: tuple[float, float, float], corners: Floats
-) -> int:
-    """Corners (right, down, ahead, u, v) as the camera sees them; returns how many lie in front of it, or 0 if unseen."""
+) -> bool:
+    """Write the corners as (right, down, ahead, u, v); may the triangle, or its shadow, be in the picture?"""
     axes, position = view.axes, view.position
     half_width, half_height = 0.5 * view.width, 0.5 * view.height
-    in_front, left_of, right_of, above, below = 0, 0, 0, 0, 0
+    behind, left_of, right_of, above, below = 0, 0, 0, 0, 0
     for corner in range(3):
         x = triangles.points[row, corner, 0]
         y = triangles.points[row, corner, 1]
@@ -166,12 +174,12 @@ def _see(
         ahead = axes[2, 0] * x + axes[2, 1] * y + axes[2, 2] * z
         corners[corner, 0], corners[corner, 1], corners[corner, 2] = right, down, ahead
         corners[corner, 3], corners[corner, 4] = triangles.uv[row, corner, 0], triangles.uv[row, corner, 1]
-        in_front += ahead >= NEAR_M
+        behind += ahead < NEAR_M
         left_of += right * view.fx < -ahead * half_width
         right_of += right * view.fx > ahead * half_width
         above += down * view.fy < -ahead * half_height
         below += down * view.fy > ahead * half_height
-    return 0 if left_of == 3 or right_of == 3 or above == 3 or below == 3 else in_front
+    return max(behind, left_of, right_of, above, below) < 3
 
 
 @kernel

@@ -21,7 +21,7 @@ from drivedistill.world.look import look
 from drivedistill.world.scene import STANDING, STEP_S, Actor, Drive
 from drivedistill.world.snapshot import Model, masks, snapshot
 from drivedistill.world.surroundings import surroundings
-from drivedistill.world.triangles import BLOCK, Triangles, bound, empty, from_mesh, joined, place
+from drivedistill.world.triangles import BLOCK, Single, Triangles, bound, empty, from_mesh, joined, place
 from drivedistill.world.views import Views
 
 FARTHEST_M = 120.0
@@ -42,7 +42,7 @@ class Renderer:
         self._ground, self._static = len(ground.flags), joined([ground, standing])
         self._lamps, self._glows = place_around.lamps, place_around.glows
         self._walked = np.cumsum(drive.speeds, axis=1) * STEP_S
-        self._room(0)
+        self._triangles, self._spheres = self._static, _spheres(self._static)
 
     def views(self, step: int, width: int, height: int, *, smooth: int = 2, pictures: bool = True) -> Views:
         """The six cameras at a step.
@@ -93,12 +93,9 @@ class Renderer:
 
     def _room(self, count: int) -> None:
         """Make room for this many triangles behind the static ones."""
-        static = len(self._static.flags)
-        if count and static + count <= len(self._triangles.flags):
-            return
-        self._triangles = joined([self._static, empty(count + count // 2)])
-        self._spheres = np.zeros((len(self._triangles.flags) // BLOCK + 1, 4), np.float32)
-        bound(self._triangles.points, 0, static, self._spheres)
+        if len(self._static.flags) + count > len(self._triangles.flags):
+            self._triangles = joined([self._static, empty(count + count // 2)])
+            self._spheres = _spheres(self._triangles)
 
     def _shape(self, actor: Actor, step: int) -> Triangles:
         stride, phase = STRIDE_M.get(KINDS[actor.kind].family), 0.0
@@ -114,6 +111,13 @@ class Renderer:
             int(self._drive.indicators[actor.id, step]),
             has_headlights_on(self._drive, actor),
         )
+
+
+def _spheres(triangles: Triangles) -> Single:
+    rows = len(triangles.flags)
+    spheres: Single = np.zeros((rows // BLOCK + 1, 4), np.float32)
+    bound(triangles.points, 0, rows, spheres)
+    return spheres
 
 
 @lru_cache(maxsize=512)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from drivedistill.records import CAMERAS
 from drivedistill.world.finish import develop, glow
 from drivedistill.world.look import Look
-from drivedistill.world.raster import PAINT, SHADOW, SOLID, Frame, Grid, clear, draw, frame
+from drivedistill.world.raster import PAINT, SHADOW, SOLID, Frame, Grid, clear, draw, frame, identify
 from drivedistill.world.rig import Camera, camera
 from drivedistill.world.shade import shade
 from drivedistill.world.track import Floats
@@ -57,8 +57,7 @@ def snapshot(
         smooth: Samples per pixel along each axis. An instance mask shows the middle sample of each pixel.
         seed: Of noise, rain and snow flakes in the pictures.
     """
-    grid, middle = Grid(smooth), slice(smooth // 2, None, smooth)
-    buffers = frame(height * smooth, width * smooth)
+    grid, buffers = Grid(smooth), frame(height * smooth, width * smooth)
     light: Single = np.empty((height, width, 3), np.float32)
     heading = np.array([ego[0], ego[1], np.cos(ego[2]), np.sin(ego[2])])
     near_lamps = np.empty_like(model.lamps)
@@ -73,7 +72,7 @@ def snapshot(
         glow(model.glows, view, smooth, model.ground, look, buffers, light)
         pictures[name] = np.empty((height, width, 3), np.uint8)
         develop(light, look, seed + number * 101, np.zeros((height, width), np.float32), pictures[name])
-        instances[name] = _instances(model, buffers.triangle[middle, middle])
+        instances[name] = _instances(model, buffers, smooth, smooth // 2)
     return Views(pictures, instances)
 
 
@@ -83,7 +82,7 @@ def masks(model: Model, ego: Floats, width: int, height: int, *, smooth: int = 2
     instances = {}
     for name in CAMERAS:
         _draw(model, camera(name, ego, width, height), grid, buffers)
-        instances[name] = _instances(model, buffers.triangle)
+        instances[name] = _instances(model, buffers, 1, 0)
     return Views({}, instances)
 
 
@@ -98,5 +97,8 @@ def _cast(model: Model, rows: tuple[int, int], view: Camera, grid: Grid, look: L
     draw(model.triangles, model.spheres, rows, view, grid, SHADOW, look.sun, model.ground, model.atlas, buffers)
 
 
-def _instances(model: Model, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-    return np.where(rows >= 0, model.triangles.ids[rows], np.int32(0))
+def _instances(model: Model, buffers: Frame, stride: int, first: int) -> NDArray[np.int32]:
+    rows, columns = buffers.triangle.shape
+    mask = np.empty((rows // stride, columns // stride), np.int32)
+    identify(buffers, stride, first, model.triangles.ids, mask)
+    return mask

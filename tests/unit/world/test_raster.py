@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
-from box_world import STILL, box, corners, model
+from box_world import STILL, box, corners, fingerprint, model, quads
 
 from drivedistill.records import CAMERAS
+from drivedistill.world.look import look
 from drivedistill.world.materials import Draw
 from drivedistill.world.rig import camera, project
-from drivedistill.world.snapshot import masks
+from drivedistill.world.scene import Conditions
+from drivedistill.world.snapshot import masks, snapshot
 
 CAR = ((10.0, 14.0), (-1.0, 1.0), (0.0, 1.5))
 
@@ -77,13 +79,22 @@ def test_a_box_around_the_camera_fills_the_picture():
 
 
 def test_a_one_sided_face_is_seen_from_its_front_only():
-    mesh = box((10.0, 10.0), (-1.0, 1.0), (0.0, 1.5), flags=Draw.PLAIN)
-    facing = np.cross(mesh.points[:, 1] - mesh.points[:, 0], mesh.points[:, 2] - mesh.points[:, 0])[:, 0]
-    toward = mesh.points[facing < 0]
-    assert len(toward) and len(toward) < len(facing)
-    for keep, seen in ((facing < 0, True), (facing > 0, False)):
-        part = type(mesh)(*(getattr(mesh, name)[keep] for name in ("points", "uv", "flags", "materials", "colours")))
-        assert (front([part]) == 1).any() == seen
+    away = np.array([[(10, -1, 0), (10, 1, 0), (10, 1, 1.5), (10, -1, 1.5)]], float)  # its normal points along x
+    for board, seen in ((away[:, ::-1], True), (away, False)):
+        assert (front([quads(board, 0, (1, 1, 1), int(Draw.PLAIN))]) == 1).any() == seen
+        assert (front([quads(board, 0, (1, 1, 1), int(Draw.TWO_SIDED))]) == 1).any()
+
+
+def test_skipping_what_is_out_of_sight_changes_nothing():
+    rng = np.random.default_rng(4)
+    places = rng.uniform(-30.0, 30.0, (40, 2))
+    boxes = [box((x, x + 1.5), (y, y + 1.5), (0.0, rng.uniform(1, 6))) for x, y in places if max(abs(x), abs(y)) > 4]
+    sky = look(Conditions("clear", "day", True), 5)._replace(sun=(0.8, 0.0, 0.6))
+    for ego in np.array([[0.0, 0.0, 0.0], [2.0, 3.0, 2.5]]):
+        stage = model(boxes)
+        sparing = snapshot(stage, ego, sky, 64, 64)
+        stage.spheres[:, 3] = 1e6
+        assert fingerprint(sparing) == fingerprint(snapshot(stage, ego, sky, 64, 64))
 
 
 def test_more_samples_move_borders_by_a_pixel_at_most():

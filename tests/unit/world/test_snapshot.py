@@ -97,6 +97,15 @@ def test_a_shadow_lies_away_from_the_sun():
         assert np.all(np.sign(columns - 47.5) == side) or np.mean(np.sign(columns - 47.5) == side) > 0.9
 
 
+def test_the_sun_lights_the_side_that_faces_it():
+    def wall(x):
+        sky = DAY._replace(sun=(x, 0.0, 0.6))
+        views = taken(model([box((12.0, 13.0), (-3.0, 3.0), (0.0, 3.0), colour=(0.4, 0.4, 0.4))]), sky)
+        return bright(views)[views.instances["CAM_FRONT"] == 1].mean()
+
+    assert wall(-0.8) > wall(0.8) + 40
+
+
 def test_night_is_darker_than_dusk_and_dusk_than_day():
     for weather in WEATHERS:
         skies = [look(Conditions(weather, light, True), 5)._replace(exposure=1.0) for light in LIGHTS]
@@ -131,14 +140,14 @@ def test_lamps_and_headlights_light_what_is_near_them():
 
 
 def test_a_glow_shines_forward_and_is_hidden_by_what_stands_before_it():
-    def brightest(facing, boxes=()):
-        glows = [(20.0, 0.0, 1.0, 1.0, 0.1, 0.1, 0.2, 1.0, facing, 0.0)]
-        return taken(model(boxes, glows=glows), NIGHT._replace(beam=0.0)).pictures["CAM_FRONT"][..., 0].max()
+    def red(facing, boxes=(), *, glowing=True):
+        glows = [(20.0, 0.0, 1.0, 1.0, 0.1, 0.1, 0.2, 1.0, facing, 0.0)] if glowing else []
+        return taken(model(boxes, glows=glows), NIGHT._replace(beam=0.0)).pictures["CAM_FRONT"][..., 0]
 
     screen = box((10.0, 11.0), (-3.0, 3.0), (0.0, 3.0))
-    assert brightest(-1.0) > 150
-    assert brightest(1.0) < 90
-    assert brightest(-1.0, [screen]) < 90
+    assert red(-1.0).max() > 150
+    np.testing.assert_array_equal(red(1.0), red(1.0, glowing=False))
+    np.testing.assert_array_equal(red(-1.0, [screen]), red(-1.0, [screen], glowing=False))
 
 
 def test_a_wet_road_shows_streaks_of_lamps():
