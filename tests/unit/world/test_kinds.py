@@ -140,6 +140,18 @@ def test_ego_stops_at_stop_signs():
                 assert drive.speeds[0, : beyond[0]].min() < 0.4
 
 
+@pytest.mark.parametrize("kind", ["turn_left", "residential_junction"])
+def test_the_ego_lets_others_go_first(kind):
+    waits = [
+        step
+        for drive in driven(kind, 40)
+        for step, decision in enumerate(drive.decisions)
+        if decision.reason == "yield" and drive.speeds[0, step] < 0.5
+        if drive.scene.actors[decision.actor - 1].role in ("oncoming", "crossing")
+    ]
+    assert len(waits) > 60
+
+
 def test_ids_of_heads_and_signs():
     for kind in ("red_light", "construction", "obscured_sign"):
         for drive in driven(kind):

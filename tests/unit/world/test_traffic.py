@@ -96,6 +96,14 @@ def test_the_two_roads_are_never_open_together(phases):
     assert (closed[green, 1] == 2).all()
 
 
+def test_a_road_is_cleared_before_the_other_opens():
+    junction = junction_road(Dice(1), "urban", 60.0, "lights").junction
+    cross = closures(junction, turns_green(6.0))[:, 1]
+    assert (cross[:10].max(), set(cross[10:40]), set(cross[40:])) == (0, {1}, {2})
+    cross = closures(junction, turns_red(3.0))[:, 1]
+    assert (set(cross[:80]), set(cross[80:])) == ({2}, {0})
+
+
 def test_signs_close_one_road():
     for control, expected in (("stop sign", [2, 0]), ("priority road", [0, 2])):
         road = junction_road(Dice(1), "rural", 60.0, control)
