@@ -8,6 +8,7 @@ from drivedistill.data.drivelm_challenge import options
 from drivedistill.data.prior import judge
 from drivedistill.records import Sample
 from drivedistill.world.balance import balance, merged_groups, with_options
+from drivedistill.world.balance_table import balance_table
 from drivedistill.world.questions.question import Question
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_LEFT", "CAM_BACK")
@@ -207,3 +208,15 @@ def test_same_seed_same_choice_and_another_seed_another():
     assert first == balance([list(questions) for questions in frames], 3, per_frame=12)
     assert first != balance(frames, 4, per_frame=12)
     assert balance([], 0, per_frame=5) == [] and balance([[]], 0, per_frame=5) == [[]]
+
+
+def test_table_tells_what_balancing_did():
+    frames = many(60)
+    kept = balance(frames, 0, per_frame=20)
+    lines = balance_table(frames, kept).split("\n")
+    assert [line.split()[0] for line in lines[1:]] == ["path", "status", "steps", "weather"]
+    assert max(map(len, lines)) <= 100
+    path = lines[1].split()
+    assert int(path[1]) == 480 and path[4] == "50%" and "yes 50%" in lines[1] and "no 50%" in lines[1]
+    assert "going ah…" in lines[2] or "stopped" in lines[2]
+    assert balance_table([], []).count("\n") == 0
