@@ -17,8 +17,6 @@ from drivedistill.world.stage import Stage
 from drivedistill.world.track import SPACING_M
 from drivedistill.world.traffic import Agents, advance, decide
 
-CHECKED_STEPS = 91
-"""Nine seconds: what a key frame in the first six may look at."""
 TOUCH_M = 0.1
 """By so much others may overlap each other."""
 TRIES = 3
@@ -34,7 +32,7 @@ def drive_scene(kind: str, seed: int, *, held_out: bool = False) -> Drive | None
         held_out: Hazards have appearances that are kept from training.
 
     Returns:
-        The drive; None if the ego touches somebody or leaves the road in the first nine seconds, or if actors that the
+        The drive; None if the ego touches somebody or leaves the road, or if actors that the
         scene needs run into each other.
     """
     stage = build(kind, seed, held_out=held_out)
@@ -100,8 +98,8 @@ def _log(
 def _stays_on_road(stage: Stage, drive: Drive) -> bool:
     """Are the ego's sides between the outer edges of the road, as long as it is on the main road?"""
     road = stage.road
-    on_main = np.cumsum(drive.turning != 0)[:CHECKED_STEPS] == 0
-    offsets = drive.offsets[:CHECKED_STEPS][on_main]
+    on_main = np.cumsum(drive.turning != 0) == 0
+    offsets = drive.offsets[on_main]
     right = road.right - road.margin - (LANE_M if road.merge else 0.0)
     return bool((offsets - SIDE >= right).all() and (offsets + SIDE <= road.left + road.margin).all())
 
@@ -109,9 +107,9 @@ def _stays_on_road(stage: Stage, drive: Drive) -> bool:
 def _collided(stage: Stage, drive: Drive) -> set[int]:
     """Who touches somebody: 0 is the ego; of two others it is the one that the scene can do without."""
     halves = np.array([EGO_SIZE[:2], *(KINDS[actor.kind].size[:2] for actor in stage.actors)]) / 2
-    if overlaps(drive.poses, halves, 1, CHECKED_STEPS, 0.0).any():
+    if overlaps(drive.poses, halves, 1, 0.0).any():
         return {0}
-    pairs = np.argwhere(overlaps(drive.poses, halves, len(halves), CHECKED_STEPS, TOUCH_M))
+    pairs = np.argwhere(overlaps(drive.poses, halves, len(halves), TOUCH_M))
     collided = set()
     for one, other in pairs.tolist():
         first, second = stage.actors[one - 1], stage.actors[other - 1]

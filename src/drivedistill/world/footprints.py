@@ -41,14 +41,13 @@ def overlap(one: Box, other: Box) -> bool:
 
 
 @njit(cache=True)
-def overlaps(poses: Floats, halves: Floats, first: int, last: int, tolerance: float) -> NDArray[np.bool_]:
+def overlaps(poses: Floats, halves: Floats, first: int, tolerance: float) -> NDArray[np.bool_]:
     """Which rectangles ever overlap.
 
     Args:
         poses: float[n, T, 3], x, y, yaw of the middles.
         halves: float[n, 2], half lengths and half widths.
         first: Pairs (a, b) are looked at where a < `first` and a < b.
-        last: The step before which they are looked at.
         tolerance: Metres by which every half length and half width is reduced.
 
     Returns:
@@ -59,7 +58,7 @@ def overlaps(poses: Floats, halves: Floats, first: int, last: int, tolerance: fl
     sizes = halves - tolerance
     for a in range(first):
         for b in range(a + 1, count):
-            for step in range(last):
+            for step in range(poses.shape[1]):
                 one = Box(poses[a, step, 0], poses[a, step, 1], poses[a, step, 2], sizes[a, 0], sizes[a, 1])
                 other = Box(poses[b, step, 0], poses[b, step, 1], poses[b, step, 2], sizes[b, 0], sizes[b, 1])
                 if overlap(one, other):

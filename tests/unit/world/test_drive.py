@@ -14,7 +14,6 @@ from drivedistill.world.kinds import CORNER, REGULAR
 from drivedistill.world.scene import EGO_SIZE, STEP_S, STEPS
 
 SEEDS = range(5)
-STEPS_CHECKED = 91
 CANDIDATES = range(6, 61, 3)
 
 
@@ -40,7 +39,7 @@ def touch(one, other):
     return True
 
 
-def overlapping(drive, first, second, sizes, steps=STEPS_CHECKED):
+def overlapping(drive, first, second, sizes, steps=STEPS):
     near = np.hypot(*(drive.poses[first, :steps, :2] - drive.poses[second, :steps, :2]).T)
     close = np.flatnonzero(near < (sizes[first][0] + sizes[second][0]) / 2 + 2.6)
     return any(
