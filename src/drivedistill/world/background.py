@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from drivedistill.world.roads import SignKind
 from drivedistill.world.scene import LANE_M, RoadType
 from drivedistill.world.signals import closures
 from drivedistill.world.stage import CAR_WEIGHTS, CARS, CROSS_LANE_M, VEHICLE_WEIGHTS, VEHICLES, Stage
@@ -14,6 +15,7 @@ DENSITY: dict[RoadType, float] = {"urban": 0.33, "residential": 0.19, "rural": 0
 PARKED: dict[RoadType, float] = {"urban": 0.32, "residential": 0.42, "rural": 0.0, "highway": 0.0}
 """Chance of a car on every 7 metres of a parking strip."""
 CROSS_SPEEDS: dict[RoadType, float] = {"urban": 10.0, "residential": 7.5, "rural": 13.0, "highway": 13.0}
+SPEED_SIGNS: dict[RoadType, SignKind] = {"urban": "speed 50", "residential": "speed 30", "rural": "speed 80"}
 JUNCTION_M = 16.0
 """Half the length of the part of the road where nobody starts, or parks."""
 WALKERS = ("pedestrian",) * 8 + ("child", "dog")
@@ -28,6 +30,8 @@ def add_background(stage: Stage) -> None:
         _walkers(stage)
     if stage.road.junction is not None:
         _cross_traffic(stage)
+    elif stage.road.type != "highway" and stage.dice.chance(0.6):
+        stage.add_sign(SPEED_SIGNS[stage.road.type], stage.dice.between(15.0, 60.0))
 
 
 def _near_junction(stage: Stage, s: float, reach: float = JUNCTION_M) -> bool:
@@ -120,12 +124,12 @@ def _cross_traffic(stage: Stage) -> None:
         edge = (-road.right if side < 0 else road.left) + road.margin + 4.0
         s, heading = junction.s - side * CROSS_LANE_M, -side * math.pi / 2
         if flows:
-            _flow(stage, s, side, edge, heading, speed)
+            _flow(stage, s, side, heading, speed)
         else:
             _queue(stage, s, side, edge, heading, speed)
 
 
-def _flow(stage: Stage, s: float, side: int, edge: float, heading: float, speed: float) -> None:
+def _flow(stage: Stage, s: float, side: int, heading: float, speed: float) -> None:
     """Cars that cross one after the other, with gaps."""
     dice = stage.dice
     through = stage.road.junction is not None and len(stage.road.junction.arms) == 2
