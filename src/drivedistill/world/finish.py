@@ -144,7 +144,7 @@ def develop(light: Single, look: Look, seed: int, air: Single, picture: NDArray[
 def _rain(air: Single, seed: int) -> None:
     height, width = air.shape
     thick = max(1, ceil(width / 700.0))
-    strength = 0.12 + 0.14 * min(1.0, width / 400.0)
+    strength = 0.09 + 0.17 * min(1.0, width / 400.0)
     for streak in range(STREAKS):
         x, y = hashed(streak, 1, seed) * width, (hashed(streak, 2, seed) * 1.2 - 0.2) * height
         length, slant = (0.03 + 0.08 * hashed(streak, 3, seed)) * height, 0.12 + 0.1 * hashed(streak, 4, seed)

@@ -98,14 +98,16 @@ class Renderer:
             self._spheres = _spheres(self._triangles)
 
     def _shape(self, actor: Actor, step: int) -> Triangles:
-        stride, phase = STRIDE_M.get(KINDS[actor.kind].family), 0.0
+        family = KINDS[actor.kind].family
+        stride, phase = STRIDE_M.get(family), 0.0
         if stride and self._drive.speeds[actor.id, step] > STANDING:
             turns = self._walked[actor.id, step] / stride + actor.seed % 7 / 7
             phase = round(float(turns % 1.0) * 2 * np.pi, 1)
         return _shape(
             actor.kind,
             actor.colour,
-            actor.seed,
+            # Vehicles of one colour look alike, but for the carter; one seed lets them share a mesh.
+            0 if family == "vehicle" and actor.kind != "horse cart" else actor.seed,
             phase,
             self._drive.braking(actor.id, step),
             int(self._drive.indicators[actor.id, step]),

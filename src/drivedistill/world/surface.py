@@ -112,11 +112,17 @@ def _asphalt(plain: Surface, spot: Spot, look: Look) -> Surface:
         shade += 0.30 * fade * (smooth_noise(x * 9.0, y * 9.0, 11) - 0.5)
     shade += 0.14 * (smooth_noise(x * 0.08, y * 3.0, 13) - 0.5)
     if spot.distance < CRACKS_UP_TO_M and abs(smooth_noise(x * 0.7, y * 0.7, look.seed + 14) - 0.5) < 0.008:
-        shade -= 0.4
+        shade -= 0.25
     if look.wet == 0.0:
         return _scaled(plain, 1.0 + shade, mirror=0.03)
     puddle = max(0.0, smooth_noise(x * 0.25, y * 0.6, look.seed + 15) - 0.55)
     return _scaled(plain, 0.7 * (1.0 + shade), mirror=0.12 + 0.5 * puddle)
+
+
+@kernel
+def has_shop(seed: int) -> bool:
+    """Has the building with this seed shops on its ground floor?"""
+    return hashed(seed, 4, 5) < 0.45
 
 
 @kernel
@@ -126,7 +132,7 @@ def _facade(plain: Surface, spot: Spot, look: Look) -> Surface:
     storey, bay = 3.2 + 0.6 * hashed(seed, 1, 5), 2.0 + 2.2 * hashed(seed, 2, 5)
     column, floor_number = floor(spot.u / bay), floor(spot.v / storey)
     across, up = spot.u / bay - column, spot.v / storey - floor_number
-    shop = floor_number == 0.0 and hashed(seed, 4, 5) < 0.45
+    shop = floor_number == 0.0 and has_shop(seed)
     pier = 0.12 + 0.22 * hashed(seed, 3, 5)
     if pier < across < 1.0 - pier and (0.08 if shop else 0.28) < up < 0.82:
         frame = across < pier + 0.05 or up > 0.77 or abs(across - 0.5) < 0.02

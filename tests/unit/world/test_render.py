@@ -7,6 +7,7 @@ from drivedistill.records import CAMERAS
 from drivedistill.world import meshes
 from drivedistill.world import render as rendering
 from drivedistill.world.catalogue import KINDS
+from drivedistill.world.drive import drive_scene
 from drivedistill.world.lamps import DISCS, MOST_LAMPS, nearest, signal_lamps, vehicle_glows, vehicle_lamps
 from drivedistill.world.materials import Material
 from drivedistill.world.render import Renderer
@@ -127,3 +128,13 @@ def test_only_the_nearest_lamps_are_kept():
     lamps = np.zeros((40, 7))
     lamps[:, 0] = np.arange(40)[::-1]
     assert set(nearest(lamps, np.array([5.0, 0.0, 0.0]))[:, 0]) == set(range(MOST_LAMPS))
+
+
+@pytest.mark.parametrize("kind", ["queue", "snow"])
+def test_a_simulated_drive_shows_its_actors(kind):
+    drive = next(filter(None, (drive_scene(kind, seed) for seed in range(20))))
+    views = Renderer(drive).views(30, 96, 96)
+    ids = {actor.id for actor in drive.scene.actors} | {item.id for item in (*drive.scene.heads, *drive.scene.signs)}
+    seen = set().union(*(np.unique(mask).tolist() for mask in views.instances.values())) - {0}
+    assert seen <= ids and len(seen) >= 2
+    assert all(picture.std() > 8 for picture in views.pictures.values())

@@ -13,7 +13,7 @@ from drivedistill.world.materials import Draw, Material
 from drivedistill.world.scene import LIGHTS, WEATHERS, Conditions
 from drivedistill.world.snapshot import masks, snapshot
 
-GOLDEN = "fill in"
+GOLDEN = "18d4ff412dbf8dc8c4bf5e1ffbfe8883bcc0adb33005882578203e778696eb01"
 """The street under four skies. Another hash means other pixels for the same seed: raise `world.VERSION` then."""
 DAY, NIGHT = (look(Conditions("clear", light, False), 5) for light in ("day", "night"))
 
