@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,14 @@ def test_the_pictures_are_the_golden_ones_here_and_in_fresh_processes():
     script = Path(__file__).with_name("box_world.py")
     runs = [subprocess.run([sys.executable, script], capture_output=True, text=True, check=True) for _ in range(2)]
     assert {weathers(), *(run.stdout.strip() for run in runs)} == {GOLDEN}
+
+
+@pytest.mark.long
+def test_freshly_compiled_kernels_give_the_golden_pictures_on_a_plain_processor(tmp_path):
+    script = Path(__file__).with_name("box_world.py")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "generic"}
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.strip() == GOLDEN
 
 
 def test_neither_earlier_calls_nor_the_order_of_cameras_change_a_picture(monkeypatch):
