@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from drivedistill.world.action import later
-from drivedistill.world.catalogue import KINDS, name
-from drivedistill.world.masks import Patch, contrast, hidden, measure
+from drivedistill.world.catalogue import KINDS
+from drivedistill.world.lamps import has_headlights_on
+from drivedistill.world.masks import Appearance, Patch, appearance, hidden, measure
 from drivedistill.world.motion import AHEAD_S, future, moves, status
-from drivedistill.world.scene import Drive, Head, Sign
+from drivedistill.world.scene import Actor, Drive, Head, Sign
 from drivedistill.world.views import Views
 
 REFERENCE = 224 * 224
@@ -20,11 +21,29 @@ MIN_PIXELS, MIN_PIXELS_AT_REFERENCE = 6, 24
 """A smaller patch is not seen; the second number counts after scaling to 224 x 224."""
 MIN_CONTRAST = 9.0
 """Grey levels: what stands out less is lost in fog or darkness."""
+KIND_PIXELS = 100
+"""Pixels at 224 x 224 from which a sedan can be told from a hatchback."""
+COLOUR_CONTRAST, COLOUR_BRIGHTNESS = 14.0, 35.0
+"""Grey levels of the middling pixel from which paint has a colour."""
+DAZZLING = Appearance(float("inf"), 0.0, 255.0)
+DAZZLES_WITHIN = 0.6
+"""Cosine of the angle around a vehicle's direction in which its headlights dazzle."""
 MIN_HEAD_HEIGHT, MIN_SIGN_HEIGHT = 6, 8
 """Pixels"""
 
 SECTORS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
 """Counter-clockwise, 45 degrees each, the first one around straight ahead."""
+ALIKE = {"sedan": "car", "suv": "car", "hatchback": "car"}
+"""Kinds that look alike from afar."""
+FAMILY_NAMES = {
+    "vehicle": "vehicle",
+    "cyclist": "two-wheeler",
+    "person": "person",
+    "animal": "animal",
+    "debris": "object",
+    "works": "object",
+}
+"""What can be said when little more than lamps or a shade is seen."""
 SIGN_NAMES = {
     "stop": "stop sign",
     "dirty stop": "dirty stop sign",
@@ -56,7 +75,9 @@ class Seen:
     kind: str
     """A key of `catalogue.KINDS`, `traffic light`, or the kind of a sign."""
     name: str
-    """What people call it: "red sedan", "green light", "stop sign"."""
+    """What people call it, as far as it can be made out: "red sedan", "red car", "sedan", "vehicle", "green light"."""
+    colour: str
+    """Of its paint; empty if it is not painted, or too dark, faint or small to tell."""
     camera: str
     """The camera that shows most of it."""
     box: tuple[float, float, float, float]
@@ -125,12 +146,12 @@ def observe(
     elements: dict[int, Head | Sign] = {item.id: item for item in drive.scene.heads}
     elements |= {item.id: item for item in drive.scene.signs}
     largest = {instance: max(where, key=lambda name: where[name].pixels) for instance, where in patches.items()}
-    visible = [
-        instance
+    looks = {
+        instance: appearance(views, camera, instance, patches[instance][camera])
         for instance, camera in largest.items()
         if _large_enough(patches[instance][camera], elements.get(instance), views.size)
-        and contrast(views, camera, instance, patches[instance][camera]) >= MIN_CONTRAST
-    ]
+    }
+    visible = [instance for instance, look in looks.items() if look.contrast >= MIN_CONTRAST]
     places, shifts = _places(drive, step, visible, elements)
     seen = []
     for instance in visible:
@@ -139,18 +160,22 @@ def observe(
         x0, y0, x1, y1 = map(float, patch.box)
         box, pixels = (x0, y0, x1, y1), {camera: item.pixels for camera, item in patches[instance].items()}
         if instance in elements:
-            kind, called = _called(elements[instance], drive, step)
-            seen.append(Seen(instance, kind, called, camera, box, pixels, place, float(np.hypot(place.x, place.y))))
+            kind, called = _element(elements[instance], drive, step)
+            away = float(np.hypot(place.x, place.y))
+            seen.append(Seen(instance, kind, called, "", camera, box, pixels, place, away))
             continue
         actor = drive.scene.actors[instance - 1]
+        size = patch.pixels * REFERENCE / (views.size[0] * views.size[1])
+        look = DAZZLING if _dazzles(drive, actor, place) else looks[instance]
+        noun, colour = called_as(actor.kind, actor.colour, look, size)
         share, occluder = hidden(drive, step, views, camera, instance)
         seen.append(
             Seen(
-                instance, actor.kind, name(actor.kind, actor.colour), camera, box, pixels, place,
+                instance, actor.kind, noun, colour, camera, box, pixels, place,
                 distance=_distance(place, KINDS[actor.kind].size),
                 speed=float(drive.speeds[instance, step]),
                 moving=moves(drive, instance, step),
-                status=status(drive, instance, step, patch.pixels * REFERENCE / (views.size[0] * views.size[1])),
+                status=status(drive, instance, step, size),
                 future=future(drive, instance, step, shifts[instance]),
                 hidden=share,
                 hidden_by=occluder,
@@ -169,7 +194,31 @@ def _large_enough(patch: Patch, element: Head | Sign | None, size: tuple[int, in
     return patch.pixels >= MIN_PIXELS and patch.pixels * REFERENCE / (size[0] * size[1]) >= MIN_PIXELS_AT_REFERENCE
 
 
-def _called(element: Head | Sign, drive: Drive, step: int) -> tuple[str, str]:
+def _dazzles(drive: Drive, actor: Actor, place: Place) -> bool:
+    """At night, headlights that shine into the camera hide what is behind them."""
+    if drive.scene.conditions.light != "night" or not has_headlights_on(drive, actor):
+        return False
+    toward_ego = -(np.cos(place.yaw) * place.x + np.sin(place.yaw) * place.y)
+    return bool(toward_ego > DAZZLES_WITHIN * np.hypot(place.x, place.y))
+
+
+def called_as(kind: str, colour: str, look: Appearance, pixels: float) -> tuple[str, str]:
+    """Name and colour of an actor, as far as they can be made out.
+
+    Args:
+        kind: A key of `catalogue.KINDS`.
+        colour: Of its paint.
+        look: How it stands out.
+        pixels: How large it is, scaled to a picture of 224 x 224.
+    """
+    if look.body < MIN_CONTRAST:
+        return FAMILY_NAMES[KINDS[kind].family], ""
+    noun = kind if pixels >= KIND_PIXELS else ALIKE.get(kind, kind)
+    shows = look.body >= COLOUR_CONTRAST and look.brightness >= COLOUR_BRIGHTNESS
+    return (f"{colour} {noun}", colour) if KINDS[kind].painted and shows else (noun, "")
+
+
+def _element(element: Head | Sign, drive: Drive, step: int) -> tuple[str, str]:
     """Kind and name of a light or sign."""
     if isinstance(element, Head):
         return "traffic light", f"{drive.signals[step] or 'dark'} light"

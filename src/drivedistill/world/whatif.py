@@ -83,20 +83,21 @@ class WhatIf:
 
 
 def what_if(drive: Drive, step: int) -> WhatIf | None:
-    """Roll every primitive out; None while the ego vehicle is between lanes, where "straight on" means nothing.
+    """Roll every primitive out; None in or before a turn and between lanes, where "straight on" means nothing.
 
     Vehicles that follow the ego vehicle are taken to react to it: only a change of lane can make them collide.
     """
-    turning = is_turning(drive, step)
+    if is_turning(drive, step):
+        return None
+    turned = bool(np.any(drive.turning[:step]))
     offset = float(drive.offsets[step])
     lane = round(-offset / LANE_M - 0.5)
-    if not turning and abs(offset - drive.scene.road.lane(lane)) > IN_LANE_M:
-        return None
-    if not 0 <= lane < drive.scene.road.lanes and not turning:
+    in_lane = 0 <= lane < drive.scene.road.lanes and abs(offset - drive.scene.road.lane(lane)) < IN_LANE_M
+    if not in_lane and not turned:
         return None
     travelled = _travelled(float(drive.speeds[0, step]))
-    path = _logged_path(drive, step, travelled) if turning else _lane_path(drive, step, travelled)
-    neighbours = _neighbours(drive, step, lane, turning)
+    path = _logged_path(drive, step, travelled) if turned else _lane_path(drive, step, travelled)
+    neighbours = _neighbours(drive, step, lane, turned)
     touch, near = _first_contacts(drive, step, path)
     return WhatIf(
         touch,
@@ -111,8 +112,8 @@ def what_if(drive: Drive, step: int) -> WhatIf | None:
 
 
 def is_turning(drive: Drive, step: int) -> bool:
-    """Is the ego vehicle in a turn at a junction, about to start one, or away from the main road after one?"""
-    return bool(np.any(drive.turning[: later(step, HORIZON_S) + 1]))
+    """Is the ego vehicle in a turn at a junction, or about to start one?"""
+    return bool(np.any(drive.turning[step : later(step, HORIZON_S) + 1]))
 
 
 def _travelled(speed: float) -> Floats:
@@ -144,9 +145,9 @@ def _logged_path(drive: Drive, step: int, travelled: Floats) -> Floats:
     return np.stack([x + np.cos(yaw) * beyond, y + np.sin(yaw) * beyond, yaw], axis=-1)
 
 
-def _neighbours(drive: Drive, step: int, lane: int, turning: bool) -> dict[int, bool | None]:
+def _neighbours(drive: Drive, step: int, lane: int, turned: bool) -> dict[int, bool | None]:
     """Lanes to the left (1) and right (-1): True of its own direction, False of the other one, None: there is none."""
-    if turning or drive.speeds[0, step] < ROLLING:
+    if turned or drive.speeds[0, step] < ROLLING:
         return {1: None, -1: None}
     road = drive.scene.road
     left: bool | None = True if lane > 0 else False if road.opposite else None

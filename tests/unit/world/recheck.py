@@ -9,7 +9,7 @@ import numpy as np
 from recheck_planning import PLANNING
 from second_look import CLASSES, Second
 
-from drivedistill.world.catalogue import name, with_article
+from drivedistill.world.catalogue import with_article
 
 TAG = re.compile(r"<c(\d+),(CAM_[A-Z_]+),([\d.]+),([\d.]+)>")
 ORDER = ["CAM_BACK_LEFT", "CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK"]
@@ -73,7 +73,7 @@ def objects(second, question):
     if len(tags) != len(named) or [int(tag[0]) for tag in tags] != list(range(1, len(tags) + 1)):
         return "names and tags differ in number"
     for (_, camera, x, y), (noun, sector), actor in zip(tags, named, question.about, strict=True):
-        if second.tag(actor) != (camera, x, y) or second.noun(actor) != noun:
+        if second.tag(actor) != (camera, x, y) or noun not in second.nouns(actor):
             return f"{noun} is another one"
         if second.off(actor, BEARINGS[sector]) > 23:
             return f"{noun} is not to the {sector}"
@@ -117,18 +117,18 @@ def status(second, question):
 
 
 def description(second, question):
-    noun = second.noun(question.about[0])
-    return None if question.answer.lower() == f"{noun}." else f"it is a {noun}"
+    nouns = second.nouns(question.about[0])
+    return None if question.answer.lower()[:-1] in nouns else f"it is {nouns}"
 
 
 def hidden(second, question):
-    share = second.hidden_share(question.about[0])
+    share = second.hidden_share(question.about[0], lenient=question.answer == "Yes.")
     wrong = share is not None and (share < 0.12) == (question.answer == "Yes.")
     return f"{share:.2f} of it are hidden" if wrong and not 0.04 < share < 0.2 else None
 
 
 def hidden_by(second, question):
-    nouns = {with_article(second.noun(other)) for other in second.in_front_of(question.about[0])}
+    nouns = {with_article(noun) for other in second.in_front_of(question.about[0]) for noun in second.nouns(other)}
     return None if question.answer[:-1].lower() in nouns else f"hidden by {nouns}"
 
 
@@ -245,8 +245,8 @@ def next_in_lane(second, question):
     first = second.first_in_lane()
     if question.answer.startswith("Nothing"):
         return None if first is None else f"{first} is in the lane"
-    expected = first and name(second.kind(first), second.drive.scene.actors[first - 1].colour)
-    return None if expected and question.answer == f"{with_article(expected)}.".capitalize() else f"{expected} is next"
+    expected = {with_article(noun) for noun in second.nouns(first)} if first else {}
+    return None if question.answer.lower()[:-1] in expected else f"{expected} is next"
 
 
 def is_next(second, question):

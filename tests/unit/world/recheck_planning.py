@@ -139,7 +139,8 @@ def based_on(second, question):
     if "no safety issue" in question.answer:
         return "it is on the way" if actor in second.decided() or second.on_strip(actor) else None
     if actor < 1000:
-        return None if actor in second.decided() and with_article(second.noun(actor)) in question.answer else "no cause"
+        named = any(f"{with_article(noun)} " in question.answer for noun in second.nouns(actor))
+        return None if actor in second.decided() and named else "no cause"
     return None if "traffic light is" in question.answer or "sign" in question.answer else "no cause"
 
 
@@ -175,8 +176,8 @@ def _plan(second, words, question):
         return f"{left:.1f} m to the left"
     because = question.answer.split(", because ")
     if len(because) == 2 and (cause := question.about):
-        noun = second.noun(cause[0]) if cause[0] < 1000 else "light" if "light" in because[1] else "stop sign"
-        return None if noun in because[1] else "other reason"
+        nouns = second.nouns(cause[0]) if cause[0] < 1000 else {"traffic light", "stop sign"}
+        return None if any(noun in because[1] for noun in nouns) else "other reason"
     return "no cause" if len(because) == 2 and re.search(r"\ban? ", because[1].replace("a stop", "")) else None
 
 

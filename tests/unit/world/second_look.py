@@ -8,6 +8,10 @@ from drivedistill.world.catalogue import KINDS, name
 from drivedistill.world.observe import SIGN_NAMES
 from drivedistill.world.rig import camera, project
 
+GENERAL = {
+    "vehicle": "vehicle", "cyclist": "two-wheeler", "person": "person", "animal": "animal", "debris": "object",
+    "works": "object",
+}  # fmt: skip
 EGO = (4.7, 1.9)
 CARS = {"sedan", "suv", "hatchback", "taxi", "van", "pickup", "police car"}
 CLASSES = {
@@ -62,6 +66,8 @@ class Second:
         self.ids = self.actors + [item.id for item in (*drive.scene.heads, *drive.scene.signs)]
         width, height = views.size
         self.scale = 224 * 224 / (width * height)
+        for method in ("visible", "tag", "distance", "rolled", "hits", "on_strip", "first_in_lane"):
+            setattr(self, method, cache(getattr(self, method)))
         self._counts = {
             camera_name: dict(zip(*np.unique(mask, return_counts=True), strict=True))
             for camera_name, mask in views.instances.items()
@@ -81,6 +87,15 @@ class Second:
         if instance > 1000:
             return f"{self.drive.signals[self.step]} light"
         return name(self.kind(instance), self.drive.scene.actors[instance - 1].colour)
+
+    def nouns(self, instance):
+        """Everything that it may be called: what is dark, faint or small is told with less detail."""
+        if instance > 1000:
+            return {self.noun(instance)}
+        kind, colour = self.kind(instance), self.drive.scene.actors[instance - 1].colour
+        plain = {kind} | ({"car"} if kind in ("sedan", "suv", "hatchback") else set())
+        painted = {f"{colour} {noun}" for noun in plain} if KINDS[kind].painted else set()
+        return plain | painted | {GENERAL[KINDS[kind].family]}
 
     def count(self, instance, camera_name=None):
         cameras = [camera_name] if camera_name else list(self._counts)
@@ -142,8 +157,8 @@ class Second:
             within &= columns * np.cos(angle) + rows * np.sin(angle) <= across.max()
         return within
 
-    def in_front_of(self, actor):
-        """Others who show within the outline of the actor's box and are closer: id -> share."""
+    def in_front_of(self, actor, lenient=True):
+        """Others who show within the outline of the actor's box and are (or may be) closer: id -> share."""
         camera_name = self.tag(actor)[0]
         hull = self._hull(actor, camera_name)
         if hull is None or not hull.any():
@@ -153,11 +168,13 @@ class Second:
         return {
             other: share
             for other, share in shares.items()
-            if share and self.distance(other) < self.distance(actor) + 0.5 * max(KINDS[self.kind(other)].size)
+            if share
+            and self.distance(other) + 1
+            < self.distance(actor) + lenient * (1 + 0.5 * max(KINDS[self.kind(other)].size))
         }
 
-    def hidden_share(self, actor):
-        shares = self.in_front_of(actor)
+    def hidden_share(self, actor, lenient):
+        shares = self.in_front_of(actor, lenient)
         return None if shares is None else sum(shares.values())
 
     # Where things are and how they move
@@ -190,8 +207,9 @@ class Second:
         return self.drive.poses[actor, self.step : self.step + round(seconds * 10) + 1, :2]
 
     def velocity(self, actor, seconds=0.0):
-        step = min(self.step + round(seconds * 10), self.drive.poses.shape[1] - 2)
-        return (self.drive.poses[actor, step + 1, :2] - self.drive.poses[actor, step, :2]) / 0.1
+        step = min(self.step + round(seconds * 10), self.drive.poses.shape[1] - 1)
+        first, last = (step, step + 1) if seconds == 0 else (step - 1, step)
+        return (self.drive.poses[actor, last, :2] - self.drive.poses[actor, first, :2]) / 0.1
 
     def speed(self, actor, seconds=0.0):
         return float(np.linalg.norm(self.velocity(actor, seconds)))
@@ -245,19 +263,18 @@ class Second:
         """The first actor that a walk along the lane meets within 60 m of the bumper."""
         track, middle = self.drive.scene.road.track, self.lane_middle()
         start = float(track.project(*self.pose(0)[:2])[0])
-        for far in np.arange(2.35, 62.35, 0.25):
-            points = [
-                complex(*map(float, track.world(start + far, middle + off)[:2])) for off in (-1.2, -0.6, 0.0, 0.6, 1.2)
-            ]
-            for actor in self.actors:
-                if inside(np.array(points), self.pose(actor), KINDS[self.kind(actor)].size).any():
-                    return actor
-        return None
+        far, off = np.meshgrid(np.arange(2.35, 62.35, 0.2), np.arange(-1.2, 1.3, 0.2), indexing="ij")
+        x, y, _ = track.world(start + far, middle + off)
+        met = {}
+        for actor in self.actors:
+            points = inside(x + 1j * y, self.pose(actor), KINDS[self.kind(actor)].size)
+            if points.any():
+                met[actor] = far[points].min()
+        return min(met, key=met.get) if met else None
 
     def turns(self):
         return bool(np.any(self.drive.turning[: self.step + 36]))
 
-    @cache  # noqa: B019
     def rolled(self, acceleration, lanes):
         """The ego's poses if it drives on like this, every 0.1 s for 3.5 s, in small steps."""
         track, speed, far = self.drive.scene.road.track, float(self.drive.speeds[0, self.step]), 0.0

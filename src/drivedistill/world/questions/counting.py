@@ -73,6 +73,7 @@ class _Instances:
 
     kinds: list[str]
     colours: list[str]
+    """Empty where it cannot be told"""
     x: Floats
     y: Floats
     half_angle: Floats
@@ -113,7 +114,7 @@ def _instances(frame: Frame) -> _Instances:
         in_camera[camera] = np.array(verdicts, np.int8)
     return _Instances(
         [actor.kind for actor in actors],
-        [actor.colour if KINDS[actor.kind].painted else "" for actor in actors],
+        [frame.by_id[instance].colour if instance in frame.by_id else "" for instance in ids],
         places[:, 0],
         places[:, 1],
         np.degrees(np.arctan2(lengths / 2, np.maximum(np.hypot(*places.T), 1.0))),

@@ -50,7 +50,7 @@ def lanes(frame: Frame) -> list[Question]:
 
 def _ego_lane(frame: Frame) -> _Lane | None:
     drive, step = frame.drive, frame.step
-    if is_turning(drive, step):
+    if is_turning(drive, step) or np.any(drive.turning[:step]):
         return None
     track, poses = drive.scene.road.track, drive.poses[:, step]
     s, d = track.project(poses[:, 0], poses[:, 1])
@@ -103,9 +103,11 @@ def _is_next(frame: Frame, first: int) -> list[Question]:
 def _reach(frame: Frame, lane: _Lane) -> list[Question]:
     """When is the ego vehicle level with what stands ahead? Its speed is told, the distance must be seen."""
     speed = round(frame.speed)
+    if speed < 2 or abs(frame.speed - speed) > 0.3:
+        return []
     questions = []
     for item in frame.key:
-        if not item.is_actor or item.moving is not False or speed < 2 or item.place.x < 3:
+        if not item.is_actor or item.moving is not False or item.place.x < 3:
             continue
         seconds = float(lane.ahead[item.id]) / speed
         if not 0.7 < seconds < REACH_S or abs(seconds - round(seconds)) > 0.3:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from drivedistill.world.catalogue import name
-from drivedistill.world.observe import Seen
+from drivedistill.world.catalogue import KINDS, name
+from drivedistill.world.observe import ALIKE, Seen
 from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import spot
+from drivedistill.world.scene import Actor
 
 PER_TEMPLATE = 3
 CLEARLY_M, CLEARLY = 2.0, 1.2
@@ -69,18 +70,23 @@ def _ahead(frame: Frame, one: Seen, other: Seen) -> Question | None:
 
 
 def _by_names(frame: Frame, template: str, text: str, yes: bool, one: Seen, other: Seen) -> Question | None:
-    """A question about two objects without tags; only if nothing else with a visible pixel has one of the names."""
+    """A question about two objects without tags; only if nothing else that shows could be called the same."""
     actors = frame.drive.scene.actors
-    ids = [*frame.by_id, *frame.faint]
-    names = [
-        name(actors[instance - 1].kind, actors[instance - 1].colour) for instance in ids if instance <= len(actors)
-    ]
-    if names.count(one.name) > 1 or names.count(other.name) > 1:
-        return None
+    shown = [actors[instance - 1] for instance in (*frame.by_id, *frame.faint) if instance <= len(actors)]
+    types = [_type(actor) for actor in shown]
+    for item in (one, other):
+        actor = actors[item.id - 1]
+        if item.name != name(actor.kind, actor.colour) or types.count(_type(actor)) > 1:
+            return None
     return Question(
         "perception", template, text.format(one.name, other.name), "Yes." if yes else "No.",
         tags=(0,), closed=True, group=f"{one.family} {other.family}", about=(one.id, other.id),
     )  # fmt: skip
+
+
+def _type(actor: Actor) -> tuple[str, str]:
+    """Whoever shares it could be taken for the actor from afar."""
+    return ALIKE.get(actor.kind, actor.kind), actor.colour if KINDS[actor.kind].painted else ""
 
 
 def _faster(frame: Frame, one: Seen, other: Seen) -> Question | None:

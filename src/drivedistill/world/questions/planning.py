@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drivedistill.world.action import later
+from drivedistill.world.action import CHANGE_M, LOOK_AHEAD_S, SPEED_CHANGE, SPEED_LOOK_AHEAD_S, STOPPED, TURN_RAD, later
 from drivedistill.world.observe import Seen
 from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.question import Question
@@ -162,7 +162,7 @@ def _safe(frame: Frame) -> list[Question]:
 
 def _plan(frame: Frame) -> list[Question]:
     """What the ego vehicle does next, and why; not asked if the reason cannot be seen."""
-    if not frame.reason_shown or against_the_light(frame):
+    if not frame.reason_shown or against_the_light(frame) or not _clear_cut(frame):
         return []
     route = _route(frame)
     cause = (frame.cause.id,) if frame.cause else ()
@@ -176,6 +176,21 @@ def _plan(frame: Frame) -> list[Question]:
             tags=(0,), closed=True, group=word(route),
         ),
     ]  # fmt: skip
+
+
+def _clear_cut(frame: Frame) -> bool:
+    """Would the action have the same name if it were a little weaker or stronger?"""
+    drive, step = frame.drive, frame.step
+    end = later(step, LOOK_AHEAD_S)
+    before, after = drive.speeds[0, [step, later(step, SPEED_LOOK_AHEAD_S)]]
+    shift, turn = abs(drive.offsets[end] - drive.offsets[step]), abs(drive.poses[0, end, 2] - drive.poses[0, step, 2])
+    near = (
+        (abs(abs(after - before) - SPEED_CHANGE), 0.25 if after > 2 * STOPPED else 0.0),
+        (abs(after - STOPPED), 0.2),
+        (abs(shift - CHANGE_M) if not np.any(drive.turning[step : end + 1]) else np.inf, 0.3),
+        (abs(turn - TURN_RAD), 0.06),
+    )
+    return all(away >= enough for away, enough in near)
 
 
 def against_the_light(frame: Frame) -> bool:
