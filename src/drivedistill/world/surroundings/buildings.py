@@ -12,10 +12,12 @@ from drivedistill.world.materials import Draw, Material
 from drivedistill.world.meshes.many import join, panels
 from drivedistill.world.meshes.shape import EMPTY, Mesh
 from drivedistill.world.scene import RoadType
+from drivedistill.world.surface import has_shop
 from drivedistill.world.surroundings.layout import CROSS_M, Layout, Way
 from drivedistill.world.track import Floats
 
 HEIGHTS = (7.0, 10.0, 13.0, 17.0, 24.0, 34.0)
+HALL_HEIGHTS = (6.0, 8.0, 11.0)
 TOWN_COLOURS = np.array(
     [
         (0.42, 0.20, 0.14), (0.50, 0.42, 0.32), (0.36, 0.36, 0.37), (0.55, 0.50, 0.44),
@@ -124,7 +126,11 @@ def buildings(kind: RoadType, places: Lots, rng: np.random.Generator) -> tuple[M
     if not len(places):
         return EMPTY, np.zeros(0, np.int64)
     seeds = rng.integers(1, 1 << 20, len(places))
-    parts = _blocks(places, rng, kind) if kind in ("urban", "highway") else _houses(places, rng)
+    if kind == "urban":
+        parts = [*_blocks(places, rng, HEIGHTS), _awnings(places, rng)]
+    else:
+        seeds = np.array([_without_shop(int(seed)) for seed in seeds])
+        parts = _blocks(places, rng, HALL_HEIGHTS) if kind == "highway" else _houses(places, rng)
     return join(parts), np.concatenate([np.repeat(seeds, len(part) // len(places)) for part in parts])
 
 
@@ -153,20 +159,26 @@ def _grown(outline: Floats, by: float) -> Floats:
     return middle + (outline - middle) * (1 + by * np.sqrt(2) / size)
 
 
-def _blocks(places: Lots, rng: np.random.Generator, kind: RoadType) -> list[Mesh]:
-    """Flat-roofed buildings with a cornice; in towns some have an awning over the pavement."""
+def _without_shop(seed: int) -> int:
+    """The next seed of a facade without shops."""
+    while has_shop(seed):
+        seed += 1
+    return seed
+
+
+def _blocks(places: Lots, rng: np.random.Generator, heights: tuple[float, ...]) -> list[Mesh]:
+    """Flat-roofed buildings with a cornice."""
     count, ground = len(places), np.zeros(len(places))
-    height = rng.choice(HEIGHTS if kind == "urban" else (6.0, 8.0, 11.0), count) * rng.uniform(0.9, 1.1, count)
+    height = rng.choice(heights, count) * rng.uniform(0.9, 1.1, count)
     colour = TOWN_COLOURS[rng.integers(len(TOWN_COLOURS), size=count)] * rng.uniform(0.75, 1.15, (count, 1))
     walls, uv = _upright(places.corners, ground, height)
     edge, _ = _upright(_grown(places.corners, 0.18), height - 0.35, height + 0.45)
     trim = np.repeat(colour * 0.6 + 0.12, 4, axis=0)
-    parts = [
+    return [
         panels(walls, Material.FACADE, np.repeat(colour, 4, axis=0), uv, Draw.PLAIN),
         panels(edge, Material.MATT, trim),
         panels(_level(places.corners, height), Material.MATT, (0.2, 0.2, 0.2)),
     ]
-    return [*parts, _awnings(places, rng)] if kind == "urban" else parts
 
 
 def _awnings(places: Lots, rng: np.random.Generator) -> Mesh:

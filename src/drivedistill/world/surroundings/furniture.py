@@ -89,17 +89,20 @@ def _posts(way: Way, s: Floats, d: Floats, post: Mesh) -> Mesh:
 def _median(layout: Layout) -> Mesh:
     """The concrete wall between the directions of a highway."""
     road, main = layout.scene.road, layout.main
-    s = main.pieces(main.begin, main.end, 24.0)
     middle = 0.0 if road.opposite else 0.7
     profile = [(-0.3, 0.0), (-0.12, 0.35), (-0.08, 0.95), (0.08, 0.95), (0.12, 0.35), (0.3, 0.0)]
     if road.opposite:
         profile = [(0.6 * across, height) for across, height in profile]
-    return _ribbon(main, s, profile, np.full(len(s), middle), Material.MATT, np.array(CONCRETE))
+    parts = []
+    for begin, end in layout.blocks(1 if layout.has_arm(1) else -1):
+        s = main.pieces(begin, end, 24.0)
+        parts.append(_ribbon(main, s, profile, np.full(len(s), middle), Material.MATT, np.array(CONCRETE)))
+    return join(parts)
 
 
 def _guard_rail(layout: Layout) -> list[Mesh]:
     main, merge = layout.main, layout.scene.road.merge
-    spans = [(main.begin, main.end)]
+    spans = layout.blocks(-1)
     if merge is not None:
         spans = [(main.begin, merge[0] - TAPER_M - 20.0), (merge[0] + 4.0, main.end)]
     post = Shape().box((-0.04, 0.04), (-0.14, -0.06), (0.0, 0.75), Material.MATT, DARK_STEEL).mesh()

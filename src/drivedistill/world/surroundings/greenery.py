@@ -43,8 +43,10 @@ def greenery(layout: Layout, places: Lots, rng: np.random.Generator) -> Mesh:
     return join(parts)
 
 
-def _free(layout: Layout, places: Lots, s: Floats, d: Floats, gap: float, room: float) -> Floats:
-    """World places float[k, 3] of those (s, d) that keep away from roads (by gap) and buildings (by room)."""
+def _free(
+    layout: Layout, places: Lots, s: Floats, d: Floats, gap: float | Floats, room: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Which (s, d) keep away from roads (by gap) and buildings (by room): their world places float[k, 3], and a mask."""
     pose = layout.main.track.world(s, d)
     kept = layout.clear(pose.x, pose.y, gap)
     if len(places):
@@ -52,7 +54,7 @@ def _free(layout: Layout, places: Lots, s: Floats, d: Floats, gap: float, room: 
         reach = np.linalg.norm(places.corners[:, 0] - middles, axis=1) * 0.8 + room
         distance = np.hypot(pose.x[:, None] - middles[:, 0], pose.y[:, None] - middles[:, 1])
         kept &= (distance > reach).all(axis=1)
-    return np.stack([pose.x, pose.y, np.zeros_like(pose.x)], axis=1)[kept]
+    return np.stack([pose.x, pose.y, np.zeros_like(pose.x)], axis=1)[kept], kept
 
 
 def _spots(layout: Layout, rng: np.random.Generator, spacing: float, share: float) -> tuple[Floats, Floats]:
@@ -87,10 +89,15 @@ def _near_trees(layout: Layout, places: Lots, rng: np.random.Generator, leaves: 
     shown = ~_in_sight_of_signs(layout, s, side)
     s, side = s[shown], side[shown]
     in_town = layout.scene.road.pavement > 0
-    d = _beside(layout, s, side, rng.uniform(*OFFSET[kind], len(s)))
-    spots = _free(layout, places, s, d, 0.7 if in_town else 3.5, 1.0 if in_town else 3.0)
-    evergreen = rng.random(len(spots)) < (0.0 if kind == "urban" else 0.3)
-    height = rng.uniform(4.8, 7.5, len(spots)) * (1.0 if in_town else 1.35)
+    evergreen = rng.random(len(s)) < (0.0 if kind == "urban" else 0.3)
+    offset = rng.uniform(*OFFSET[kind], len(s))
+    if in_town:  # Firs have no bare trunk below which one can walk: they stand in the gardens.
+        offset += evergreen * (layout.main.pavement + 2.0)
+    d = _beside(layout, s, side, offset)
+    gap = np.where(evergreen, 2.8, 0.7)[:, None] if in_town else 4.5
+    spots, kept = _free(layout, places, s, d, gap, 1.0 if in_town else 3.0)
+    evergreen = evergreen[kept]
+    height = rng.uniform(6.2, 8.4, len(spots)) if in_town else rng.uniform(6.5, 10.0, len(spots))
     yaw, choice = rng.uniform(0, 2 * np.pi, len(spots)), rng.integers(3, size=len(spots))
     bright = rng.uniform(0.75, 1.15, (len(spots), 1))
     broad = [bare()] * 3 if winter else [broadleaf(seed) for seed in range(3)]
@@ -98,7 +105,7 @@ def _near_trees(layout: Layout, places: Lots, rng: np.random.Generator, leaves: 
     for number, tree in enumerate([*broad, conifer()]):
         mine = evergreen if number == 3 else ~evergreen & (choice == number)
         tint = (NEEDLES if number == 3 else np.ones((3, 3)) if winter else leaves)[choice[mine]] * bright[mine]
-        narrow = np.array([0.8, 0.8, 1.0]) if in_town else np.ones(3)
+        narrow = np.array([0.72, 0.72, 1.0]) if in_town else np.ones(3)
         parts.append(_tinted(tree, spots[mine], yaw[mine], height[mine, None] * narrow, tint))
     return join(parts)
 
@@ -119,7 +126,7 @@ def _woods(layout: Layout, places: Lots, rng: np.random.Generator, *, winter: bo
     near, far = (24.0, 30.0) if kind == "residential" else (32.0, 80.0)
     s, side = _spots(layout, rng, 9.0, 0.8)
     d = _beside(layout, s, side, rng.uniform(near, far, len(s)))
-    spots = _free(layout, places, s, d, near * 0.7, 3.0)
+    spots, _ = _free(layout, places, s, d, near * 0.7, 3.0)
     height, yaw = rng.uniform(6.0, 12.0, len(spots)), rng.uniform(0, np.pi, len(spots))
     names = ("bare tree", "conifer") if winter else ("broadleaf tree", "conifer", "broadleaf tree", "autumn tree")
     choice = rng.integers(len(names), size=len(spots))
@@ -138,9 +145,9 @@ def _woods(layout: Layout, places: Lots, rng: np.random.Generator, *, winter: bo
 
 def _bushes(layout: Layout, places: Lots, rng: np.random.Generator, leaves: Floats) -> Mesh:
     s, side = _spots(layout, rng, 11.0, 0.6)
-    spots = _free(layout, places, s, _beside(layout, s, side, rng.uniform(5.5, 16.0, len(s))), 3.5, 1.0)
+    spots, _ = _free(layout, places, s, _beside(layout, s, side, rng.uniform(5.5, 16.0, len(s))), 3.5, 1.0)
     size = rng.uniform(0.9, 2.0, (len(spots), 1)) * np.array([1.3, 1.3, 1.0])
-    tint = leaves[rng.integers(3, size=len(spots))] * rng.uniform(0.5, 0.9, (len(spots), 1))
+    tint = leaves[rng.integers(3, size=len(spots))] * rng.uniform(0.7, 1.1, (len(spots), 1))
     return _tinted(bush(), spots, rng.uniform(0, 2 * np.pi, len(spots)), size, tint)
 
 
@@ -203,7 +210,7 @@ def broadleaf(seed: int) -> Mesh:
     """A tree of height 1 with pale leaves, to be tinted."""
     shape = Shape().cylinder((0, 0, 0), (0, 0, 0.5), 0.025, Material.BARK, WOOD, end_radius=0.015, sides=5)
     wide = (0.36, 0.32, 0.30)[seed]
-    _crown(shape, (0.0, 0.0, 0.68), (wide, wide * 0.95, 0.30), 11, seed)
+    _crown(shape, (0.0, 0.0, 0.70), (wide, wide * 0.95, 0.27), 11, seed)
     return shape.mesh()
 
 
@@ -235,7 +242,7 @@ def bare() -> Mesh:
 def bush() -> Mesh:
     """A bush of height 1 and width 1 with pale leaves, to be tinted."""
     shape = Shape()
-    _crown(shape, (0.0, 0.0, 0.45), (0.55, 0.5, 0.52), 8, 5)
+    _crown(shape, (0.0, 0.0, 0.36), (0.6, 0.55, 0.58), 8, 5)
     return shape.mesh()
 
 

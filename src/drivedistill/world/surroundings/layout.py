@@ -21,7 +21,7 @@ BEYOND_M = 120.0
 """How far the bare road goes on behind that."""
 SAMPLE_M = 4.0
 """Spacing of what follows a bend."""
-CORNER_M = 4.5
+CORNER_M = 3.0
 """Radius of the kerb at a junction."""
 TAPER_M = 30.0
 """Length over which the acceleration lane ends, and over which its ramp comes in."""
@@ -78,11 +78,11 @@ class Layout:
 
     @property
     def mouth(self) -> tuple[float, float]:
-        """From which s to which s on the main road the cross road with its pavements lies; far away without one."""
+        """From which s to which s on the main road the cross road with its pavements and corners lies; far away without one."""
         junction = self.scene.road.junction
         if junction is None or self.cross is None:
             return 1e9, 1e9
-        half = self.cross.left + self.cross.pavement
+        half = self.cross.left + max(self.cross.pavement, CORNER_M + 0.5)
         return junction.s - half, junction.s + half
 
     def has_arm(self, side: int) -> bool:
@@ -113,12 +113,18 @@ class Layout:
         for way in self.ways:
             s = np.arange(way.painted[0], way.painted[1] + SAMPLE_M, SAMPLE_M)
             poses.append(np.stack(way.track.world(s, 0.0), axis=1))
-            rights.append(self.right_edge(s) if way is self.main else np.full_like(s, way.right))
-            lefts.append(np.full_like(s, way.left))
+            wider = np.zeros_like(s) if way is self.main else self._corner(s)
+            rights.append(self.right_edge(s) if way is self.main else way.right - wider)
+            lefts.append(way.left + wider)
         return np.concatenate(poses), np.concatenate(rights), np.concatenate(lefts)
 
-    def clear(self, x: Floats, y: Floats, gap: float) -> NDArray[np.bool_]:
-        """Which world points lie at least `gap` metres beside the asphalt of every road."""
+    def _corner(self, s: Floats) -> Floats:
+        """By how much the cross road's mouth is wider at s, at most."""
+        beyond = np.where(s > 0, s - self.main.left, self.main.right - s)
+        return np.clip(CORNER_M - beyond, 0.0, CORNER_M)
+
+    def clear(self, x: Floats, y: Floats, gap: float | Floats) -> NDArray[np.bool_]:
+        """Which world points lie at least `gap` metres (one for all, or float[n, 1]) beside the asphalt of every road."""
         poses, rights, lefts = self._samples
         cos, sin = np.cos(poses[:, 2]), np.sin(poses[:, 2])
         dx, dy = x[..., None] - poses[:, 0], y[..., None] - poses[:, 1]
