@@ -169,8 +169,8 @@ class Second:
             other: share
             for other, share in shares.items()
             if share
-            and self.distance(other) + 1
-            < self.distance(actor) + lenient * (1 + 0.5 * max(KINDS[self.kind(other)].size))
+            and (self.distance(other) if lenient else self.distance(other, farthest=True) + 1)
+            < self.distance(actor) + lenient * 0.5 * max(KINDS[self.kind(other)].size)
         }
 
     def hidden_share(self, actor, lenient):
@@ -197,11 +197,12 @@ class Second:
         direction = np.degrees(np.angle(complex(*self.relative(instance)) * np.exp(-1j * np.radians(bearing))))
         return abs(float(direction))
 
-    def distance(self, instance):
+    def distance(self, instance, farthest=False):
         ego = complex(*self.pose(0)[:2])
         if instance > 1000:
             return abs(complex(*self.pose(instance)[:2]) - ego)
-        return float(np.abs(placed(grid(*KINDS[self.kind(instance)].size[:2]), self.pose(instance)) - ego).min())
+        away = np.abs(placed(grid(*KINDS[self.kind(instance)].size[:2]), self.pose(instance)) - ego)
+        return float(away.max() if farthest else away.min())
 
     def path(self, actor, seconds):
         return self.drive.poses[actor, self.step : self.step + round(seconds * 10) + 1, :2]
