@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -53,7 +52,8 @@ QUOTA: dict[str, float] = {
 """Wanted share of key frames per action. What the pool cannot give goes to the others."""
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True)
+class Chunk:
     """A piece of work: some key frames of one split and regime."""
 
     split: str

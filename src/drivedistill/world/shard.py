@@ -70,10 +70,16 @@ def _key_frames(root: Path, pick: Pick, seed: int, size: int) -> list[dict[str, 
             "images": images,
             "pixels": pixels,
             "senna": senna_records(
-                pick.drive, step, tokens[index], neighbours[index], neighbours[index + 2],
-                token(seed, scene.kind, scene.seed), images,
+                pick.drive,
+                step,
+                tokens[index],
+                neighbours[index],
+                neighbours[index + 2],
+                token(seed, scene.kind, scene.seed),
+                images,
+                visible={item.id for item in frame.seen},
             ),
-        }  # fmt: skip
+        }
         frames.append(record)
     return frames
 

@@ -243,8 +243,8 @@ def _wheel(shape: Shape, centre: Point, radius: float, width: float, side: int) 
 
 
 def hoop(shape: Shape, centre: Point, radius: float, thick: float, colour: Colour, deep: float = 0.04) -> None:
-    """A wheel's rim that one can look through."""
-    rim = np.stack([circle(12)[:, 0], np.zeros(12), circle(12)[:, 1]], axis=1)
+    """A wheel's rim that one can look through: its tread, and a skin from there to its inner edge."""
+    rim = np.insert(circle(12), 1, 0.0, axis=1)
     half = np.array([0.0, deep / 2, 0.0])
-    rings = [rim * (radius - thick) - half, rim * radius - half, rim * radius + half, rim * (radius - thick) + half]
+    rings = [rim * (radius - thick), rim * radius - half, rim * radius + half]
     shape.loft(np.stack(rings) + np.array(centre), Material.MATT, colour, closed=True)

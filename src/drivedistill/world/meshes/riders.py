@@ -23,7 +23,7 @@ def cyclist(order: Order) -> Shape:
     figure(shape, dressed(order.seed)._replace(skirt=False), pose)
     for x in (-0.54, 0.54):
         hoop(shape, (x, 0.0, radius), radius, 0.055, RUBBER)
-        hoop(shape, (x, 0.0, radius), 0.05, 0.05, CHROME)
+        shape.cylinder((x, -0.04, radius), (x, 0.04, radius), 0.05, Material.MATT, CHROME, sides=5)
     frame = (
         (-0.54, radius, 0.02, 0.32),
         (-0.54, radius, -0.2, 0.85),
@@ -52,7 +52,8 @@ def motorcyclist(order: Order) -> Shape:
     shape.box((0.10, 0.165), (-0.10, 0.10), (1.46, 1.55), Material.GLASS, (0.02, 0.02, 0.02))
     for x in (-0.68, 0.70):
         hoop(shape, (x, 0.0, radius), radius, 0.13, RUBBER, deep=0.11)
-        hoop(shape, (x, 0.0, radius), 0.12, 0.09, CHROME)
+        for y in (-0.03, 0.03):
+            hoop(shape, (x, y, radius), 0.22, 0.19, CHROME, deep=0.0)
     shape.box((-0.1, 0.42), (-0.15, 0.15), (0.66, 0.96), Material.CAR, order.paint, taper=(0.14, 0.1, 0.05))
     shape.box((-0.85, -0.05), (-0.12, 0.12), (0.68, 0.80), Material.MATT, RUBBER, taper=(0.0, -0.05, 0.03))
     shape.box((-0.22, 0.36), (-0.16, 0.16), (0.22, 0.66), Material.MATT, (0.10, 0.10, 0.105))

@@ -190,7 +190,7 @@ def horse_cart(order: Order) -> Shape:
     for side in (-1, 1):
         y = side * (half - 0.06)
         shape.cylinder((-1.3, y, 0.6), (-1.3, y + side * 0.06, 0.6), 0.6, Material.WOOD, spokes, sides=12)
-        ring = np.stack([circle(12)[:, 0], np.zeros(12), circle(12)[:, 1]], axis=1) * 0.6
+        ring = np.insert(circle(12), 1, 0.0, axis=1) * 0.6
         inner = ring * 0.82
         rim = np.stack([ring, np.roll(ring, -1, axis=0), np.roll(inner, -1, axis=0), inner], axis=1)
         shape.quads(rim + np.array([-1.3, y + side * 0.06, 0.6]), Material.MATT, spokes)
