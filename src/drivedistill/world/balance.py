@@ -24,7 +24,7 @@ TOP_SHARE = 0.4
 """Largest share of an answer in a closed template with three answers or more; of two answers, each has half."""
 GROUP_SHARE = 0.55
 """Largest share of an answer in a group that has three answers or more."""
-WORD_SHARE = 0.6
+WORD_SHARE = 0.55
 """Largest share of an answer among the questions with the same word at the same place of their groups."""
 SPARE = 2
 """So many questions more are allowed there: fewer teach nobody anything."""
