@@ -62,7 +62,10 @@ def test_the_share_that_others_hide():
     assert hidden(open_road, 0, boxes(open_road), "CAM_FRONT", 1) == (0.0, 0)
     share, occluder = hidden(behind, 0, boxes(behind), "CAM_FRONT", 1)
     assert 0.3 < share < 1 and occluder == 2
-    assert hidden(behind, 0, boxes(behind), "CAM_FRONT", 2) == (0.0, 0), "what is behind hides nothing"
+    views = boxes(behind)
+    assert hidden(behind, 0, views, "CAM_FRONT", 2) == (0.0, 0)
+    views.instances["CAM_FRONT"][views.instances["CAM_FRONT"] == 2] = 1
+    assert hidden(behind, 0, views, "CAM_FRONT", 2) == (0.0, 0), "what shows through hides nothing"
 
 
 @pytest.mark.parametrize(

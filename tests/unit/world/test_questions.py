@@ -55,6 +55,9 @@ def test_a_second_opinion_agrees_with_every_answer(frames):
 def test_every_template_is_asked(frames):
     templates = Counter(question.template for *_, questions in frames for question in questions)
     assert SEVERAL_STEPS - {"intention", "give_way"} <= set(templates)
+    yes_no = Counter((question.template, question.answer) for *_, questions in frames for question in questions)
+    pairs = {template for template, answer in yes_no if answer in ("Yes.", "No.")} - {"intention", "give_way"}
+    assert all(yes_no[template, answer] > 4 for template in pairs for answer in ("Yes.", "No."))
     assert min(Counter(question.task for *_, questions in frames for question in questions).values()) > 20
 
 

@@ -20,6 +20,8 @@ from drivedistill.world.whatif import IN_LANE_M, PRIMITIVES, is_turning
 
 FREE_M, NEXT_M = 60.0, 55.0
 """Nothing is ahead if the lane is free for the first distance; what is next is asked up to the second."""
+NEXT_COLUMNS = 14
+"""What is in the lane lies in few columns of the picture: the group must be finer than elsewhere."""
 IN_M = 1.0
 """Whose middle is this close to the middle of the lane stands in it."""
 REACH_S = 6.5
@@ -93,7 +95,7 @@ def _is_next(frame: Frame, first: int) -> list[Question]:
         Question(
             "perception", "is_next", f"Is {frame.tags[item.id]} the next object ahead in the lane of the ego vehicle?",
             "Yes." if item.id == first else "No.",
-            tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+            tags=(0,), closed=True, group=spot(frame, item, NEXT_COLUMNS), about=(item.id,),
         )
         for item in frame.key
         if item.is_actor

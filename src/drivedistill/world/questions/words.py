@@ -29,11 +29,11 @@ def number(count: int) -> str:
     return str(count) if count < 5 else "5 or more"
 
 
-def spot(frame: Frame, item: Seen) -> str:
+def spot(frame: Frame, item: Seen, columns: int = X_BINS) -> str:
     """Camera, column and row of a coarse grid on its picture: what the text of a tag gives away."""
     width, height = frame.size
     x, y = item.middle
-    column, row = min(int(x / width * X_BINS), X_BINS - 1), min(int(y / height * Y_BINS), Y_BINS - 1)
+    column, row = min(int(x / width * columns), columns - 1), min(int(y / height * Y_BINS), Y_BINS - 1)
     return f"{item.camera} {column} {row}"
 
 
