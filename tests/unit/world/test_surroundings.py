@@ -97,19 +97,20 @@ def test_traffic_may_pass_below_what_reaches_over_the_road():
         assert not len(over[np.abs(d) > 0.5] if road.type == "highway" else over)
 
 
-def test_poles_of_traffic_lights_stand_beside_rounded_corners():
+def test_nothing_stands_on_the_rounded_corners_of_a_junction():
     for each, made in all_made():
-        if each.heads and each.road.junction is not None:
-            ring = layout(each)
-            low = made.standing.points.reshape(-1, 3)
-            low = low[low[:, 2] < 0.5]
-            s, d = each.road.track.project(low[:, 0], low[:, 1])
-            assert ring.cross is not None
-            across = np.abs(s - each.road.junction.s) - ring.cross.left
-            below = ring.main.right - d
-            inside = (across > 0) & (across < CORNER_M) & (below > 0) & (below < CORNER_M)
-            distance = np.hypot(CORNER_M - across[inside], CORNER_M - below[inside])
-            assert (distance < CORNER_M).all() or "right" not in each.road.junction.arms
+        plan, junction = layout(each), each.road.junction
+        if plan.cross is None or junction is None:
+            continue
+        low = made.standing.points.reshape(-1, 3)
+        low = np.unique(np.round(low[low[:, 2] < 0.5], 3), axis=0)
+        low = low[np.hypot(low[:, 0] - junction.cross.points[240, 0], low[:, 1] - junction.cross.points[240, 1]) < 40]
+        s, d = each.road.track.project(low[:, 0], low[:, 1])
+        across = np.abs(s - junction.s) - plan.cross.left
+        for side, beyond in (("left", d - plan.main.left), ("right", plan.main.right - d)):
+            inside = (across > 0) & (across < CORNER_M) & (beyond > 0) & (beyond < CORNER_M)
+            distance = np.hypot(CORNER_M - across[inside], CORNER_M - beyond[inside])
+            assert side not in junction.arms or (distance < CORNER_M).all()
 
 
 def test_meshes_are_sound_and_not_too_many():
@@ -156,6 +157,25 @@ def test_lanes_are_asphalt_or_paint_and_verges_are_not():
         x, y, _ = road.track.world(-40.0, road.right - road.margin - 1.0)
         beside = Material.PAVING if road.pavement else Material.DIRT
         assert painted_at(made, float(x), float(y)) == beside
+
+
+def test_edges_follow_bends():
+    for each, made in all_made():
+        road = each.road
+        if np.ptp(road.track.headings) and road.merge is None and road.junction is None:
+            for s in np.arange(-30.3, 150.0, 3.1):
+                inside, outside = (road.track.world(s, road.right - road.margin + shift)[:2] for shift in (0.4, -0.5))
+                assert painted_at(made, *inside) == Material.ASPHALT
+                assert painted_at(made, *outside) in (Material.PAVING, Material.DIRT)
+
+
+def test_no_lane_line_crosses_a_junction():
+    for each, made in all_made():
+        junction = each.road.junction
+        if junction is not None and each.road.lanes > 1:
+            for s in np.arange(-3.0, 3.0, 0.5):
+                x, y, _ = each.road.track.world(junction.s + s, -LANE_M)
+                assert painted_at(made, float(x), float(y)) == Material.ASPHALT
 
 
 def test_only_open_arms_are_painted():

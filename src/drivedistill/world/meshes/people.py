@@ -171,7 +171,7 @@ def person(order: Order) -> Shape:
     if order.kind == "construction worker":
         clothes = clothes._replace(bottom=(0.05, 0.06, 0.13), skirt=False, bag=None, vest=True)
     elif order.kind == "child":
-        clothes = clothes._replace(skirt=False)
+        clothes = clothes._replace(skirt=False, hair=HAIRS[order.seed % 3])
     depth, width, height = KINDS[order.kind].size
     tall = height / HEIGHT_M * (0.97 + 0.06 * (order.seed % 101) / 100)
     return figure(Shape(), clothes, walking(order.phase)).scaled((depth / DEPTH_M, width / WIDTH_M, tall))
