@@ -196,6 +196,8 @@ def _conflict(frame: Frame, item: Seen, rng: np.random.Generator) -> str:
         forms = (f"it is in the path of the ego car, which would reach it {when} at its present speed",
                  f"without braking, the ego car would hit it {when}")  # fmt: skip
         return sentence(_pick(rng, forms))
+    if item.family in ("person", "animal"):
+        return ""  # that they may come nearer matters more than what a change of lane would do
     changes = [PRIMITIVES[index].words for index in outcome.colliding(item.id) or [] if PRIMITIVES[index].lanes]
     return f"The ego car could collide with it if it were to {changes[0]}." if changes else ""
 
