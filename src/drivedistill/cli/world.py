@@ -22,7 +22,8 @@ def world(
 ) -> None:
     """Write a data set of the embedded driving world.
 
-    DriveLM, CODA-LM and Senna files and JPEGs, which the ordinary readers read. An interrupted call goes on when it is repeated.
+    DriveLM, CODA-LM and Senna files and JPEGs, which the ordinary readers read. An interrupted call goes on when it is
+    repeated.
 
     Example: drivedistill world data/world --keyframes 600 --seed 0 --workers 2
     """
@@ -40,9 +41,9 @@ def world(
         typer.echo(f"{stop}: {out}", err=True)
         raise typer.Exit(128 + stop.number) from None
     if sheets:
-        from drivedistill.world.sheet import write_sheets
+        from drivedistill.world.sheets import write_sheets
 
-        write_sheets(out / "sheets", seed)
+        typer.echo(f"{len(list(write_sheets(out / 'sheets', seed)))} sheets: {out / 'sheets'}")
     typer.echo(_table(manifest))
     typer.echo(f"\n{out}: data hash {manifest['data_hash'][:16]}")
 

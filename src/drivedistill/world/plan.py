@@ -155,10 +155,10 @@ def _fill(drives: Sequence[Drive], wanted: int, rng: np.random.Generator) -> lis
     """Pick moments, always one of the action that lacks most, from the scene with the fewest so far."""
     free: dict[str, list[tuple[int, int]]] = {}
     for number, drive in enumerate(drives):
-        for step in _moments(drive):
+        for step in moments(drive):
             free.setdefault(cell(action(drive, step)), []).append((number, step))
-    for moments in free.values():
-        rng.shuffle(moments)
+    for found in free.values():
+        rng.shuffle(found)
     picked: dict[int, list[int]] = {}
     count: Counter[str] = Counter()
     for _ in range(wanted):
@@ -185,7 +185,7 @@ def _take(moments: list[tuple[int, int]], picked: dict[int, list[int]]) -> tuple
     return moments.pop(best)
 
 
-def _moments(drive: Drive) -> list[int]:
+def moments(drive: Drive) -> list[int]:
     """Candidate steps; in a corner scene with a scripted hazard, those at which it lies ahead, if there are any."""
     hazards = [actor.id for actor in drive.scene.actors if actor.hazard]
     if not drive.scene.corner or not hazards:

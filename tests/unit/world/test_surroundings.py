@@ -33,14 +33,14 @@ def some_roads() -> tuple[Road, ...]:
             made.append(roads.bent_road(dice, kind, 20.0, 1 if seed % 2 else -1))
             for arms in (("left", "right"), ("left",), ("right",)):
                 control = ("lights", "stop sign", "priority road")[seed]
-                made.append(roads.junction_road(dice, kind, 50.0 + seed, control, arms))
+                made.append(roads.junction_road(dice, kind, 41.0 + len(made) * 7 % 19, control, arms))
         made.append(roads.merging_road(dice, "highway", 20.0, 120.0))
         made.append(roads.merging_road(dice, "rural", 30.0, 110.0))
     return tuple(made)
 
 
 def scene(road: Road, seed: int = 0, conditions: Conditions = DAY) -> Scene:
-    signs = (roads.sign_beside(road, 0, "speed 50", 20.0), roads.sign_beside(road, 1, "works", 35.0, size=1.1))
+    signs = (roads.sign_beside(road, 0, "speed 50", 12.0), roads.sign_beside(road, 1, "works", 22.0, size=1.1))
     return Scene("follow", "follow", seed, False, conditions, road, (), roads.heads(road), signs)
 
 
