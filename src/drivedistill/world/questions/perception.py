@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drivedistill.world.catalogue import with_article
+from drivedistill.world.observe import REFERENCE
 from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import listing, sentence, spot
@@ -13,6 +14,8 @@ OPTIONS_SHARE = 1 / 3
 """Share of the questions with nominal answers that are asked as multiple choice."""
 HIDDEN, FREE = 0.3, 0.02
 """Share of an object that others hide: above the first it is partly hidden, below the second it is not."""
+HIDDEN_PIXELS = 80
+"""Pixels at 224 x 224 from which one sees whether something is hidden."""
 
 
 def perception(frame: Frame) -> list[Question]:
@@ -80,7 +83,8 @@ def _properties(frame: Frame, rng: np.random.Generator) -> list[Question]:
             )
         )  # fmt: skip
         occluder = frame.by_id.get(item.hidden_by)
-        if item.is_actor and (item.hidden < FREE or (item.hidden > HIDDEN and occluder)):
+        large = item.pixels[item.camera] * REFERENCE / (frame.size[0] * frame.size[1]) >= HIDDEN_PIXELS
+        if item.is_actor and large and (item.hidden < FREE or (item.hidden > HIDDEN and occluder)):
             answer = "Yes." if item.hidden > HIDDEN else "No."
             questions.append(
                 Question(
