@@ -36,6 +36,7 @@ class Build:
 
 
 BROWN, DARK_BROWN, BLACK, WHITE = (0.26, 0.14, 0.06), (0.12, 0.06, 0.03), (0.03, 0.025, 0.025), (0.62, 0.59, 0.53)
+UDDER, BELLY, ANTLER = (0.55, 0.36, 0.32), (0.5, 0.42, 0.32), (0.45, 0.36, 0.24)
 BUILDS = {
     "dog": Build(
         (-0.06, 0.44, 0.30, 0.11, 0.13),
@@ -127,7 +128,12 @@ def animal(order: Order) -> Shape:
         out, up = (0.95, 0.25) if order.kind in ("cow", "sheep", "deer") else (0.3, 0.95)
         tip = (ear_x - 0.02, y + side * build.ears * out, ear_z + build.ears * up)
         shape.triangle([(ear_x - 0.03, y, ear_z), (ear_x + 0.05, y, ear_z - 0.03), tip], Material.MATT, head)
-    _marks(shape, order, build, coat, rng)
+    if order.kind == "cow":
+        _cow_marks(shape, build, coat, rng)
+    elif order.kind == "deer":
+        _deer_marks(shape, build)
+    elif order.kind == "horse":
+        _mane(shape, build)
     return shape.fitted(KINDS[order.kind].size)
 
 
@@ -148,61 +154,38 @@ def _limbs(shape: Shape, build: Build, phase: float, colour: Colour) -> None:
         shape.cylinder(knee, foot, radius, Material.MATT, colour, end_radius=radius * 0.8, sides=5)
 
 
-def _marks(shape: Shape, order: Order, build: Build, coat: Colour, rng: np.random.Generator) -> None:
-    """Patches, horns, antlers, manes."""
+def _cow_marks(shape: Shape, build: Build, coat: Colour, rng: np.random.Generator) -> None:
+    """Patches, horns and an udder."""
     x, z, long, wide, high = build.body
-    if order.kind == "cow":
-        patch = BLACK if coat != BLACK else WHITE
-        for along, side, up in ((-0.4, 1, 0.25), (0.25, -1, 0.2), (-0.25, -1, 0.3), (0.45, 1, 0.1), (0.0, 1, 0.5)):
-            place = (x + (along + rng.uniform(-0.1, 0.1)) * long, side * wide * 0.62, z + up * high)
-            shape.ball(place, (long * 0.24, wide * 0.46, high * 0.48), Material.MATT, patch, 6, 4)
-        for side in (-1, 1):
-            foot = (build.head[0], side * 0.12, build.head[1] + 0.1)
-            shape.cylinder(
-                foot,
-                (foot[0] + 0.08, side * 0.28, foot[2] + 0.17),
-                0.035,
-                Material.MATT,
-                WHITE,
-                end_radius=0.01,
-                sides=4,
-            )
-        shape.ball(
-            (build.legs[0] + 0.15, 0.0, z - high * 0.9), (0.16, 0.14, 0.13), Material.MATT, (0.55, 0.36, 0.32), 6, 4
-        )
-    elif order.kind == "deer":
-        shape.ball((x - long * 0.93, 0.0, z + high * 0.1), (0.10, 0.14, 0.17), Material.MATT, WHITE, 6, 4)
-        shape.ball(
-            (x + long * 0.1, 0.0, z - high * 0.45),
-            (long * 0.7, wide * 0.75, high * 0.6),
-            Material.MATT,
-            (0.5, 0.42, 0.32),
-            7,
-            4,
-        )
-        for side in (-1, 1):
-            foot = (build.head[0] - 0.02, side * 0.05, build.head[1] + 0.07)
-            beam = (foot[0] - 0.10, side * 0.26, foot[2] + 0.26)
-            shape.cylinder(foot, beam, 0.024, Material.MATT, (0.45, 0.36, 0.24), end_radius=0.016, sides=4)
-            for part, dx, dz in ((0.45, 0.17, 0.13), (0.95, 0.12, 0.15), (0.95, -0.12, 0.12)):
-                fork = tuple(a + part * (b - a) for a, b in zip(foot, beam, strict=True))
-                tine = (fork[0] + dx, fork[1] + side * 0.03, fork[2] + dz)
-                shape.cylinder(
-                    (fork[0], fork[1], fork[2]),
-                    tine,
-                    0.018,
-                    Material.MATT,
-                    (0.45, 0.36, 0.24),
-                    end_radius=0.006,
-                    sides=3,
-                )
-    elif order.kind == "horse":
-        x0, z0, x1, z1 = build.neck
-        mane = [
-            (x0 - 0.16, 0.0, z0 + 0.16),
-            (x1 - 0.17, 0.0, z1 + 0.05),
-            (x1 + 0.02, 0.0, z1 + 0.14),
-            (x0 + 0.02, 0.0, z0 + 0.05),
-        ]
-        for y in (-0.09, 0.09):
-            shape.quad([(px, y, pz) for px, _, pz in mane], Material.MATT, BLACK)
+    patch = BLACK if coat != BLACK else WHITE
+    for along, side, up in ((-0.4, 1, 0.25), (0.25, -1, 0.2), (-0.25, -1, 0.3), (0.45, 1, 0.1), (0.0, 1, 0.5)):
+        place = (x + (along + rng.uniform(-0.1, 0.1)) * long, side * wide * 0.62, z + up * high)
+        shape.ball(place, (long * 0.24, wide * 0.46, high * 0.48), Material.MATT, patch, 6, 4)
+    for side in (-1, 1):
+        foot = (build.head[0], side * 0.12, build.head[1] + 0.1)
+        tip = (foot[0] + 0.08, side * 0.28, foot[2] + 0.17)
+        shape.cylinder(foot, tip, 0.035, Material.MATT, WHITE, end_radius=0.01, sides=4)
+    shape.ball((build.legs[0] + 0.15, 0.0, z - high * 0.9), (0.16, 0.14, 0.13), Material.MATT, UDDER, 6, 4)
+
+
+def _deer_marks(shape: Shape, build: Build) -> None:
+    """A white rump, a pale belly, and antlers with three tines each."""
+    x, z, long, wide, high = build.body
+    shape.ball((x - long * 0.93, 0.0, z + high * 0.1), (0.10, 0.14, 0.17), Material.MATT, WHITE, 6, 4)
+    belly = (long * 0.7, wide * 0.75, high * 0.6)
+    shape.ball((x + long * 0.1, 0.0, z - high * 0.45), belly, Material.MATT, BELLY, 7, 4)
+    foot_x, foot_z = build.head[0] - 0.02, build.head[1] + 0.07
+    for side in (-1, 1):
+        tip = (foot_x - 0.10, side * 0.26, foot_z + 0.26)
+        shape.cylinder((foot_x, side * 0.05, foot_z), tip, 0.024, Material.MATT, ANTLER, end_radius=0.016, sides=4)
+        for part, dx, dz in ((0.45, 0.17, 0.13), (0.95, 0.12, 0.15), (0.95, -0.12, 0.12)):
+            fork = (foot_x - 0.10 * part, side * (0.05 + 0.21 * part), foot_z + 0.26 * part)
+            tine = (fork[0] + dx, fork[1] + side * 0.03, fork[2] + dz)
+            shape.cylinder(fork, tine, 0.018, Material.MATT, ANTLER, end_radius=0.006, sides=3)
+
+
+def _mane(shape: Shape, build: Build) -> None:
+    x0, z0, x1, z1 = build.neck
+    outline = ((x0 - 0.16, z0 + 0.16), (x1 - 0.17, z1 + 0.05), (x1 + 0.02, z1 + 0.14), (x0 + 0.02, z0 + 0.05))
+    for y in (-0.09, 0.09):
+        shape.quad([(x, y, z) for x, z in outline], Material.MATT, BLACK)

@@ -73,58 +73,41 @@ def walking(phase: float) -> Pose:
 
 def figure(shape: Shape, clothes: Clothes, pose: Pose) -> Shape:
     """Add a person of ordinary height."""
-    sin, cos = float(np.sin(pose.lean)), float(np.cos(pose.lean))
-    hip_x, _, hip_z = pose.hip
-
-    def along_back(up: float, ahead: float = 0.0) -> tuple[float, float]:
-        return hip_x + sin * up + cos * ahead, hip_z + cos * up - sin * ahead
-
     _torso(shape, clothes, pose)
     for side, ankle, hand in zip((1, -1), pose.ankles, pose.hands, strict=True):
-        hip = (hip_x, side * 0.09, hip_z)
-        knee = _between(hip, ankle, THIGH_M, 1.0)
-        shape.cylinder(hip, knee, 0.088, Material.MATT, clothes.bottom, end_radius=0.065, sides=5)
-        shape.cylinder(
-            knee,
-            ankle,
-            0.063,
-            Material.MATT,
-            clothes.skin if clothes.skirt else clothes.bottom,
-            end_radius=0.045,
-            sides=5,
-        )
-        x, y, z = ankle
-        shape.box(
-            (x - 0.07, x + 0.19),
-            (y - 0.045, y + 0.045),
-            (z - 0.07, z + 0.03),
-            Material.MATT,
-            RUBBER,
-            taper=(0.12, 0.02, 0.01),
-        )
-        x, z = along_back(0.49)
+        _leg(shape, clothes, (pose.hip[0], side * 0.09, pose.hip[2]), ankle)
+        x, z = _along_back(pose, 0.49)
         shoulder = (x, side * 0.215, z)
         elbow = _between(shoulder, hand, ARM_M, -1.0)
         shape.cylinder(shoulder, elbow, 0.06, Material.MATT, clothes.top, end_radius=0.048, sides=5)
         shape.cylinder(elbow, hand, 0.046, Material.MATT, clothes.top, end_radius=0.038, sides=5)
         shape.ball(hand, 0.048, Material.MATT, clothes.skin, 5, 3)
-    x, z = along_back(0.70, 0.02)
+    x, z = _along_back(pose, 0.70, 0.02)
     shape.ball((x, 0.0, z), (0.10, 0.085, 0.125), Material.MATT, clothes.skin, 6, 4)
-    x, z = along_back(0.745, -0.015)
-    cover = HELMET if clothes.vest else clothes.hair
-    wide = 0.13 if clothes.vest else 0.108
+    x, z = _along_back(pose, 0.745, -0.015)
+    cover, wide = (HELMET, 0.13) if clothes.vest else (clothes.hair, 0.108)
     shape.ball((x, 0.0, z), (wide, wide * 0.9, 0.095), Material.MATT, cover, 6, 4)
     if clothes.bag:
-        x, z = along_back(0.33, -0.18)
-        shape.box(
-            (x - 0.09, x + 0.07),
-            (-0.14, 0.14),
-            (z - 0.2, z + 0.2),
-            Material.MATT,
-            clothes.bag,
-            taper=(0.02, 0.03, 0.02),
-        )
+        x, z = _along_back(pose, 0.33, -0.18)
+        edges = (x - 0.09, x + 0.07), (-0.14, 0.14), (z - 0.2, z + 0.2)
+        shape.box(*edges, Material.MATT, clothes.bag, taper=(0.02, 0.03, 0.02))
     return shape
+
+
+def _along_back(pose: Pose, up: float, ahead: float = 0.0) -> tuple[float, float]:
+    """The x and z of a point so far up the back and so far before it."""
+    sin, cos = float(np.sin(pose.lean)), float(np.cos(pose.lean))
+    return pose.hip[0] + sin * up + cos * ahead, pose.hip[2] + cos * up - sin * ahead
+
+
+def _leg(shape: Shape, clothes: Clothes, hip: Point, ankle: Point) -> None:
+    knee = _between(hip, ankle, THIGH_M, 1.0)
+    below = clothes.skin if clothes.skirt else clothes.bottom
+    shape.cylinder(hip, knee, 0.088, Material.MATT, clothes.bottom, end_radius=0.065, sides=5)
+    shape.cylinder(knee, ankle, 0.063, Material.MATT, below, end_radius=0.045, sides=5)
+    x, y, z = ankle
+    shoe = (x - 0.07, x + 0.19), (y - 0.045, y + 0.045), (z - 0.07, z + 0.03)
+    shape.box(*shoe, Material.MATT, RUBBER, taper=(0.12, 0.02, 0.01))
 
 
 def _torso(shape: Shape, clothes: Clothes, pose: Pose) -> None:

@@ -144,16 +144,20 @@ def excavator(order: Order) -> Shape:
     for x in (-0.5, 0.84):
         both = [(x, 1.16, 1.85), (x + 0.08, 1.16, 1.85), (x + 0.02, 1.13, 2.9), (x - 0.06, 1.13, 2.9)]
         shape.quads([both], Material.CAR, paint)
+    _digging_arm(shape, paint)
+    return shape.fitted((length, width, height))
+
+
+def _digging_arm(shape: Shape, paint: Colour) -> None:
+    """Boom, stick and bucket, with the boom's hydraulic cylinder."""
     joints = [(0.7, 1.5), (1.5, 3.15), (2.25, 3.45), (2.3, 1.1)]
     for (x0, z0), (x1, z1), thick in zip(joints[:-1], joints[1:], (0.24, 0.22, 0.16), strict=True):
-        shape.cylinder(
-            (x0, -0.35, z0), (x1, -0.35, z1), thick, Material.CAR, paint, sides=5, ends=(Material.CAR, paint)
-        )
+        start, end = (x0, -0.35, z0), (x1, -0.35, z1)
+        shape.cylinder(start, end, thick, Material.CAR, paint, sides=5, ends=(Material.CAR, paint))
     shape.cylinder((0.9, -0.35, 1.3), (1.75, -0.35, 2.7), 0.07, Material.MATT, CHROME, sides=5)
     bucket = [(2.05, 0.35), (2.6, 0.55), (2.6, 1.15), (2.2, 1.25), (1.85, 0.9)]
     sections = np.array([[(x, across, z) for x, z in bucket] for across in (-0.85, 0.15)])
     shape.loft(sections, Material.MATT, (0.10, 0.10, 0.10), closed=True, ends=(Material.MATT, (0.12, 0.12, 0.12)))
-    return shape.fitted((length, width, height))
 
 
 def log_trailer(order: Order) -> Shape:
