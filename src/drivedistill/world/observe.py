@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from drivedistill.world.action import later
-from drivedistill.world.catalogue import KINDS
+from drivedistill.world.catalogue import KINDS, name
 from drivedistill.world.lamps import has_headlights_on
 from drivedistill.world.masks import Appearance, Patch, appearance, hidden, measure
 from drivedistill.world.motion import AHEAD_S, future, moves, status
@@ -145,7 +145,7 @@ def observe(
     patches = measure(views) if patches is None else patches
     elements: dict[int, Head | Sign] = {item.id: item for item in drive.scene.heads}
     elements |= {item.id: item for item in drive.scene.signs}
-    largest = {instance: max(where, key=lambda name: where[name].pixels) for instance, where in patches.items()}
+    largest = {instance: max(where, key=lambda camera: where[camera].pixels) for instance, where in patches.items()}
     looks = {
         instance: appearance(views, camera, instance, patches[instance][camera])
         for instance, camera in largest.items()
@@ -156,32 +156,35 @@ def observe(
     seen = []
     for instance in visible:
         camera, place = largest[instance], places[instance]
-        patch = patches[instance][camera]
-        x0, y0, x1, y1 = map(float, patch.box)
-        box, pixels = (x0, y0, x1, y1), {camera: item.pixels for camera, item in patches[instance].items()}
-        if instance in elements:
-            kind, called = _element(elements[instance], drive, step)
-            away = float(np.hypot(place.x, place.y))
-            seen.append(Seen(instance, kind, called, "", camera, box, pixels, place, away))
-            continue
-        actor = drive.scene.actors[instance - 1]
-        size = patch.pixels * REFERENCE / (views.size[0] * views.size[1])
-        look = DAZZLING if _dazzles(drive, actor, place) else looks[instance]
-        noun, colour = called_as(actor.kind, actor.colour, look, size)
-        share, occluder = hidden(drive, step, views, camera, instance)
+        x0, y0, x1, y1 = map(float, patches[instance][camera].box)
+        pixels = {other: item.pixels for other, item in patches[instance].items()}
+        kind, called = _called(drive, step, instance, elements.get(instance))
+        away = float(np.hypot(place.x, place.y))
+        item = Seen(instance, kind, called, "", camera, (x0, y0, x1, y1), pixels, place, away)
         seen.append(
-            Seen(
-                instance, actor.kind, noun, colour, camera, box, pixels, place,
-                distance=_distance(place, KINDS[actor.kind].size),
-                speed=float(drive.speeds[instance, step]),
-                moving=moves(drive, instance, step),
-                status=status(drive, instance, step, size),
-                future=future(drive, instance, step, shifts[instance]),
-                hidden=share,
-                hidden_by=occluder,
-            )
-        )  # fmt: skip
+            _with_motion(drive, step, views, item, looks[instance], shifts[instance]) if item.is_actor else item
+        )
     return seen
+
+
+def _with_motion(drive: Drive, step: int, views: Views, item: Seen, look: Appearance, shift: float) -> Seen:
+    """An actor with all that is known about it; `shift` as in `motion.future`."""
+    actor = drive.scene.actors[item.id - 1]
+    size = item.pixels[item.camera] * REFERENCE / (views.size[0] * views.size[1])
+    noun, colour = called_as(actor.kind, actor.colour, DAZZLING if _dazzles(drive, actor, item.place) else look, size)
+    share, occluder = hidden(drive, step, views, item.camera, item.id)
+    return replace(
+        item,
+        name=noun,
+        colour=colour,
+        distance=_distance(item.place, KINDS[actor.kind].size),
+        speed=float(drive.speeds[item.id, step]),
+        moving=moves(drive, item.id, step),
+        status=status(drive, item.id, step, size),
+        future=future(drive, item.id, step, shift),
+        hidden=share,
+        hidden_by=occluder,
+    )
 
 
 def _large_enough(patch: Patch, element: Head | Sign | None, size: tuple[int, int]) -> bool:
@@ -218,11 +221,14 @@ def called_as(kind: str, colour: str, look: Appearance, pixels: float) -> tuple[
     return (f"{colour} {noun}", colour) if KINDS[kind].painted and shows else (noun, "")
 
 
-def _element(element: Head | Sign, drive: Drive, step: int) -> tuple[str, str]:
-    """Kind and name of a light or sign."""
+def _called(drive: Drive, step: int, instance: int, element: Head | Sign | None) -> tuple[str, str]:
+    """Kind, and name as far as the log knows it."""
     if isinstance(element, Head):
         return "traffic light", f"{drive.signals[step] or 'dark'} light"
-    return element.kind, SIGN_NAMES[element.kind]
+    if isinstance(element, Sign):
+        return element.kind, SIGN_NAMES[element.kind]
+    actor = drive.scene.actors[instance - 1]
+    return actor.kind, name(actor.kind, actor.colour)
 
 
 def _places(
