@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 START = """
-from drivedistill.world.drive import drive_scene
-from drivedistill.world.render import Renderer
+from drivedistill.world.driving.drive import drive_scene
+from drivedistill.world.pictures.render import Renderer
 drive = next(drive for drive in (drive_scene("follow", seed) for seed in range(20)) if drive is not None)
 Renderer(drive).views(30, 48, 48)
 """

@@ -27,8 +27,8 @@ def world(
 
     Example: drivedistill world data/world --keyframes 600 --seed 0 --workers 2
     """
-    from drivedistill.world.plan import parts
-    from drivedistill.world.write import Settings, Stopped, write_world
+    from drivedistill.world.dataset.plan import parts
+    from drivedistill.world.dataset.write import Settings, Stopped, write_world
 
     settings = Settings(keyframes, seed, size)
     if dry_run:
@@ -41,7 +41,7 @@ def world(
         typer.echo(f"{stop}: {out}", err=True)
         raise typer.Exit(128 + stop.number) from None
     if sheets:
-        from drivedistill.world.sheets import write_sheets
+        from drivedistill.world.dataset.sheets import write_sheets
 
         typer.echo(f"{len(list(write_sheets(out / 'sheets', seed)))} sheets: {out / 'sheets'}")
     typer.echo(_table(manifest))

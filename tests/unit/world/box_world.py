@@ -5,12 +5,12 @@ import hashlib
 import numpy as np
 
 from drivedistill.records import CAMERAS
-from drivedistill.world.look import look
 from drivedistill.world.materials import Draw, Material
 from drivedistill.world.meshes.shape import Mesh
+from drivedistill.world.pictures.look import look
+from drivedistill.world.pictures.snapshot import Model, snapshot
+from drivedistill.world.pictures.triangles import BLOCK, bound, from_mesh, joined
 from drivedistill.world.scene import Conditions
-from drivedistill.world.snapshot import Model, snapshot
-from drivedistill.world.triangles import BLOCK, bound, from_mesh, joined
 
 FLAT = int(Draw.GROUND | Draw.TWO_SIDED | Draw.NO_SHADOW)
 STILL = np.zeros(3)

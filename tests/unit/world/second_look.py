@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from drivedistill.world.catalogue import KINDS, name
-from drivedistill.world.observe import SIGN_NAMES
+from drivedistill.world.questions.observe import SIGN_NAMES
 from drivedistill.world.rig import camera, project
 
 GENERAL = {

@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 
-from drivedistill.world import atlas
+from drivedistill.world.meshes import atlas
 from drivedistill.world.scene import Sign
 
 PICTURE = atlas.build()

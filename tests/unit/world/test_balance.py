@@ -7,8 +7,8 @@ import pytest
 from drivedistill.data.drivelm_challenge import options
 from drivedistill.data.prior import judge
 from drivedistill.records import Sample
-from drivedistill.world.balance import balance, merged_groups, with_options
-from drivedistill.world.balance_table import balance_table
+from drivedistill.world.dataset.balance import balance, merged_groups, with_options
+from drivedistill.world.dataset.balance_table import balance_table
 from drivedistill.world.questions.question import Question
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_LEFT", "CAM_BACK")

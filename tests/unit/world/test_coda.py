@@ -7,12 +7,12 @@ from made import LANE, Made, boxes, straight_drive
 
 from drivedistill.data.coda_lm import read
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.coda import GROUPS, OBJECTS, coda_annotation
-from drivedistill.world.coda_words import BINDS, HARMLESS, TELLS
-from drivedistill.world.drive import drive_scene
-from drivedistill.world.kinds import CORNER
-from drivedistill.world.observe import SIGN_NAMES
+from drivedistill.world.dataset.coda import GROUPS, OBJECTS, coda_annotation
+from drivedistill.world.dataset.coda_words import BINDS, HARMLESS, TELLS
+from drivedistill.world.driving.drive import drive_scene
+from drivedistill.world.driving.kinds import CORNER
 from drivedistill.world.questions.frame import Frame, look
+from drivedistill.world.questions.observe import SIGN_NAMES
 from drivedistill.world.scene import Decision, Head, Sign
 
 TEXT = "description and explanation"

@@ -9,8 +9,8 @@ import pytest
 
 from drivedistill.world.action import action
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.drive import drive_scene
-from drivedistill.world.kinds import CORNER, REGULAR
+from drivedistill.world.driving.drive import drive_scene
+from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.scene import EGO_SIZE, STEP_S, STEPS
 
 SEEDS = range(5)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from drivedistill.world.finish import develop
-from drivedistill.world.look import look
+from drivedistill.world.pictures.finish import develop
+from drivedistill.world.pictures.look import look
 from drivedistill.world.scene import Conditions
 
 PLAIN = look(Conditions("clear", "day", True), 1)._replace(grain=0.0)

@@ -9,9 +9,9 @@ import pytest
 
 from drivedistill.world.action import action
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.drive import drive_scene
-from drivedistill.world.hazards import HELD_OUT, USUAL
-from drivedistill.world.kinds import CORNER, HAZARD_BUILDERS, NUMBERS, REGULAR, build
+from drivedistill.world.driving.drive import drive_scene
+from drivedistill.world.driving.hazards import HELD_OUT, USUAL
+from drivedistill.world.driving.kinds import CORNER, HAZARD_BUILDERS, NUMBERS, REGULAR, build
 from drivedistill.world.scene import HEAD_IDS, LANE_M, SIGN_IDS
 
 

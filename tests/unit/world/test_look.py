@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from drivedistill.world.look import is_dark, look
+from drivedistill.world.pictures.look import is_dark, look
 from drivedistill.world.scene import LIGHTS, WEATHERS, Conditions
 
 EVERY = [Conditions(*both, lamps) for both in product(WEATHERS, LIGHTS) for lamps in (False, True)]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made import LANE, Made, boxes, dimmed, straight_drive
 
-from drivedistill.world.masks import Appearance, hidden, measure
-from drivedistill.world.motion import status
-from drivedistill.world.observe import SECTORS, called_as, observe
+from drivedistill.world.questions.masks import Appearance, hidden, measure
+from drivedistill.world.questions.motion import status
+from drivedistill.world.questions.observe import SECTORS, called_as, observe
 from drivedistill.world.scene import Decision, Head
 from drivedistill.world.views import Views
 

@@ -6,7 +6,7 @@ import pytest
 
 from drivedistill.problems import InputError
 from drivedistill.world.action import action
-from drivedistill.world.plan import (
+from drivedistill.world.dataset.plan import (
     APART,
     CANDIDATES,
     PER_SCENE,

@@ -11,8 +11,8 @@ from recheck import ORDER, TAG, contradictions
 from drivedistill.data.drivelm import read
 from drivedistill.data.drivelm_challenge import BEHAVIORS, extract_challenge, to_multiple_choice
 from drivedistill.records import CAMERAS, write_json
-from drivedistill.world.drive import drive_scene
-from drivedistill.world.kinds import CORNER, REGULAR
+from drivedistill.world.driving.drive import drive_scene
+from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.questions.all import frame_questions
 from drivedistill.world.questions.frame import key_object_infos, look
 from drivedistill.world.scene import Decision, Head

@@ -3,11 +3,11 @@ import pytest
 from box_world import STILL, box, corners, fingerprint, model, quads
 
 from drivedistill.records import CAMERAS
-from drivedistill.world.look import look
 from drivedistill.world.materials import Draw
+from drivedistill.world.pictures.look import look
+from drivedistill.world.pictures.snapshot import masks, snapshot
 from drivedistill.world.rig import camera, project
 from drivedistill.world.scene import Conditions
-from drivedistill.world.snapshot import masks, snapshot
 
 CAR = ((10.0, 14.0), (-1.0, 1.0), (0.0, 1.5))
 

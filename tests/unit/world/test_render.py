@@ -5,12 +5,12 @@ from made import Made, straight_drive
 
 from drivedistill.records import CAMERAS
 from drivedistill.world import meshes
-from drivedistill.world import render as rendering
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.drive import drive_scene
-from drivedistill.world.lamps import DISCS, MOST_LAMPS, nearest, signal_lamps, vehicle_glows, vehicle_lamps
+from drivedistill.world.driving.drive import drive_scene
 from drivedistill.world.materials import Material
-from drivedistill.world.render import Renderer
+from drivedistill.world.pictures import render as rendering
+from drivedistill.world.pictures.lamps import DISCS, MOST_LAMPS, nearest, signal_lamps, vehicle_glows, vehicle_lamps
+from drivedistill.world.pictures.render import Renderer
 from drivedistill.world.rig import camera, project
 from drivedistill.world.scene import HEAD_IDS, Head
 

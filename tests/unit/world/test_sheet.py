@@ -1,7 +1,7 @@
 import numpy as np
 
 from drivedistill.records import CAMERAS
-from drivedistill.world.sheet import CAPTION_PX, ROWS, sheet
+from drivedistill.world.pictures.sheet import CAPTION_PX, ROWS, sheet
 from drivedistill.world.views import Views
 
 

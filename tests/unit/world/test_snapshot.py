@@ -8,11 +8,11 @@ import pytest
 from box_world import STILL, box, flat, model, street, weathers
 
 from drivedistill.records import CAMERAS
-from drivedistill.world import snapshot as cameras
-from drivedistill.world.look import look
 from drivedistill.world.materials import Draw, Material
+from drivedistill.world.pictures import snapshot as cameras
+from drivedistill.world.pictures.look import look
+from drivedistill.world.pictures.snapshot import masks, snapshot
 from drivedistill.world.scene import LIGHTS, WEATHERS, Conditions
-from drivedistill.world.snapshot import masks, snapshot
 
 GOLDEN = "18d4ff412dbf8dc8c4bf5e1ffbfe8883bcc0adb33005882578203e778696eb01"
 """The street under four skies. Another hash means other pixels for the same seed: raise `world.VERSION` then."""

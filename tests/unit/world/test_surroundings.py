@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from drivedistill.world import roads
-from drivedistill.world.atlas import uv
-from drivedistill.world.dice import Dice
+from drivedistill.world.driving import roads
+from drivedistill.world.driving.dice import Dice
 from drivedistill.world.materials import Draw, Material
+from drivedistill.world.meshes.atlas import uv
 from drivedistill.world.scene import LANE_M, ROAD_TYPES, Conditions, Road, Scene
 from drivedistill.world.surroundings import Surroundings, surroundings
 from drivedistill.world.surroundings.layout import CORNER_M, layout

@@ -8,12 +8,12 @@ from recheck import contradictions
 from test_drive import overlapping
 
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.drive import drive_scene
-from drivedistill.world.kinds import CORNER, REGULAR
-from drivedistill.world.plan import CANDIDATES
+from drivedistill.world.dataset.plan import CANDIDATES
+from drivedistill.world.driving.drive import drive_scene
+from drivedistill.world.driving.kinds import CORNER, REGULAR
+from drivedistill.world.pictures.render import Renderer
 from drivedistill.world.questions.all import frame_questions
 from drivedistill.world.questions.frame import look
-from drivedistill.world.render import Renderer
 from drivedistill.world.scene import EGO_SIZE
 
 SCENES = 1000

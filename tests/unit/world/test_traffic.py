@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drivedistill.world.dice import Dice
-from drivedistill.world.footprints import Box, overlap
-from drivedistill.world.roads import junction_road, merging_road
-from drivedistill.world.route import Shift, Turn, from_route, shifted, to_route
+from drivedistill.world.driving.dice import Dice
+from drivedistill.world.driving.footprints import Box, overlap
+from drivedistill.world.driving.roads import junction_road, merging_road
+from drivedistill.world.driving.route import Shift, Turn, from_route, shifted, to_route
+from drivedistill.world.driving.signals import closures, signals, stays_green, stays_red, turns_green, turns_red
+from drivedistill.world.driving.speed_limits import SpeedLimits
+from drivedistill.world.driving.traffic import ease, idm
 from drivedistill.world.scene import STEPS
-from drivedistill.world.signals import closures, signals, stays_green, stays_red, turns_green, turns_red
-from drivedistill.world.speed_limits import SpeedLimits
-from drivedistill.world.traffic import ease, idm
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -5,11 +5,11 @@ import pytest
 from made import LANE, Made, straight_drive
 from second_look import Second
 
-from drivedistill.world.drive import drive_scene
+from drivedistill.world.driving.drive import drive_scene
+from drivedistill.world.questions.whatif import ACCELERATE, KEEP, PRIMITIVES, what_if
 from drivedistill.world.scene import STEPS, Junction
 from drivedistill.world.track import lay
 from drivedistill.world.views import Views
-from drivedistill.world.whatif import ACCELERATE, KEEP, PRIMITIVES, what_if
 
 WORDS = [primitive.words for primitive in PRIMITIVES]
 

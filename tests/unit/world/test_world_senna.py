@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from drivedistill.data.senna import PATH_PLANS, SPEED_PLANS, VIEWS, meta_action, navigation_command
+from drivedistill.world.dataset.senna import senna_records
 from drivedistill.world.scene import (
     STEP_S,
     STEPS,
@@ -16,7 +17,6 @@ from drivedistill.world.scene import (
     Road,
     Scene,
 )
-from drivedistill.world.senna import senna_records
 from drivedistill.world.track import lay
 
 IMAGES = {camera: f"samples/{camera}/1.jpg" for camera in VIEWS}

@@ -16,7 +16,7 @@ from drivedistill.data.coda_lm import read as read_coda_lm
 from drivedistill.data.drivelm import read as read_drivelm
 from drivedistill.problems import InputError
 from drivedistill.records import CAMERAS
-from drivedistill.world.write import MANIFEST, PARTS, Settings, write_world
+from drivedistill.world.dataset.write import MANIFEST, PARTS, Settings, write_world
 
 SETTINGS = Settings(keyframes=40, seed=5, size=96)
 

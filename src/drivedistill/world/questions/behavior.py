@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from drivedistill.world.action import LOOK_AHEAD_S, later
-from drivedistill.world.motion import STILL
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.motion import STILL
 from drivedistill.world.questions.perception import OPTIONS_SHARE
 from drivedistill.world.questions.question import Question
 

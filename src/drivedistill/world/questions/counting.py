@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from drivedistill.records import CAMERAS
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.motion import moves
-from drivedistill.world.observe import REFERENCE, SECTORS
 from drivedistill.world.questions.frame import SPECK, Frame
+from drivedistill.world.questions.motion import moves
+from drivedistill.world.questions.observe import REFERENCE, SECTORS
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import number
 from drivedistill.world.questions.words import word as group_word

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from drivedistill.world.action import SPEED_LOOK_AHEAD_S, Action, action, later
-from drivedistill.world.masks import Patch, measure
-from drivedistill.world.observe import REFERENCE, Seen, observe
+from drivedistill.world.questions.masks import Patch, measure
+from drivedistill.world.questions.observe import REFERENCE, Seen, observe
+from drivedistill.world.questions.whatif import WhatIf, what_if
 from drivedistill.world.rig import LEFT_TO_RIGHT
 from drivedistill.world.scene import LANE_M, STANDING, Decision, Drive, Signal
 from drivedistill.world.views import Views
-from drivedistill.world.whatif import WhatIf, what_if
 
 KEY_OBJECTS = 6
 KEY_DISTANCE_M = 75.0

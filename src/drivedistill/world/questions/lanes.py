@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from drivedistill.world.action import later
 from drivedistill.world.catalogue import KINDS, with_article
-from drivedistill.world.motion import LAMP_PIXELS, heading_to_ego
-from drivedistill.world.observe import REFERENCE, Seen
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.motion import LAMP_PIXELS, heading_to_ego
+from drivedistill.world.questions.observe import REFERENCE, Seen
 from drivedistill.world.questions.question import Question
+from drivedistill.world.questions.whatif import IN_LANE_M, PRIMITIVES, is_turning
 from drivedistill.world.questions.words import sentence, spot
 from drivedistill.world.scene import EGO_SIZE, LANE_M
 from drivedistill.world.track import Floats
-from drivedistill.world.whatif import IN_LANE_M, PRIMITIVES, is_turning
 
 FREE_M, NEXT_M = 60.0, 55.0
 """Nothing is ahead if the lane is free for the first distance; what is next is asked up to the second."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from drivedistill.world.catalogue import KINDS, name
-from drivedistill.world.observe import ALIKE, Seen
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.observe import ALIKE, Seen
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import spot
 from drivedistill.world.scene import Actor

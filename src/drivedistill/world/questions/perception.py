@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from drivedistill.world.catalogue import with_article
-from drivedistill.world.observe import REFERENCE
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.observe import REFERENCE
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import listing, sentence, spot
 

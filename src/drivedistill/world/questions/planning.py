@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from drivedistill.world.action import CHANGE_M, LOOK_AHEAD_S, SPEED_CHANGE, SPEED_LOOK_AHEAD_S, STOPPED, TURN_RAD, later
-from drivedistill.world.observe import Seen
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.observe import Seen
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.right_of_way import gives_way
+from drivedistill.world.questions.whatif import PRIMITIVES, is_past
 from drivedistill.world.questions.words import because, listing, longitudinal, plan, sentence, spot, word
 from drivedistill.world.scene import STANDING
-from drivedistill.world.whatif import PRIMITIVES, is_past
 
 AFTER = (
     "goes straight and keeps the same speed",

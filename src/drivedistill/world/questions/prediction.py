@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from drivedistill.world.action import later
-from drivedistill.world.observe import Seen
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.observe import Seen
 from drivedistill.world.questions.perception import OPTIONS_SHARE
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import longitudinal, spot, state

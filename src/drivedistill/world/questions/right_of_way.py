@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from drivedistill.world.action import later
-from drivedistill.world.observe import Seen
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.observe import Seen
+from drivedistill.world.questions.whatif import is_past
 from drivedistill.world.scene import LANE_M
-from drivedistill.world.whatif import is_past
 
 NEAR_M = 45.0
 CONFLICT_M = 6.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drivedistill.world.catalogue import with_article
-from drivedistill.world.observe import Seen
 from drivedistill.world.questions.frame import Frame
+from drivedistill.world.questions.observe import Seen
 
 X_BINS, Y_BINS = 4, 3
 SPEED = {"keep speed": "keep going at the same speed", "accelerate": "accelerate", "decelerate": "slow down"}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from drivedistill.world.materials import Draw, Material
 from drivedistill.world.meshes.many import join, panels
 from drivedistill.world.meshes.shape import EMPTY, Mesh
+from drivedistill.world.pictures.surface import has_shop
 from drivedistill.world.scene import RoadType
-from drivedistill.world.surface import has_shop
 from drivedistill.world.surroundings.layout import CROSS_M, Layout, Way
 from drivedistill.world.track import Floats
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from drivedistill.world.atlas import uv
 from drivedistill.world.materials import Material
+from drivedistill.world.meshes.atlas import uv
 from drivedistill.world.meshes.many import copies, join, panels
 from drivedistill.world.meshes.shape import Mesh, Shape
 from drivedistill.world.surroundings.layout import TAPER_M, Layout, Way

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from drivedistill.world.atlas import uv
 from drivedistill.world.materials import Draw, Material
+from drivedistill.world.meshes.atlas import uv
 from drivedistill.world.meshes.many import copies, join, panels
 from drivedistill.world.meshes.shape import QUAD_UV, Colour, Mesh, Shape, unit_ball
 from drivedistill.world.scene import RoadType

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from drivedistill.world.atlas import uv
 from drivedistill.world.materials import Draw, Material
+from drivedistill.world.meshes.atlas import uv
 from drivedistill.world.meshes.many import copies, join
 from drivedistill.world.meshes.shape import Mesh, Shape
 from drivedistill.world.scene import Head, Sign

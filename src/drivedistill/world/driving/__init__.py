@@ -1,0 +1,1 @@
+"""Scenes and how they are driven: roads, traffic, hazards, the expert driver."""
