@@ -40,7 +40,6 @@ def overlap(one: Box, other: Box) -> bool:
     return not _separates(one, other) and not _separates(other, one)
 
 
-@kernel
 def overlaps(poses: Floats, halves: Floats, first: int, tolerance: float) -> NDArray[np.bool_]:
     """Which rectangles ever overlap.
 
@@ -53,15 +52,19 @@ def overlaps(poses: Floats, halves: Floats, first: int, tolerance: float) -> NDA
     Returns:
         bool[first, n]
     """
-    count = len(poses)
-    found: NDArray[np.bool_] = np.zeros((first, count), np.bool_)
-    sizes = halves - tolerance
-    for a in range(first):
-        for b in range(a + 1, count):
+    found: NDArray[np.bool_] = np.zeros((first, len(poses)), np.bool_)
+    _find(poses, halves - tolerance, found)
+    return found
+
+
+@kernel
+def _find(poses: Floats, sizes: Floats, found: NDArray[np.bool_]) -> None:
+    """Set `found` where rectangles overlap."""
+    for a in range(found.shape[0]):
+        for b in range(a + 1, found.shape[1]):
             for step in range(poses.shape[1]):
                 one = Box(poses[a, step, 0], poses[a, step, 1], poses[a, step, 2], sizes[a, 0], sizes[a, 1])
                 other = Box(poses[b, step, 0], poses[b, step, 1], poses[b, step, 2], sizes[b, 0], sizes[b, 1])
                 if overlap(one, other):
                     found[a, b] = True
                     break
-    return found
