@@ -202,9 +202,8 @@ def more(second, question):
 
 def closer(second, question):
     one, other = map(second.distance, question.about)
-    return (
-        None if (one < other) == (question.answer == "Yes.") and abs(one - other) > 1.5 else f"{one:.1f}, {other:.1f}"
-    )
+    right = (one < other) == (question.answer == "Yes.") and abs(one - other) > 1.5
+    return _misnamed(second, question) or (None if right else f"{one:.1f}, {other:.1f}")
 
 
 def beside(second, question):
@@ -217,13 +216,18 @@ def ahead(second, question):
 
 def _by_names(second, question, axis):
     one, other = question.about
-    nouns = [second.noun(actor) for actor in second.actors if second.most(actor) >= 24]
-    if nouns.count(second.noun(one)) > 1 or nouns.count(second.noun(other)) > 1:
-        return "ambiguous names"
-    if question.text.index(f"the {second.noun(one)} ") > question.text.index(f"the {second.noun(other)}"):
-        return "other order"
     shift = second.relative(one)[axis] - second.relative(other)[axis]
-    return None if (shift > 0) == (question.answer == "Yes.") and abs(shift) > 1.5 else f"shift {shift:.1f}"
+    right = (shift > 0) == (question.answer == "Yes.") and abs(shift) > 1.5
+    return _misnamed(second, question) or (None if right else f"shift {shift:.1f}")
+
+
+def _misnamed(second, question):
+    """A name that fits two, or names in another order than the objects the question is about."""
+    nouns = [second.noun(actor) for actor in second.actors if second.most(actor) >= 24]
+    if any(nouns.count(second.noun(actor)) > 1 for actor in question.about):
+        return "ambiguous names"
+    places = [question.text.find(f"the {second.noun(actor)}") for actor in question.about]
+    return None if -1 not in places and places == sorted(places) else "names in another order"
 
 
 def faster(second, question):
@@ -250,7 +254,7 @@ def next_in_lane(second, question):
 
 
 def is_next(second, question):
-    return second.agrees(question, second.first_in_lane() == question.about[0])
+    return _misnamed(second, question) or second.agrees(question, second.first_in_lane() == question.about[0])
 
 
 CHECKS = {

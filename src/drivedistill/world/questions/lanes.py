@@ -14,14 +14,12 @@ from drivedistill.world.questions.motion import LAMP_PIXELS, heading_to_ego
 from drivedistill.world.questions.observe import REFERENCE, Seen
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.whatif import IN_LANE_M, PRIMITIVES, is_turning
-from drivedistill.world.questions.words import sentence, spot
+from drivedistill.world.questions.words import goes_by_its_name, sentence, spot
 from drivedistill.world.scene import EGO_SIZE, LANE_M
 from drivedistill.world.track import Floats
 
 FREE_M, NEXT_M = 60.0, 55.0
 """Nothing is ahead if the lane is free for the first distance; what is next is asked up to the second."""
-NEXT_COLUMNS = 14
-"""What is in the lane lies in few columns of the picture: the group must be finer than elsewhere."""
 IN_M = 1.0
 """Whose middle is this close to the middle of the lane stands in it."""
 REACH_S = 6.5
@@ -91,14 +89,15 @@ def _next(frame: Frame, lane: _Lane) -> list[Question]:
 
 
 def _is_next(frame: Frame, first: int) -> list[Question]:
+    """By names: whose tag lies low in the middle of the front picture is next."""
     return [
         Question(
-            "perception", "is_next", f"Is {frame.tags[item.id]} the next object ahead in the lane of the ego vehicle?",
+            "perception", "is_next", f"Is the {item.name} the next object ahead in the lane of the ego vehicle?",
             "Yes." if item.id == first else "No.",
-            tags=(0,), closed=True, group=spot(frame, item, NEXT_COLUMNS), about=(item.id,),
+            tags=(0,), closed=True, group=item.family, about=(item.id,),
         )
         for item in frame.key
-        if item.is_actor
+        if item.is_actor and goes_by_its_name(frame, item)
     ]  # fmt: skip
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from drivedistill.world.catalogue import KINDS, name
 from drivedistill.world.questions.frame import Frame
-from drivedistill.world.questions.observe import ALIKE, Seen
+from drivedistill.world.questions.observe import Seen
 from drivedistill.world.questions.question import Question
-from drivedistill.world.questions.words import spot
-from drivedistill.world.scene import Actor
+from drivedistill.world.questions.words import goes_by_its_name, spot
 
 PER_TEMPLATE = 3
 CLEARLY_M, CLEARLY = 2.0, 1.2
@@ -40,14 +38,12 @@ def _question(frame: Frame, template: str, text: str, yes: bool, one: Seen, othe
 
 
 def _closer(frame: Frame, one: Seen, other: Seen) -> Question | None:
-    """In a picture, the lower one is mostly the closer one: the group holds how much lower it is."""
+    """By names: in a picture, the lower one is mostly the closer one."""
     near, far = sorted((one.distance, other.distance))
     if far - near < CLEARLY_M or far < CLEARLY * near:
         return None
-    lower = (one.middle[1] - other.middle[1]) / frame.size[1]
-    group = f"{one.camera} {other.camera} {int(np.clip(np.round(lower * 10), -2, 2))}"
-    text = "Is {} closer to the ego vehicle than {}?"
-    return _question(frame, "closer", text, one.distance < other.distance, one, other, group)
+    text = "Is the {} closer to the ego vehicle than the {}?"
+    return _by_names("closer", text, one.distance < other.distance, one, other) if _named(frame, one, other) else None
 
 
 def _beside(frame: Frame, one: Seen, other: Seen) -> Question | None:
@@ -55,38 +51,31 @@ def _beside(frame: Frame, one: Seen, other: Seen) -> Question | None:
     shift = one.place.y - other.place.y
     bearings = [float(np.arctan2(item.place.y, abs(item.place.x))) for item in (one, other)]
     agree = (bearings[0] - bearings[1]) * np.sign(shift) > 0.05
-    if abs(shift) < CLEARLY_M or not agree:
+    if abs(shift) < CLEARLY_M or not agree or not _named(frame, one, other):
         return None
-    return _by_names(frame, "beside", "Is the {} further to the left than the {}?", shift > 0, one, other)
+    return _by_names("beside", "Is the {} further to the left than the {}?", shift > 0, one, other)
 
 
 def _ahead(frame: Frame, one: Seen, other: Seen) -> Question | None:
     """Further along the ego vehicle's direction; by names, since height in the picture would tell."""
     ahead = one.place.x - other.place.x
-    if abs(ahead) < max(3.0, 0.2 * max(abs(one.place.x), abs(other.place.x))):
+    tie = abs(ahead) < max(3.0, 0.2 * max(abs(one.place.x), abs(other.place.x)))
+    if tie or not _named(frame, one, other):
         return None
     text = "Is the {} further ahead than the {}, in the direction of the ego vehicle?"
-    return _by_names(frame, "ahead", text, ahead > 0, one, other)
+    return _by_names("ahead", text, ahead > 0, one, other)
 
 
-def _by_names(frame: Frame, template: str, text: str, yes: bool, one: Seen, other: Seen) -> Question | None:
-    """A question about two objects without tags; only if nothing else that shows could be called the same."""
-    actors = frame.drive.scene.actors
-    shown = [actors[instance - 1] for instance in (*frame.by_id, *frame.faint) if instance <= len(actors)]
-    types = [_type(actor) for actor in shown]
-    for item in (one, other):
-        actor = actors[item.id - 1]
-        if item.name != name(actor.kind, actor.colour) or types.count(_type(actor)) > 1:
-            return None
+def _named(frame: Frame, *items: Seen) -> bool:
+    return all(goes_by_its_name(frame, item) for item in items)
+
+
+def _by_names(template: str, text: str, yes: bool, one: Seen, other: Seen) -> Question:
+    """A question about two objects without tags."""
     return Question(
         "perception", template, text.format(one.name, other.name), "Yes." if yes else "No.",
         tags=(0,), closed=True, group=f"{one.family} {other.family}", about=(one.id, other.id),
     )  # fmt: skip
-
-
-def _type(actor: Actor) -> tuple[str, str]:
-    """Whoever shares it could be taken for the actor from afar."""
-    return ALIKE.get(actor.kind, actor.kind), actor.colour if KINDS[actor.kind].painted else ""
 
 
 def _faster(frame: Frame, one: Seen, other: Seen) -> Question | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drivedistill.world.catalogue import with_article
+from drivedistill.world.catalogue import KINDS, name, with_article
 from drivedistill.world.questions.frame import Frame
-from drivedistill.world.questions.observe import Seen
+from drivedistill.world.questions.observe import ALIKE, Seen
+from drivedistill.world.scene import Actor
 
 X_BINS, Y_BINS = 4, 3
 SPEED = {"keep speed": "keep going at the same speed", "accelerate": "accelerate", "decelerate": "slow down"}
@@ -29,12 +30,28 @@ def number(count: int) -> str:
     return str(count) if count < 5 else "5 or more"
 
 
-def spot(frame: Frame, item: Seen, columns: int = X_BINS) -> str:
+def spot(frame: Frame, item: Seen) -> str:
     """Camera, column and row of a coarse grid on its picture: what the text of a tag gives away."""
     width, height = frame.size
     x, y = item.middle
-    column, row = min(int(x / width * columns), columns - 1), min(int(y / height * Y_BINS), Y_BINS - 1)
+    column, row = min(int(x / width * X_BINS), X_BINS - 1), min(int(y / height * Y_BINS), Y_BINS - 1)
     return f"{item.camera} {column} {row}"
+
+
+def goes_by_its_name(frame: Frame, item: Seen) -> bool:
+    """Its full name can be made out, and nothing else that shows could be called the same: no tag is needed.
+
+    Tags hold coordinates, which tell where something is; questions about places must do without.
+    """
+    actors = frame.drive.scene.actors
+    shown = [_type(actors[instance - 1]) for instance in (*frame.by_id, *frame.faint) if instance <= len(actors)]
+    actor = actors[item.id - 1]
+    return item.name == name(actor.kind, actor.colour) and shown.count(_type(actor)) == 1
+
+
+def _type(actor: Actor) -> tuple[str, str]:
+    """Whoever shares it could be taken for the actor from afar."""
+    return ALIKE.get(actor.kind, actor.kind), actor.colour if KINDS[actor.kind].painted else ""
 
 
 def word(text: str) -> str:
