@@ -117,7 +117,11 @@ def _based_on(frame: Frame, rng: np.random.Generator) -> list[Question]:
     idle = [
         item
         for item in frame.key
-        if item.is_actor and item.id not in named and frame.what_if and frame.what_if.in_path(item.id) is False
+        if item.is_actor
+        and item.id not in named
+        and frame.what_if
+        and frame.what_if.in_path(item.id) is False
+        and item.status != "Crossing."
     ]
     idle = [idle[int(rng.integers(len(idle)))]] if idle and rng.random() < IDLE_SHARE and frame.speed > 1 else []
     told = [(item, "keep going at the same speed", "there is no safety issue") for item in idle]

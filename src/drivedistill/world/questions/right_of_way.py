@@ -37,17 +37,20 @@ def gives_way(frame: Frame, item: Seen) -> bool | None:
 
 
 def _on_foot(frame: Frame, item: Seen, named: bool) -> bool | None:
-    """A person or animal: yes if it is the reason of the plan, no if it stays beside or leaves the way."""
+    """A person or animal: yes if the plan lets it go first, no if it stays beside or leaves the way."""
     if item.place.x < 3:
         return None
+    drive, step = frame.drive, frame.step
+    ego, other = drive.poses[0, step:, :2], drive.poses[item.id, step:, :2]
+    ahead = np.array([np.cos(drive.poses[0, step, 2]), np.sin(drive.poses[0, step, 2])])
+    beside = np.array([-ahead[1], ahead[0]])
     if frame.cause is item and item.moving:
-        return True
+        crossing = np.abs((other - ego) @ beside) < LANE_M / 2
+        goes_first = crossing & ((ego - ego[0]) @ ahead < item.place.x)
+        return True if goes_first.any() else None
     if named or not item.moving:
         return None
-    ahead = frame.drive.poses[item.id, frame.step :, :2] - frame.drive.poses[0, frame.step, :2]
-    yaw = frame.drive.poses[0, frame.step, 2]
-    beside = np.cos(yaw) * ahead[:, 1] - np.sin(yaw) * ahead[:, 0]
-    stays_away = bool(np.abs(beside).min() > 0.9 * LANE_M and not np.any(frame.drive.turning[frame.step :]))
+    stays_away = np.abs((other - ego[0]) @ beside).min() > 0.9 * LANE_M and not np.any(drive.turning[step:])
     return False if stays_away else None
 
 
