@@ -1,6 +1,9 @@
 import numpy as np
+from PIL import Image
 
 from drivedistill.records import CAMERAS
+from drivedistill.world.dataset.sheets import write_sheets
+from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.pictures.sheet import CAPTION_PX, ROWS, sheet
 from drivedistill.world.views import Views
 
@@ -16,3 +19,12 @@ def test_a_sheet_shows_every_camera_in_its_place():
             tile = shown[CAPTION_PX + 90 * line : CAPTION_PX + 90 * (line + 1), 160 * column : 160 * (column + 1)]
             assert np.all(tile == pictures[name][0, 0])
     assert shown[:CAPTION_PX].max() > 200
+
+
+def test_there_is_a_sheet_for_every_kind_and_an_overview(tmp_path):
+    written = list(write_sheets(tmp_path, 3, width=64))
+    assert [path.stem for path in written] == [*REGULAR, *CORNER, "overview"]
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
+    overview = Image.open(written[-1])
+    assert overview.size == (6 * 32, -(-len(REGULAR + CORNER) // 6) * 18)
+    assert Image.open(written[0]).size == (3 * 64, CAPTION_PX + 2 * 36)

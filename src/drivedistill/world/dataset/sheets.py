@@ -1,10 +1,12 @@
-"""One contact sheet per kind of scene, large enough for people to look at."""
+"""One contact sheet per kind of scene, and all front pictures on one, large enough for people to look at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+
+from PIL import Image, ImageDraw
 
 from drivedistill.world.action import action
 from drivedistill.world.dataset.plan import moments
@@ -15,10 +17,14 @@ from drivedistill.world.pictures.sheet import sheet
 from drivedistill.world.scene import Drive
 
 WIDTH = 480
+COLUMNS = 6
+"""Of the overview, whose tiles are half as wide."""
 
 
 def write_sheets(folder: Path, seed: int, *, width: int = WIDTH) -> Iterator[Path]:
     """Write `KIND.png` for every kind: a scene of the seed, at a moment that shows what the kind is about.
+
+    The last file is `overview.png`: the front pictures of all kinds.
 
     Args:
         folder: Created if it is missing.
@@ -29,13 +35,30 @@ def write_sheets(folder: Path, seed: int, *, width: int = WIDTH) -> Iterator[Pat
         Each file as it is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    fronts = {}
     for kind in REGULAR + CORNER:
         drive = next(filter(None, (drive_scene(kind, seed + number) for number in count())))
         step = _telling(drive)
         views = Renderer(drive).views(step, width, width * 9 // 16)
-        path = folder / f"{kind}.png"
-        sheet(views, _caption(drive, step), width=width).save(path)
-        yield path
+        fronts[kind] = Image.fromarray(views.pictures["CAM_FRONT"])
+        sheet(views, _caption(drive, step), width=width).save(folder / f"{kind}.png")
+        yield folder / f"{kind}.png"
+    _overview(fronts, width // 2).save(folder / "overview.png")
+    yield folder / "overview.png"
+
+
+def _overview(pictures: dict[str, Image.Image], width: int) -> Image.Image:
+    """A table of pictures with their names."""
+    height = width * 9 // 16
+    whole = Image.new("RGB", (COLUMNS * width, -(-len(pictures) // COLUMNS) * height))
+    for number, (name, picture) in enumerate(pictures.items()):
+        corner = (number % COLUMNS * width, number // COLUMNS * height)
+        whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), corner)
+        write = ImageDraw.Draw(whole)
+        write.text(
+            (corner[0] + 5, corner[1] + 3), name.replace("_", " "), (255, 255, 255), stroke_width=2, stroke_fill=0
+        )
+    return whole
 
 
 def _telling(drive: Drive) -> int:
