@@ -54,7 +54,7 @@ def _cells(split: SplitReport, report: Report) -> dict[str, str]:
     }
 
 
-def _template_table(report: Report, most: int = 12) -> str:
+def _template_table(report: Report, most: int = 40) -> str:
     if not report.templates:
         return ""
     lines = [

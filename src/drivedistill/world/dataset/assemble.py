@@ -17,6 +17,7 @@ from typing import Any
 
 from drivedistill.records import Regime, write_json, write_text
 from drivedistill.world.dataset.balance import balance
+from drivedistill.world.dataset.balance_table import balance_table
 from drivedistill.world.dataset.plan import CORNER_RATIO, Chunk
 from drivedistill.world.dataset.shard import PARTS
 from drivedistill.world.questions.question import Question
@@ -40,6 +41,8 @@ class Part:
     regime: Regime
     frames: list[FrameRecord]
     kept: list[list[Question]]
+    balance: str
+    """What balancing did, per template."""
     files: dict[str, str] = field(default_factory=dict)
     """Path relative to OUT -> SHA-256"""
 
@@ -68,7 +71,7 @@ def load_part(out: Path, chunks: Sequence[Chunk], seed: int) -> Part:
         for frame in frames
     ]
     kept = balance(candidates, seed, per_frame=PER_FRAME)
-    return Part(chunks[0].split, chunks[0].regime, frames, kept)
+    return Part(chunks[0].split, chunks[0].regime, frames, kept, balance_table(candidates, kept))
 
 
 def set_ratio(regular: Part, corner: Part, seed: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from drivedistill.problems import InputError, Problem
 from drivedistill.progress import Progress
-from drivedistill.records import write_json
+from drivedistill.records import write_json, write_text
 from drivedistill.signals import Signals
 from drivedistill.world import VERSION
 from drivedistill.world.dataset.assemble import NAMES, Part, load_part, set_ratio, summary, write_part
@@ -25,6 +25,7 @@ from drivedistill.world.dataset.plan import Chunk, chunks
 from drivedistill.world.dataset.shard import PARTS, write_chunk
 
 MANIFEST = "manifest.json"
+BALANCE = "balance.txt"
 SIZES = (96, 448)
 
 
@@ -139,6 +140,8 @@ def _assemble(out: Path, work: list[Chunk], settings: Settings) -> dict[str, Any
         parts[split, regime] = load_part(out, list(group), settings.seed)
     set_ratio(parts["train", "regular"], parts["train", "corner"], settings.seed)
     numbers = {"val": 1, "test": 1}
+    tables = [f"{split}, {regime}\n{part.balance}\n" for (split, regime), part in parts.items()]
+    write_text(out / BALANCE, "\n".join(tables))
     for part in parts.values():
         folder = "val" if NAMES[part.split] == "train" else "test"
         write_part(out, part, numbers[folder])
