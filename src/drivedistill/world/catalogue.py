@@ -29,7 +29,7 @@ def _vehicle(length: float, width: float, height: float, coda: str = "car", *, p
 
 KINDS: dict[str, Kind] = {
     "sedan": _vehicle(4.6, 1.82, 1.45, painted=True),
-    "suv": _vehicle(4.7, 1.95, 1.75, painted=True),
+    "SUV": _vehicle(4.7, 1.95, 1.75, painted=True),
     "hatchback": _vehicle(4.0, 1.75, 1.5, painted=True),
     "taxi": _vehicle(4.6, 1.82, 1.45),
     "pickup": _vehicle(5.5, 1.98, 1.8, painted=True),
@@ -93,4 +93,4 @@ def plural(kind: str) -> str:
 
 def with_article(noun: str) -> str:
     """The noun with a or an."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return f"{'an' if noun[0] in 'aeiou' or noun.startswith('SUV') else 'a'} {noun}"

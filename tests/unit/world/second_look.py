@@ -13,7 +13,7 @@ GENERAL = {
     "works": "object",
 }  # fmt: skip
 EGO = (4.7, 1.9)
-CARS = {"sedan", "suv", "hatchback", "taxi", "van", "pickup", "police car"}
+CARS = {"sedan", "SUV", "hatchback", "taxi", "van", "pickup", "police car"}
 CLASSES = {
     "cars": CARS,
     "trucks": {"truck", "fire truck", "cement mixer"},
@@ -93,7 +93,7 @@ class Second:
         if instance > 1000:
             return {self.noun(instance)}
         kind, colour = self.kind(instance), self.drive.scene.actors[instance - 1].colour
-        plain = {kind} | ({"car"} if kind in ("sedan", "suv", "hatchback") else set())
+        plain = {kind} | ({"car"} if kind in ("sedan", "SUV", "hatchback") else set())
         painted = {f"{colour} {noun}" for noun in plain} if KINDS[kind].painted else set()
         return plain | painted | {GENERAL[KINDS[kind].family]}
 

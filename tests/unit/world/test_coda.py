@@ -105,7 +105,7 @@ def test_places_are_those_of_the_road():
         Made("sedan", 30.0, LANE, 10.0),
         Made("truck", 28.0, LANE - 3.5, 10.0, colour="white"),
         Made("van", 60.0, 1.75, 10.0, yaw=3.14159, role="oncoming", colour="blue"),
-        Made("suv", 20.0, -8.3, role="parked", colour="black"),
+        Made("SUV", 20.0, -8.3, role="parked", colour="black"),
     ]
     frame = frame_of(actors, decision=Decision("lead", 1))
     text = " ".join(region[TEXT] for region in coda_annotation(frame)["region_perception"].values())
@@ -114,7 +114,7 @@ def test_places_are_those_of_the_road():
     assert (
         re.search(r"blue van (is )?about 5 meters ahead in the opposite lanes, coming toward", text) is None
     )  # passed by
-    assert "black suv" not in text  # idle, and there is enough to speak of
+    assert "black SUV" not in text  # idle, and there is enough to speak of
 
 
 def test_the_hazard_comes_first_and_the_reason_is_told():

@@ -9,7 +9,7 @@ from drivedistill.world import meshes
 from drivedistill.world.catalogue import COLOURS, KINDS
 from drivedistill.world.materials import Draw, Material
 
-WITH_LAMPS = ("sedan", "suv", "hatchback", "taxi", "pickup", "van", "truck", "bus", "police car", "ambulance")
+WITH_LAMPS = ("sedan", "SUV", "hatchback", "taxi", "pickup", "van", "truck", "bus", "police car", "ambulance")
 WITH_LAMPS += ("fire truck", "cement mixer", "motorcyclist")
 SEEDED = [kind for kind, entry in KINDS.items() if entry.family in ("person", "animal", "cyclist")]
 SEEDED += ["rock", "pile of logs", "pile of cardboard boxes", "fallen sofa", "horse cart"]

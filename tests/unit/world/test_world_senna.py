@@ -116,7 +116,7 @@ def test_road_users_are_counted_ahead_and_near():
 
 def test_intentions_are_asked_per_view_within_its_range():
     drive = driven(
-        (35, 0, 12), (-25, 0, 10), (-15, 1, 9), (60, 0, 3), (10, 1, 0), kinds=("truck", *["suv"] * 3, "rock")
+        (35, 0, 12), (-25, 0, 10), (-15, 1, 9), (60, 0, 3), (10, 1, 0), kinds=("truck", *["SUV"] * 3, "rock")
     )
     found = {
         re.search("in the ([a-z ]+) view image", turn[0]["value"])[1]: turn

@@ -158,7 +158,7 @@ def ped_dash(draw: Draw) -> Stage:
     )  # fmt: skip
     stage.no_parking.append(s)
     stage.add(appearance(stage), "crosser", runner, hazard=True)
-    cover = dice.pick(("van", "truck", "suv"))
+    cover = dice.pick(("van", "truck", "SUV"))
     hides = s - KINDS[cover].size[0] / 2 - dice.between(0.6, 1.6)
     heading = 0.0 if side < 0 else math.pi
     stage.add(cover, "parked", Script(hides, edge + side * 1.25, heading, STILL), force=True)
@@ -220,7 +220,7 @@ def odd_vehicle(draw: Draw) -> Stage:
         return stage
     stage.add(kind, "traffic", Script(s, d, way=DRIVE, v=speed, desired=speed), hazard=True)
     if kind == "log trailer":
-        stage.add(dice.pick(("pickup", "suv")), "traffic", Script(s + 6.6, d, way=DRIVE, v=speed, desired=speed))
+        stage.add(dice.pick(("pickup", "SUV")), "traffic", Script(s + 6.6, d, way=DRIVE, v=speed, desired=speed))
     return stage
 
 

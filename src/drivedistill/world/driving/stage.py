@@ -19,7 +19,7 @@ from drivedistill.world.scene import EGO_SIZE, Actor, Conditions, Light, Road, R
 PAINTS = tuple(COLOURS)
 PAINT_WEIGHTS = (0.2, 0.16, 0.16, 0.14, 0.1, 0.1, 0.04, 0.03, 0.03, 0.04)
 LIVERIES = {"taxi": "yellow", "fire truck": "red", "police car": "white", "ambulance": "white", "excavator": "yellow"}
-CARS = ("sedan", "suv", "hatchback", "van", "pickup", "taxi")
+CARS = ("sedan", "SUV", "hatchback", "van", "pickup", "taxi")
 CAR_WEIGHTS = (0.34, 0.22, 0.16, 0.1, 0.1, 0.08)
 VEHICLES = (*CARS, "truck", "bus")
 VEHICLE_WEIGHTS = (0.32, 0.2, 0.14, 0.09, 0.08, 0.05, 0.07, 0.05)

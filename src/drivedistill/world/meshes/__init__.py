@@ -32,7 +32,7 @@ from drivedistill.world.meshes.special_vehicles import (
 from drivedistill.world.meshes.vehicles import car, van
 
 _MAKERS: dict[str, Callable[[Order], Shape]] = {
-    **dict.fromkeys(("sedan", "suv", "hatchback", "taxi", "pickup", "police car"), car),
+    **dict.fromkeys(("sedan", "SUV", "hatchback", "taxi", "pickup", "police car"), car),
     "van": van,
     "truck": truck,
     "bus": bus,

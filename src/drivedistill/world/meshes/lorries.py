@@ -91,14 +91,15 @@ def lorry_cab(shape: Shape, order: Order, paint: Colour, length: float, width: f
 
 
 def truck(order: Order) -> Shape:
-    """A lorry with a pale box body and a stripe in its colour."""
+    """A lorry with a box body in its colour and a pale stripe: its name must be true from every side."""
     shape = Shape()
     length, width, height = KINDS["truck"].size
     back = lorry_cab(shape, order, order.paint, length, width, 2.75)
     half, rear = width / 2, -length / 2
-    shape.box((rear, back - 0.15), (-half, half), (0.95, height), Material.MATT, (0.76, 0.76, 0.74))
+    shape.box((rear, back - 0.15), (-half, half), (0.95, height), Material.MATT, order.paint)
+    stripe = (0.30, 0.31, 0.33) if min(order.paint) > 0.4 else (0.76, 0.76, 0.74)
     band = (height * 0.42, height * 0.42 + 0.7)
-    both_sides(shape, _belt(rear + 0.05, back - 0.2, half + PROUD_M, *band), Material.CAR, order.paint)
-    upright_pane(shape, rear - PROUD_M, half - 0.06, band, Material.CAR, order.paint)
+    both_sides(shape, _belt(rear + 0.05, back - 0.2, half + PROUD_M, *band), Material.MATT, stripe)
+    upright_pane(shape, rear - PROUD_M, half - 0.06, band, Material.MATT, stripe)
     upright_pane(shape, rear - 2 * PROUD_M, 0.02, (1.0, height - 0.1), Material.MATT, PLASTIC)
     return shape

@@ -96,7 +96,7 @@ VAN = (
     (-0.5, 0.96, 0.13, 0.5, 0.97, 0.08), (-0.48, 0.985, 0.12, 0.5, 1.0, 0.09), (0.2, 0.985, 0.12, 0.5, 1.0, 0.10),
     (0.38, 0.985, 0.12, 0.46, 0.56, 0.10), (0.48, 0.95, 0.12, 0.36, 0.42, 0.08), (0.5, 0.90, 0.14, 0.34, 0.38, 0.06),
 )  # fmt: skip
-STYLES = {"sedan": SEDAN, "taxi": SEDAN, "police car": SEDAN, "suv": SUV, "hatchback": HATCHBACK, "pickup": PICKUP}
+STYLES = {"sedan": SEDAN, "taxi": SEDAN, "police car": SEDAN, "SUV": SUV, "hatchback": HATCHBACK, "pickup": PICKUP}
 
 
 def stations_of(

@@ -27,7 +27,7 @@ Verdicts: TypeAlias = NDArray[np.int8]
 """int8[n], one per instance: `NO`, `DOUBTFUL` or `YES`; "and" is the minimum."""
 NO, DOUBTFUL, YES = 0, 1, 2
 
-CARS = frozenset({"sedan", "suv", "hatchback", "taxi", "van", "pickup", "police car"})
+CARS = frozenset({"sedan", "SUV", "hatchback", "taxi", "van", "pickup", "police car"})
 CLASSES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "cars": (CARS, frozenset({"overturned car", "ambulance"})),
     "trucks": (

@@ -33,7 +33,7 @@ MIN_HEAD_HEIGHT, MIN_SIGN_HEIGHT = 6, 8
 
 SECTORS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
 """Counter-clockwise, 45 degrees each, the first one around straight ahead."""
-ALIKE = {"sedan": "car", "suv": "car", "hatchback": "car"}
+ALIKE = {"sedan": "car", "SUV": "car", "hatchback": "car"}
 """Kinds that look alike from afar."""
 FAMILY_NAMES = {
     "vehicle": "vehicle",
