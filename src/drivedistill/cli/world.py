@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from drivedistill.problems import InputError
+
 
 def world(
     out: Annotated[Path, typer.Argument(help="Folder of the data set; new or empty.", metavar="OUT")],
@@ -22,15 +24,17 @@ def world(
 ) -> None:
     """Write a data set of the embedded driving world.
 
-    DriveLM, CODA-LM and Senna files and JPEGs, which the ordinary readers read. An interrupted call goes on when it is
-    repeated.
+    DriveLM, CODA-LM and Senna files and JPEGs. An interrupted call goes on when it is repeated.
 
     Example: drivedistill world data/world --keyframes 600 --seed 0 --workers 2
     """
+    from drivedistill.world.dataset.folder import SHEETS, Settings
     from drivedistill.world.dataset.plan import parts
-    from drivedistill.world.dataset.write import Settings, Stopped, write_world
+    from drivedistill.world.dataset.write import Stopped, write_world
 
     settings = Settings(keyframes, seed, size)
+    if problems := settings.problems():
+        raise InputError(problems)
     if dry_run:
         for (split, regime), count in parts(keyframes).items():
             typer.echo(f"{split:<13} {regime:<8} {count:>7,} key frames")
@@ -43,7 +47,7 @@ def world(
     if sheets:
         from drivedistill.world.dataset.sheets import write_sheets
 
-        typer.echo(f"{len(list(write_sheets(out / 'sheets', seed)))} sheets: {out / 'sheets'}")
+        typer.echo(f"{len(list(write_sheets(out / SHEETS, seed)))} sheets: {out / SHEETS}")
     typer.echo(_table(manifest))
     typer.echo(f"\n{out}: data hash {manifest['data_hash'][:16]}")
 

@@ -59,7 +59,8 @@ def read(root: Path, file: str, *, regime: Regime) -> Iterator[Sample]:
 
     Args:
         root: The folder that holds `QA_dataset_nus/` (or the JSON itself) and `nuscenes/`.
-        file: `train`, `val`, `challenge`, or the path of a JSON file relative to the root.
+        file: `train`, `val`, `challenge`, the name of another file in `QA_dataset_nus/` without `.json`, or the path of
+            a JSON file relative to the root.
         regime: `regular` or `corner`; the format does not say.
 
     Yields:
@@ -71,7 +72,8 @@ def read(root: Path, file: str, *, regime: Regime) -> Iterator[Sample]:
         InputError: After the last sample, with every record that could not be read.
     """
     names = FILES.get(file)
-    candidates = [f"{folder}{name}" for name in names for folder in ("QA_dataset_nus/", "")] if names else [file]
+    ours = [f"QA_dataset_nus/{file}.json"] if not Path(file).suffix else []
+    candidates = [f"{folder}{name}" for name in names for folder in ("QA_dataset_nus/", "")] if names else [*ours, file]
     place = _Place(root, find(root, candidates, f"DriveLM's `{file}` file"), file, regime)
     scenes = load_json(place.file, "a DriveLM file: an object of scenes")
     for scene in scenes:

@@ -19,7 +19,7 @@ from drivedistill.records import Regime, write_json, write_text
 from drivedistill.world.dataset.balance import balance
 from drivedistill.world.dataset.balance_table import balance_table
 from drivedistill.world.dataset.plan import CORNER_RATIO, Chunk
-from drivedistill.world.dataset.shard import PARTS
+from drivedistill.world.dataset.shard import read_chunk
 from drivedistill.world.questions.question import Question
 
 PER_FRAME = 20
@@ -59,10 +59,12 @@ class Part:
 
 
 def load_part(out: Path, chunks: Sequence[Chunk], seed: int) -> Part:
-    """Read the chunks of one split and regime, and balance their questions."""
-    frames: list[FrameRecord] = []
-    for chunk in chunks:
-        frames += json.loads((out / PARTS / f"{chunk.name}.json").read_text("utf-8"))
+    """Read the chunks of one split and regime, and balance their questions.
+
+    Raises:
+        InputError: A chunk's file is damaged.
+    """
+    frames = [frame for chunk in chunks for frame in read_chunk(out, chunk)]
     candidates = [
         [
             Question(**{**item, "tags": tuple(item["tags"]), "about": tuple(item["about"])})
@@ -173,3 +175,14 @@ def summary(part: Part) -> dict[str, Any]:
         "longitudinal": dict(sorted(Counter(truth["action"]["longitudinal"] for truth in truths).items())),
         "templates": dict(sorted(Counter(q.template for kept in part.kept for q in kept).items())),
     }
+
+
+def data_hash(parts: Sequence[Part]) -> str:
+    """SHA-256 of every file of questions and of every picture's pixels (before JPEG, whose bytes a library may change)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path, content in sorted(part.files.items()):
+            digest.update(f"{path} {content}\n".encode())
+        for frame in part.frames:
+            digest.update(f"{frame['frame']} {frame['pixels']}\n".encode())
+    return digest.hexdigest()

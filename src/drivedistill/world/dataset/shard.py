@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from drivedistill.data.paths import load_json
+from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, write_json
 from drivedistill.world.action import action
 from drivedistill.world.dataset.coda import coda_annotation
@@ -44,8 +46,23 @@ def write_chunk(out: Path, chunk: Chunk, seed: int, size: int) -> int:
             for pick in pick_key_frames(chunk, seed)
             for frame in _key_frames(out / chunk.regime, pick, seed, size)
         ]
-        write_json(target, frames)
+        write_json(target, {"frames": frames})
     return chunk.keyframes
+
+
+def read_chunk(out: Path, chunk: Chunk) -> list[dict[str, Any]]:
+    """The records of a chunk's key frames.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = out / PARTS / f"{chunk.name}.json"
+    frames = load_json(path, "a finished part of the data set: a JSON object").get("frames")
+    if not isinstance(frames, list) or len(frames) != chunk.keyframes:
+        found = f"{len(frames)}" if isinstance(frames, list) else "none"
+        remedy = "delete this file and repeat the command"
+        raise InputError(Problem(str(path), "frames", f"{chunk.keyframes} key frames", found, remedy))
+    return frames
 
 
 def token(seed: int, *names: object) -> str:

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
+import os
 import shutil
-import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from itertools import groupby
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from drivedistill.problems import InputError, Problem
+from drivedistill.problems import InputError, RunError
 from drivedistill.progress import Progress
 from drivedistill.records import write_json, write_text
-from drivedistill.signals import Signals
-from drivedistill.world import VERSION
-from drivedistill.world.dataset.assemble import NAMES, Part, load_part, set_ratio, summary, write_part
+from drivedistill.signals import Signals, leave_group
+from drivedistill.world.dataset.assemble import NAMES, Part, data_hash, load_part, set_ratio, summary, write_part
+from drivedistill.world.dataset.folder import BALANCE, MANIFEST, Settings, finished, prepare
 from drivedistill.world.dataset.plan import Chunk, chunks
 from drivedistill.world.dataset.shard import PARTS, write_chunk
-
-MANIFEST = "manifest.json"
-BALANCE = "balance.txt"
-SIZES = (96, 448)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a data set is a function of, beside the generator's version and its libraries'."""
-
-    keyframes: int
-    seed: int
-    size: int
-    """Width and height of the pictures in pixels."""
 
 
 class Stopped(Exception):
@@ -54,62 +40,37 @@ def write_world(out: Path, settings: Settings, *, workers: int = 1, overwrite: b
         out: Root of the data set; `regular/`, `corner/` and `manifest.json` are written below it.
         settings: How many key frames, of which seed and size.
         workers: Processes. The files do not depend on their number.
-        overwrite: Replace a data set of other settings.
+        overwrite: Replace the data set that is there.
 
     Returns:
         The manifest.
 
     Raises:
-        InputError: Settings that cannot be met, or a folder that holds something else.
+        InputError: Settings that cannot be met, a folder that holds something else, damaged parts.
         Stopped: SIGINT or SIGTERM; the same call goes on.
     """
-    _check_size(settings)
+    if problems := settings.problems():
+        raise InputError(problems)
+    manifest = None if overwrite else finished(out, settings)
+    if manifest is not None:
+        return manifest
+    prepare(out, settings, overwrite=overwrite)
     work = chunks(settings.keyframes)
-    finished = _open(out, settings, overwrite)
-    if finished is not None:
-        return finished
     with Progress(settings.keyframes, word="key frames") as progress, Signals() as signals:
-        for done in _write_chunks(out, work, settings, workers):
-            for _ in range(done):
-                progress.advance()
-            if signals.number:
-                raise Stopped(signals.number)
+        try:
+            for done in _write_chunks(out, work, settings, workers):
+                for _ in range(done):
+                    progress.advance()
+                if signals.number:
+                    raise Stopped(signals.number)
+        except BrokenProcessPool as error:
+            if signals.number:  # it reached the workers too
+                raise Stopped(signals.number) from None
+            raise RunError("a worker was killed; finished parts are kept, the same command goes on") from error
     manifest = _assemble(out, work, settings)
     write_json(out / MANIFEST, manifest)
     shutil.rmtree(out / PARTS)
     return manifest
-
-
-def _check_size(settings: Settings) -> None:
-    low, high = SIZES
-    if not low <= settings.size <= high:
-        expected = f"{low} to {high} pixels"
-        raise InputError(Problem("command line", "--size", expected, str(settings.size), "choose another size"))
-
-
-def _open(out: Path, settings: Settings, overwrite: bool) -> dict[str, Any] | None:
-    """Make the folder ready; the manifest if the very same data set is there already."""
-    wanted = {"version": VERSION, **asdict(settings)}
-    note = out / PARTS / "settings.json"
-    for path in (out / MANIFEST, note):
-        if path.is_file():
-            found = json.loads(path.read_text("utf-8"))
-            if {key: found.get(key) for key in wanted} == wanted and not overwrite:
-                return found if path.name == MANIFEST else None
-            if not overwrite:
-                differs = ", ".join(f"{key} {found.get(key)}" for key in wanted if found.get(key) != wanted[key])
-                remedy = "choose another folder, or add --overwrite"
-                raise InputError(Problem(str(out), "", "an empty folder, or the same data set", differs, remedy))
-    if overwrite:
-        for name in ("regular", "corner", PARTS):
-            shutil.rmtree(out / name, ignore_errors=True)
-        (out / MANIFEST).unlink(missing_ok=True)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        found = "a file" if not out.is_dir() else ", ".join(sorted(path.name for path in out.iterdir())[:5])
-        raise InputError(Problem(str(out), "", "an empty folder", found, "choose another folder"))
-    note.parent.mkdir(parents=True)
-    write_json(note, wanted)
-    return None
 
 
 def _write_chunks(out: Path, work: list[Chunk], settings: Settings, workers: int) -> Iterator[int]:
@@ -119,7 +80,7 @@ def _write_chunks(out: Path, work: list[Chunk], settings: Settings, workers: int
             yield write_chunk(out, chunk, settings.seed, settings.size)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
         jobs = [pool.submit(write_chunk, out, chunk, settings.seed, settings.size) for chunk in work]
         try:
             for job in as_completed(jobs):
@@ -128,9 +89,17 @@ def _write_chunks(out: Path, work: list[Chunk], settings: Settings, workers: int
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """A Ctrl-C reaches the whole process group; only the parent decides what to do about it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_worker() -> None:
+    """Signals reach the parent alone, which lets the chunk be finished; a worker does not outlive its parent."""
+    leave_group(0)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def _assemble(out: Path, work: list[Chunk], settings: Settings) -> dict[str, Any]:
@@ -149,21 +118,10 @@ def _assemble(out: Path, work: list[Chunk], settings: Settings) -> dict[str, Any
     regular, corner = parts["train", "regular"], parts["train", "corner"]
     corner_questions = corner.drivelm_questions + corner.coda_questions
     return {
-        "version": VERSION,
-        **asdict(settings),
+        **settings.mark(),
         "libraries": {name: version(name) for name in ("numpy", "numba", "pillow")},
-        "data_hash": _data_hash(parts),
+        "data_hash": data_hash(list(parts.values())),
         "regular_to_corner": round(regular.drivelm_questions / max(1, corner_questions), 2),
         "parts": [summary(part) for part in parts.values()],
+        "files": sorted(path for part in parts.values() for path in part.files),
     }
-
-
-def _data_hash(parts: dict[tuple[str, str], Part]) -> str:
-    """SHA-256 of every file of questions and of every picture's pixels (before JPEG, whose bytes a library may change)."""
-    digest = hashlib.sha256()
-    for part in parts.values():
-        for path, content in sorted(part.files.items()):
-            digest.update(f"{path} {content}\n".encode())
-        for frame in part.frames:
-            digest.update(f"{frame['frame']} {frame['pixels']}\n".encode())
-    return digest.hexdigest()
