@@ -44,7 +44,7 @@ def contradictions(drive, step, views, questions):
 
 def well_formed(second, question):
     text = f"{question.text} {question.answer}"
-    if re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]|  |\.\.| ,|None", text):
+    if re.search(r"\b[Aa] (?:[aeiou]|SUV)|\b[Aa]n (?!SUV)[^aeiou]|  |\.\.| ,|None", text):
         yield "bad grammar"
     if not question.text.rstrip().endswith(("?", "ego vehicle.", "driving decision.")):
         yield "the question does not end"
@@ -118,7 +118,12 @@ def status(second, question):
 
 def description(second, question):
     nouns = second.nouns(question.about[0])
-    return None if question.answer.lower()[:-1] in nouns else f"it is {nouns}"
+    return None if uncapital(question.answer) in nouns else f"it is {nouns}"
+
+
+def uncapital(answer):
+    """What a sentence says inside of one; "SUV" keeps its capitals."""
+    return answer[:-1] if answer.startswith("SUV") else f"{answer[0].lower()}{answer[1:-1]}"
 
 
 def hidden(second, question):
@@ -129,7 +134,7 @@ def hidden(second, question):
 
 def hidden_by(second, question):
     nouns = {with_article(noun) for other in second.in_front_of(question.about[0]) for noun in second.nouns(other)}
-    return None if question.answer[:-1].lower() in nouns else f"hidden by {nouns}"
+    return None if uncapital(question.answer) in nouns else f"hidden by {nouns}"
 
 
 def presence(second, question):
@@ -250,7 +255,7 @@ def next_in_lane(second, question):
     if question.answer.startswith("Nothing"):
         return None if first is None else f"{first} is in the lane"
     expected = {with_article(noun) for noun in second.nouns(first)} if first else {}
-    return None if question.answer.lower()[:-1] in expected else f"{expected} is next"
+    return None if uncapital(question.answer) in expected else f"{expected} is next"
 
 
 def is_next(second, question):
