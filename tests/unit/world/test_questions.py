@@ -11,11 +11,12 @@ from recheck import ORDER, TAG, contradictions
 from drivedistill.data.drivelm import read
 from drivedistill.data.drivelm_challenge import BEHAVIORS, extract_challenge, to_multiple_choice
 from drivedistill.records import CAMERAS, write_json
+from drivedistill.world.action import action
 from drivedistill.world.driving.drive import drive_scene
 from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.questions.all import frame_questions
-from drivedistill.world.questions.frame import key_object_infos, look
-from drivedistill.world.scene import Decision, Head
+from drivedistill.world.questions.frame import binding, key_object_infos, look
+from drivedistill.world.scene import LANE_M, Decision, Head
 
 SEVERAL_STEPS = {
     "closer", "beside", "ahead", "faster", "same_direction", "count_around", "more", "hidden_by", "between",
@@ -139,6 +140,27 @@ def test_the_reason_is_told_only_if_it_is_seen():
     assert not [question for question in ask(drive, views=dimmed(boxes(drive), 1, 5)) if question.template == "plan"]
 
 
+def test_the_cause_of_a_change_of_lane_is_in_the_lane_that_is_left():
+    causes = 0
+    for kind in ("lane_change", "overtake", "cyclist", "fallen_cargo", "wrong_way", "merge"):
+        for seed in range(8):
+            drive = drive_scene(kind, seed)
+            for step in range(6, 61, 3) if drive else ():
+                done = action(drive, step)
+                decision = binding(drive, step, done)
+                if not done.lateral.startswith("change") or decision is None:
+                    continue
+                causes += 1
+                d = float(drive.scene.road.track.project(*drive.poses[decision.actor, step, :2])[1])
+                to_side = np.diff(drive.offsets[step:]) * (1 if "left" in done.lateral else -1) > 1e-3
+                begin = int(np.argmax(to_side))
+                reached = drive.offsets[step + begin + int(np.argmin(np.append(to_side[begin:], False)))]
+                assert abs(d - reached) > LANE_M / 4, (kind, seed, step)
+                if abs(reached - drive.offsets[step]) > 3.0:
+                    assert abs(d - reached) > LANE_M / 2, (kind, seed, step)
+    assert causes > 60
+
+
 def test_traffic_lights_are_never_a_riddle():
     def lights(heads, signal):
         questions = ask(straight_drive([], heads=heads, signal=signal, decision=Decision("light")), size=112)
@@ -179,7 +201,7 @@ def test_texts_are_english(frames):
     for *_, questions in frames:
         for question in questions:
             text = f" {question.text} {question.answer} "
-            assert not re.search(r" [Aa] [aeiou]| [Aa]n [^aeiou]|  [a-z]|\.\.|None|<c0", text), text
+            assert not re.search(r" [Aa] (?:[aeiou]|SUV)| [Aa]n (?!SUV)[^aeiou]|  [a-z]|\.\.|None|<c0", text), text
             assert question.answer[0].isupper() or question.answer[0].isdigit() or question.answer[0] == "<"
 
 

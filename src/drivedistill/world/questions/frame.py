@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drivedistill.world.action import SPEED_LOOK_AHEAD_S, Action, action, later
+from drivedistill.world.action import LOOK_AHEAD_S, SPEED_LOOK_AHEAD_S, Action, action, later
 from drivedistill.world.questions.masks import Patch, measure
 from drivedistill.world.questions.observe import REFERENCE, Seen, observe
 from drivedistill.world.questions.whatif import WhatIf, what_if
@@ -22,6 +22,8 @@ NO_LIGHT_M = 90.0
 """A traffic light that is less far ahead may be there although it cannot be made out."""
 SPECK = 8
 """Pixels at 224 x 224: less than this nobody notices."""
+SIDEWAYS_M = 1e-3
+"""Who moves more than this across the road within a step is changing lanes."""
 CATEGORIES = {
     "vehicle": "Vehicle",
     "cyclist": "Vehicle",
@@ -169,12 +171,27 @@ def binding(drive: Drive, step: int, plan: Action) -> Decision | None:
 
 def _evaded(drive: Drive, step: int, end: int) -> Decision | None:
     """The first decision around a change of lane that names something ahead in the lane that is left."""
+    left, reached = lane_change(drive, step)
     for decision in drive.decisions[max(0, step - 10) : end + 1]:
         if decision.actor and decision.reason in ("lead", "obstacle", "wrong way", "animal", "person"):
-            x, y, _ = drive.seen_from_ego(decision.actor, step)
-            if x > 0 and abs(y) < LANE_M:
+            d = float(drive.scene.road.track.project(*drive.poses[decision.actor, step, :2])[1])
+            ahead = drive.seen_from_ego(decision.actor, step)[0] > 0
+            if ahead and abs(d - left) < LANE_M / 2 and abs(d - left) < abs(d - reached):
                 return decision
     return None
+
+
+def lane_change(drive: Drive, step: int) -> tuple[float, float]:
+    """The d of the ego vehicle before and after the change of lane that is under way at `step`, or begins after it."""
+    moves = np.diff(drive.offsets)
+    side = np.sign(drive.offsets[later(step, LOOK_AHEAD_S)] - drive.offsets[step])
+    shifts = moves * side > SIDEWAYS_M
+    before = np.flatnonzero(~shifts[:step])
+    start = step if not shifts[step] else int(before[-1]) + 1 if len(before) else 0
+    begin = start + int(np.argmax(shifts[start:]))
+    rest = np.flatnonzero(~shifts[begin:])
+    finish = begin + int(rest[0]) if len(rest) else len(moves)
+    return float(drive.offsets[start]), float(drive.offsets[finish])
 
 
 def _key_objects(drive: Drive, seen: list[Seen], decision: Decision | None) -> tuple[Seen, ...]:
