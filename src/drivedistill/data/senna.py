@@ -7,7 +7,7 @@ Positions are those of nuScenes' lidar frame: x right, y forward, metres, the eg
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +21,6 @@ Navigation = Literal[
 ]
 DriveCommand = Literal["right", "left", "straight"]
 Sector = Literal["front", "front left", "back left", "front right", "back right", "back"]
-SPEED_PLANS: tuple[SpeedPlan, ...] = get_args(SpeedPlan)
-PATH_PLANS: tuple[PathPlan, ...] = get_args(PathPlan)
 
 FUTURE_POINTS = 6
 POINT_S = 0.5
@@ -147,7 +145,10 @@ def navigation_command(end_x: float, end_y: float) -> Navigation:
 
 
 def drive_command(end_x: float) -> DriveCommand:
-    """VAD's three-way command, from where the path lies three seconds from now: two metres aside or straight."""
+    """VAD's three-way command, from where the path lies three seconds from now: two metres aside or straight.
+
+    Part of the published rules, though none of Senna's questions names it: the converter writes it beside them.
+    """
     if abs(end_x) < COMMAND_ASIDE_M:
         return "straight"
     return "right" if end_x > 0 else "left"

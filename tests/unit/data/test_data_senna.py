@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -6,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivedistill.data.senna import (
-    PATH_PLANS,
     SECTORS,
-    SPEED_PLANS,
     VIEWS,
     MetaAction,
+    PathPlan,
+    SpeedPlan,
     drive_command,
     meta_action,
     meta_action_question,
@@ -73,7 +74,7 @@ def test_path_follows_the_published_rule(end, plan):
 @given(st.lists(st.tuples(METRES, st.floats(0, 200)), min_size=6, max_size=6))
 def test_every_future_has_an_action_and_its_mirror_image_the_mirrored_one(points):
     action, mirrored = meta_action(points), meta_action([(-x, y) for x, y in points])
-    assert action.speed in SPEED_PLANS and action.path in PATH_PLANS
+    assert action.speed in get_args(SpeedPlan) and action.path in get_args(PathPlan)
     assert mirrored.speed == action.speed
     if abs(points[-1][0]) != 4.0:
         swapped = {"RIGHT": "LEFT", "LEFT": "RIGHT"}

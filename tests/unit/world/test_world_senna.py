@@ -1,11 +1,12 @@
 import json
 import math
 import re
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from drivedistill.data.senna import PATH_PLANS, SPEED_PLANS, VIEWS, meta_action, navigation_command
+from drivedistill.data.senna import VIEWS, PathPlan, SpeedPlan, meta_action, navigation_command
 from drivedistill.world.dataset.senna import senna_records
 from drivedistill.world.scene import (
     STEP_S,
@@ -129,7 +130,7 @@ def test_intentions_are_asked_per_view_within_its_range():
     assert "truck" in question and "Object 2: car" not in question and answer == "Object 1: KEEP, STRAIGHT\n"
     assert "Object 1: car, 15 meters behind, 1 meters to the left, speed of 9 m/s.\n" in found["back"][0]["value"]
     words = re.findall(r"Object \d: (\w+), (\w+)\n", answer)
-    assert all(speed in SPEED_PLANS and path in PATH_PLANS for speed, path in words)
+    assert words and all(speed in get_args(SpeedPlan) and path in get_args(PathPlan) for speed, path in words)
 
 
 def test_an_object_is_labelled_in_its_own_frame():
