@@ -110,12 +110,7 @@ def check(
         progress: Called with (pictures done, pictures in all).
     """
     everything = [sample for samples in splits.values() for sample in samples]
-    train = splits.get("train")
-    verdicts = {
-        name: judge(samples) if train is None or name == "train" else judge(train, samples)
-        for name, samples in splits.items()
-    }
-    examined = [name for name in splits if name != "train"] or list(splits)
+    verdicts = _verdicts(splits)
     paths = list(dict.fromkeys(path for sample in everything for path in sample.images.values()))
     bad = _bad_images(paths, images == "decode", progress) if images != "none" else {}
     ids = Counter(sample.id for sample in everything)
@@ -124,18 +119,34 @@ def check(
         splits={name: _split_report(samples, verdicts[name]) for name, samples in splits.items()},
         regular=len(everything) - corner,
         corner=corner,
-        prior_from="itself" if train is None else "train",
-        templates=templates(
-            everything if train is None else train,
-            [sample for name in examined for sample in splits[name]],
-            [verdict for name in examined for verdict in verdicts[name]],
-        ),
+        prior_from="train" if "train" in splits else "itself",
+        templates=_templates(splits, verdicts),
         images=images,
         checked_images=len(paths) if images != "none" else 0,
         bad_images=list(bad.values()),
         outside_regions=_outside_regions(everything, bad) if images != "none" else [],
         repeated_ids=[id for id, count in ids.items() if count > 1],
         shared_scenes=[f"{data} {scene}: {', '.join(names)}" for (data, scene), names in shared_scenes(splits).items()],
+    )
+
+
+def _verdicts(splits: Mapping[str, Sequence[Sample]]) -> dict[str, list[bool | None]]:
+    """Per split what a learner gets right that sees no picture; `train` teaches the others."""
+    train = splits.get("train")
+    return {
+        name: judge(samples) if train is None or name == "train" else judge(train, samples)
+        for name, samples in splits.items()
+    }
+
+
+def _templates(splits: Mapping[str, Sequence[Sample]], verdicts: Mapping[str, Sequence[bool | None]]) -> list[Template]:
+    """The templates of `train`, or of all splits; examined on the others, or on what there is."""
+    counted = ["train"] if "train" in splits else list(splits)
+    examined = [name for name in splits if name != "train"] or list(splits)
+    return templates(
+        [sample for name in counted for sample in splits[name]],
+        [sample for name in examined for sample in splits[name]],
+        [verdict for name in examined for verdict in verdicts[name]],
     )
 
 

@@ -7,7 +7,7 @@ large model in the original. The words are those of Senna's converter.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,10 +122,20 @@ def senna_records(
         "fut_valid_flag": True,
         "ego_fut_trajs": json.dumps(offsets[:FUTURE_POINTS].tolist()),
     }
+    return [frame | {"conversations": talk} for talk in _conversations(drive, step, offsets, visible)]
+
+
+def _conversations(
+    drive: Drive, step: int, offsets: Floats, visible: Collection[int]
+) -> Iterator[list[dict[str, str]]]:
+    """Question and answer of each record: the plan, the road users, the intentions per view."""
     neighbours = _neighbours(drive, step, visible)
-    asked = [_plan(float(drive.speeds[0, step]), offsets), _road_users(neighbours)]
-    asked += [_intentions(drive, step, view, neighbours) for view in VIEW_M]
-    return [frame | {"conversations": conversation} for conversation in asked if conversation]
+    yield _plan(float(drive.speeds[0, step]), offsets)
+    yield _road_users(neighbours)
+    for view, reach in VIEW_M.items():
+        near = [one for one in neighbours if one.sector == view and one.distance < reach]
+        if near:
+            yield _intentions(drive, step, view, near)
 
 
 def _conversation(question: str, answer: str) -> list[dict[str, str]]:
@@ -175,10 +185,9 @@ def _aside(right: float) -> str:
     return f" and {int(abs(right))} meters to the {'right' if right > 0 else 'left'}"
 
 
-def _intentions(drive: Drive, step: int, view: Sector, neighbours: list[_Neighbour]) -> list[dict[str, str]]:
-    """What the objects of one view will do, by the rule that labels the ego vehicle; nothing where none is near."""
+def _intentions(drive: Drive, step: int, view: Sector, near: list[_Neighbour]) -> list[dict[str, str]]:
+    """What the objects of one view will do, by the rule that labels the ego vehicle."""
     objects, plans = "", ""
-    near = [one for one in neighbours if one.sector == view and one.distance < VIEW_M[view]]
     for number, one in enumerate(near, start=1):
         along = f"{int(abs(one.ahead))} meters {'ahead' if one.ahead >= 0 else 'behind'}"
         aside = f"{int(abs(one.right))} meters to the {'right' if one.right >= 0 else 'left'}"
@@ -186,4 +195,4 @@ def _intentions(drive: Drive, step: int, view: Sector, neighbours: list[_Neighbo
         objects += f"Object {number}: {one.name}, {along}, {aside}, speed of {speed} m/s.\n"
         plan = meta_action(np.cumsum(_offsets(drive, one.row, step), axis=0)[:FUTURE_POINTS])
         plans += f"Object {number}: {plan}\n"
-    return _conversation(INTENTIONS.format(view=view, objects=objects), plans) if near else []
+    return _conversation(INTENTIONS.format(view=view, objects=objects), plans)
