@@ -175,7 +175,11 @@ def _plan(second, words, question):
     left = second.shift(3.0)
     if ("left" in words and left < 0.5) or ("right" in words and left > -0.5):
         return f"{left:.1f} m to the left"
+    if re.search("turn|bend", words) and ("turn" in words) != second.at_junction():
+        return "one turns at a junction and follows a bend elsewhere"
     because = question.answer.split(", because ")
+    if "bend" in words and because[-1] == "the road ahead is free.":
+        return "the reason is the bend"
     if len(because) == 2 and (cause := question.about):
         nouns = second.nouns(cause[0]) if cause[0] < 1000 else {"traffic light", "stop sign"}
         return None if any(noun in because[1] for noun in nouns) else "other reason"

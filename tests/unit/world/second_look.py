@@ -241,6 +241,10 @@ class Second:
                 return float(d[1] - d[0])
         return turned.imag
 
+    def at_junction(self):
+        """Is it anywhere within the next three seconds on the crossing, where the road's own heading is left?"""
+        return any(self.drive.turning[step] for step in range(self.step, min(self.step + 31, len(self.drive.turning))))
+
     def decided(self):
         """Whom the ego vehicle reacts to in the next three seconds, or did in the last one."""
         return {decision.actor for decision in self.drive.decisions[max(0, self.step - 10) : self.step + 31]}

@@ -16,7 +16,7 @@ from drivedistill.world.driving.drive import drive_scene
 from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.questions.all import frame_questions
 from drivedistill.world.questions.frame import binding, key_object_infos, look
-from drivedistill.world.scene import LANE_M, Decision, Head
+from drivedistill.world.scene import LANE_M, STEP_S, STEPS, Decision, Head
 
 SEVERAL_STEPS = {
     "closer", "beside", "ahead", "faster", "same_direction", "count_around", "more", "hidden_by", "between",
@@ -159,6 +159,20 @@ def test_the_cause_of_a_change_of_lane_is_in_the_lane_that_is_left():
                 if abs(reached - drive.offsets[step]) > 3.0:
                     assert abs(d - reached) > LANE_M / 2, (kind, seed, step)
     assert causes > 60
+
+
+def test_bends_are_followed_and_turns_are_made_at_junctions():
+    def told(turning):
+        drive = straight_drive([])
+        drive.poses[0, :, 2] = 0.15 * STEP_S * np.arange(STEPS)
+        drive.turning[:] = turning
+        return {question.template: question.answer for question in ask(drive)}
+
+    assert told(0)["plan"] == (
+        "The ego vehicle should follow the bend to the left and keep going at the same speed, because the road bends."
+    )
+    assert told(0)["target"] == "Follow the bend to the left and keep going at the same speed."
+    assert told(1)["target"] == "Turn left and keep going at the same speed."
 
 
 def test_traffic_lights_are_never_a_riddle():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from drivedistill.world.action import LOOK_AHEAD_S, later
 from drivedistill.world.catalogue import KINDS, name, with_article
 from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.observe import ALIKE, Seen
@@ -66,11 +69,22 @@ def longitudinal(frame: Frame) -> str:
     return SPEED[frame.action.longitudinal]
 
 
+def lateral(frame: Frame) -> str:
+    """Where the ego vehicle drives: one turns at junctions, elsewhere one follows the road."""
+    side = frame.action.lateral.removeprefix("turn ")
+    return f"follow the bend to the {side}" if _follows_bend(frame) else frame.action.lateral
+
+
+def _follows_bend(frame: Frame) -> bool:
+    turning = frame.drive.turning[frame.step : later(frame.step, LOOK_AHEAD_S) + 1]
+    return frame.action.lateral.startswith("turn") and not np.any(turning)
+
+
 def plan(frame: Frame) -> str:
     """What the ego vehicle does: direction and speed."""
     if frame.action.longitudinal == "stop" and frame.speed <= 0.5:
         return "remain stopped"
-    return f"{frame.action.lateral} and {longitudinal(frame)}"
+    return f"{lateral(frame)} and {longitudinal(frame)}"
 
 
 def because(frame: Frame) -> str:
@@ -78,7 +92,7 @@ def because(frame: Frame) -> str:
     reason, cause = (frame.decision.reason if frame.decision else "free"), frame.cause
     who = with_article(cause.name) if cause else ""
     return {
-        "free": "the road ahead is free",
+        "free": "the road bends" if _follows_bend(frame) else "the road ahead is free",
         "lead": f"it follows {who} ahead",
         "light": f"the traffic light is {frame.light}",
         "stop sign": "there is a stop sign ahead",
