@@ -169,8 +169,14 @@ def _plan(second, words, question):
         "brake to a stop": after < 0.8,
         "remain stopped": before < 0.8 and after < 0.8,
     }
+    in_three = {
+        **speed,
+        "accelerate": second.speed(0, 3.0) > before + 0.5,
+        "slow down": second.speed(0, 3.0) < before - 0.5,
+    }
+    in_three |= {"keep going at the same speed": abs(second.speed(0, 3.0) - before) < 1.5}
     stated = [known for known in speed if known in words]
-    if len(stated) != 1 or not speed[stated[0]]:
+    if len(stated) != 1 or not speed[stated[0]] or not in_three[stated[0]]:
         return f"{before:.1f} -> {after:.1f} m/s"
     left = second.shift(3.0)
     if ("left" in words and left < 0.5) or ("right" in words and left > -0.5):
@@ -178,6 +184,10 @@ def _plan(second, words, question):
     if re.search("turn|bend", words) and ("turn" in words) != second.at_junction():
         return "one turns at a junction and follows a bend elsewhere"
     because = question.answer.split(", because ")
+    if "turn" in because[-1] and ("will turn" in because[-1]) == bool(second.drive.turning[second.step]):
+        return "it turns now or will do so"
+    if not re.search("in the next three seconds", question.text):
+        return "nobody knows until when"
     if "bend" in words and because[-1] == "the road ahead is free.":
         return "the reason is the bend"
     if len(because) == 2 and (cause := question.about):

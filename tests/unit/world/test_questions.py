@@ -175,6 +175,24 @@ def test_bends_are_followed_and_turns_are_made_at_junctions():
     assert told(1)["target"] == "Turn left and keep going at the same speed."
 
 
+def test_a_coming_turn_is_told_as_coming():
+    def told(turning):
+        drive = straight_drive([], decision=Decision("turn"))
+        drive.turning[turning:60] = 1
+        return next(question for question in ask(drive) if question.template == "plan")
+
+    assert told(15).text.endswith("What action should the ego vehicle take in the next three seconds, and why?")
+    assert told(15).answer.endswith("because it will turn at the junction.")
+    assert told(0).answer.endswith("because it turns at the junction.")
+
+
+def test_a_plan_holds_for_three_seconds():
+    for change, expected in ((0.5, 1), (3.0, 0)):
+        drive = straight_drive([])
+        drive.speeds[0, 25:] += change
+        assert sum(question.template == "target" for question in ask(drive)) == expected
+
+
 def test_traffic_lights_are_never_a_riddle():
     def lights(heads, signal):
         questions = ask(straight_drive([], heads=heads, signal=signal, decision=Decision("light")), size=112)

@@ -27,6 +27,9 @@ IDLE_SHARE = 0.2
 """Share of the frames in which somebody is asked about who is in nobody's way"""
 NAVIGATION_M = 60.0
 """The route is told when the junction is this close."""
+HORIZON = "in the next three seconds"
+"""`LOOK_AHEAD_S` in words"""
+SPEED_CHANGES = (-SPEED_CHANGE, SPEED_CHANGE)
 ROUTES = {1: "turns left", -1: "turns right", 0: "goes straight on"}
 
 
@@ -172,21 +175,24 @@ def _plan(frame: Frame) -> list[Question]:
     cause = (frame.cause.id,) if frame.cause else ()
     return [
         Question(
-            "planning", "plan", f"{route}What action should the ego vehicle take and why?",
+            "planning", "plan", f"{route}What action should the ego vehicle take {HORIZON}, and why?",
             f"The ego vehicle should {plan(frame)}, because {because(frame)}.", tags=(1,), about=cause,
         ),
         Question(
-            "planning", "target", f"{route}What is the target action of the ego vehicle?", sentence(plan(frame)),
+            "planning", "target", f"{route}What is the target action of the ego vehicle {HORIZON}?", sentence(plan(frame)),
             tags=(0,), closed=True, group=word(route),
         ),
     ]  # fmt: skip
 
 
 def _clear_cut(frame: Frame) -> bool:
-    """Would the action have the same name if it were a little weaker or stronger?"""
+    """Would the action have the same name if it were a little weaker or stronger, or told over three seconds?"""
     drive, step = frame.drive, frame.step
     end = later(step, LOOK_AHEAD_S)
-    before, after = drive.speeds[0, [step, later(step, SPEED_LOOK_AHEAD_S)]]
+    before, after, at_end = drive.speeds[0, [step, later(step, SPEED_LOOK_AHEAD_S), end]]
+    stops, changes = np.array([after, at_end]) < STOPPED, np.array([after, at_end]) - before
+    if stops.any() != stops.all() or (not stops.any() and len(set(np.digitize(changes, SPEED_CHANGES).tolist())) > 1):
+        return False
     shift, turn = abs(drive.offsets[end] - drive.offsets[step]), abs(drive.poses[0, end, 2] - drive.poses[0, step, 2])
     near = (
         (abs(abs(after - before) - SPEED_CHANGE), 0.25 if after > 2 * STOPPED else 0.0),

@@ -96,7 +96,7 @@ def because(frame: Frame) -> str:
         "lead": f"it follows {who} ahead",
         "light": f"the traffic light is {frame.light}",
         "stop sign": "there is a stop sign ahead",
-        "turn": "it turns at the junction",
+        "turn": f"it {'turns' if frame.drive.turning[frame.step] else 'will turn'} at the junction",
         "curve": "the road bends",
         "person": f"{who} is in or entering its path",
         "animal": f"{who} is in or entering its path",
