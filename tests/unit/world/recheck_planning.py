@@ -80,6 +80,8 @@ def notice(second, question):
         return "other objects"
     ranks = []
     for place, actor in enumerate(question.about):
+        if not second.on_strip(actor) and second.off(actor, 0) > 68 and actor not in second.decided():
+            return "it is neither ahead nor on the way"
         cause = place == 0 and "keep an eye" not in question.answer.split(". Secondly")[0]
         if cause and actor < 1000 and actor not in second.decided():
             return "it reacts to nobody like this"

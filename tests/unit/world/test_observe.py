@@ -47,7 +47,7 @@ def test_sectors_go_round_counter_clockwise():
         angle = np.radians(45 * index)
         drive = straight_drive([Made("van", 15 * np.cos(angle), LANE + 15 * np.sin(angle))])
         item = seen(drive, boxes(drive))[1]
-        assert item.sector == sector and item.sector_margin == pytest.approx(22.5)
+        assert item.sector == sector and item.off_front == pytest.approx(min(45 * index, 360 - 45 * index))
 
 
 def test_lights_must_be_high_enough():

@@ -161,6 +161,18 @@ def test_the_cause_of_a_change_of_lane_is_in_the_lane_that_is_left():
     assert causes > 60
 
 
+def test_only_what_is_ahead_or_comes_into_the_way_is_noticed():
+    ahead = [Made("van", 20, LANE, 10), Made("bus", 35, -5.25, 10)]
+    for third, expected in (
+        (Made("truck", 50, 1.75, 10), 3),
+        (Made("truck", -15, -5.25, 10), 0),
+        (Made("pedestrian", 3, -9, 3.0, yaw=np.pi / 2, role="crosser"), 3),
+        (Made("pedestrian", 3, -9, 3.0, yaw=-np.pi / 2, role="crosser"), 0),
+    ):
+        found = answers(ask(straight_drive([*ahead, third]), size=112), "notice")
+        assert sum(map(len, found)) == expected, third
+
+
 def test_bends_are_followed_and_turns_are_made_at_junctions():
     def told(turning):
         drive = straight_drive([])

@@ -122,9 +122,9 @@ class Seen:
         return SECTORS[round(self._angle / 45) % 8]
 
     @property
-    def sector_margin(self) -> float:
-        """Degrees to the border of the sector, at most 22.5."""
-        return 22.5 - abs(self._angle - 45 * round(self._angle / 45))
+    def off_front(self) -> float:
+        """Degrees between straight ahead and the direction to it, at most 180."""
+        return abs(self._angle)
 
     @property
     def _angle(self) -> float:

@@ -16,6 +16,9 @@ from drivedistill.world.questions.words import longitudinal, spot, state
 CLOSING_M, CLOSING = 1.5, 0.08
 """Within a second the distance changes clearly if it does by that many metres and by this share."""
 
+AHEAD_DEG, DOUBTFUL_DEG = 67.5, 2.5
+"""The three sectors in front end at the first angle from straight ahead; what lies closer to it may be in or out."""
+
 
 def prediction(frame: Frame) -> list[Question]:
     """Questions about the next seconds."""
@@ -91,20 +94,24 @@ def _notice(frame: Frame) -> list[Question]:
 
 
 def _ranked(frame: Frame) -> list[Seen]:
-    """The three objects to notice, in order; empty if two of them could change places."""
+    """The three objects to notice, in order; empty if there are fewer, or two of them could change places.
+
+    Nobody is told to notice what is neither ahead nor on the ego vehicle's way, now or within the next seconds.
+    """
     if frame.what_if is None or (frame.decision and not frame.reason_shown):
         return []
     keys: list[tuple[int, float, Seen]] = []
     for item in frame.key:
+        inside = frame.what_if.in_path(item.id) if item.is_actor else False
         if item is frame.cause:
             keys.append((0, 0.0, item))
-        elif item.is_actor:
-            inside = frame.what_if.in_path(item.id)
-            if inside is None:
-                return []
+        elif inside is None:
+            return []
+        elif item.is_actor and (inside or item.off_front < AHEAD_DEG + DOUBTFUL_DEG):
             keys.append((1 if inside else 2, item.distance, item))
     keys.sort(key=lambda entry: (entry[0], entry[1], entry[2].id))
     for first, second in pairwise(keys[:4]):
         if first[0] == second[0] and second[1] - first[1] < max(1.0, 0.1 * first[1]):
             return []
-    return [item for _, _, item in keys[:3]]
+    doubtful = any(rank == 2 and item.off_front > AHEAD_DEG - DOUBTFUL_DEG for rank, _, item in keys[:3])
+    return [] if doubtful else [item for _, _, item in keys[:3]]
