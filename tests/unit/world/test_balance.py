@@ -177,9 +177,32 @@ def test_choices_list_the_answer_once_and_the_letters_are_even():
 
 def test_a_choice_with_commas_and_without_a_stop_is_written_as_a_sentence():
     question = Question("behavior", "b", "Predict.", "turn left, stop", (0,), options=True)
-    asked = with_options(question, ["keep speed"], np.random.default_rng(0))
-    assert set(options(asked.text).values()) == {"Turn left, stop.", "Keep speed."}
+    asked = with_options(question, ["keep speed", "stop"], np.random.default_rng(0))
+    assert set(options(asked.text).values()) == {"Turn left, stop.", "Keep speed.", "Stop."}
     assert options(asked.text)[asked.answer] == "Turn left, stop."
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 20])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_choice_has_three_options_or_is_asked_openly(count, seed):
+    frames = many(count, seed)
+    for given, taken in zip(frames, balance(frames, seed, per_frame=99), strict=True):
+        for question in taken:
+            if question.options:
+                assert len(options(question.text)) >= 3 and question.answer in options(question.text)
+            else:
+                assert any((q.text, q.answer) == (question.text, question.answer) for q in given)
+
+
+def test_answers_that_were_thinned_away_fill_the_options():
+    def asked(answer):
+        return [closed("t", answer, "front", options=True)]
+
+    frames = [asked(answer) for answer in ("Dry, day.", "Dry, night.") * 10]
+    assert not any(q.options for questions in balance(frames, 0, per_frame=9) for q in questions)
+    frames += [[closed("t", "Fog, day.", "front")], [closed("t", "Snow, day.", "front")]]
+    kept = [q for questions in balance(frames, 0, per_frame=9) for q in questions if q.options]
+    assert kept and all(len(options(question.text)) >= 3 for question in kept)
 
 
 def test_distractors_are_as_frequent_as_they_are_true():

@@ -32,7 +32,8 @@ SMALL = 8
 """Groups with fewer candidates are joined: the finest word of their name is dropped."""
 ALIKE, MOST_BINS, FOLDS = 8, 40, 5
 """Questions of two answers are sorted by what their texts suggest; so many of the rarer answer share a bin."""
-OPTIONS = 4
+OPTIONS, FEWEST_OPTIONS = 4, 3
+"""Of a multiple-choice question, at most and at least."""
 LETTERS = "ABCD"
 CHOOSE = " Please select the correct answer from the following options: "
 
@@ -88,7 +89,7 @@ def balance(frames: Sequence[Sequence[Question]], seed: int, *, per_frame: int) 
     ]
     alike = _look_alikes(candidates)
     kept = _thin_all(_cut(_thin_all(candidates, alike), per_frame), alike)
-    finished = _finish(kept, seed)
+    finished = _finish(kept, candidates, seed)
     return [
         [finished[frame, index] for index in range(len(questions)) if (frame, index) in finished]
         for frame, questions in enumerate(frames)
@@ -236,30 +237,38 @@ def _turns(items: Sequence[Candidate]) -> dict[Candidate, tuple[bool, float, str
     return turns
 
 
-def _finish(kept: Sequence[Candidate], seed: int) -> dict[Place, Question]:
-    """Place -> question, with letters where it is asked as multiple choice."""
+def _finish(kept: Sequence[Candidate], candidates: Sequence[Candidate], seed: int) -> dict[Place, Question]:
+    """Place -> question, with letters where it is asked as multiple choice.
+
+    Answers that were thinned away are listed only where the kept ones are too few: whoever knows that they are never
+    right need not look.
+    """
     finished = {item.place: item.question for item in kept}
     asked = [item for item in kept if item.question.options]
-    for items in _by(asked, lambda item: item.question.template).values():
+    of_template = _by(candidates, lambda item: item.question.template)
+    for template, items in _by(asked, lambda item: item.question.template).items():
+        before = Counter(item.question.answer for item in of_template[template])
         everywhere = Counter(item.question.answer for item in items)
         for group in _by(items, lambda item: item.words).values():
             nearby = Counter(item.question.answer for item in group)
             for item in group:
                 generator = np.random.default_rng([seed, item.frame, item.index])
-                wrong = _distractors(item.question.answer, (nearby, everywhere), generator)
+                wrong = _distractors(item.question.answer, (nearby, everywhere), OPTIONS - 1, generator)
+                if len(wrong) < FEWEST_OPTIONS - 1:
+                    wrong = _distractors(item.question.answer, (everywhere, before), FEWEST_OPTIONS - 1, generator)
                 finished[item.place] = with_options(item.question, wrong, generator)
     return finished
 
 
-def _distractors(answer: str, sources: Iterable[Counter[str]], generator: np.random.Generator) -> list[str]:
-    """Wrong answers as frequent as they are in truth: from the question's group first, then from its template.
+def _distractors(answer: str, sources: Iterable[Counter[str]], most: int, generator: np.random.Generator) -> list[str]:
+    """At most `most` wrong answers as frequent as they are in truth: from the first source first, then from the next.
 
     Uniform ones would give the right answer away: the one common answer among rare ones.
     """
     drawn: list[str] = []
     for counts in sources:
         others = sorted(counts.keys() - {answer, *drawn})
-        wanted = min(OPTIONS - 1 - len(drawn), len(others))
+        wanted = min(most - len(drawn), len(others))
         if wanted:
             weights = np.array([counts[other] for other in others], float)
             chosen = generator.choice(len(others), wanted, replace=False, p=weights / weights.sum())
@@ -270,10 +279,16 @@ def _distractors(answer: str, sources: Iterable[Counter[str]], generator: np.ran
 def with_options(question: Question, wrong: Collection[str], generator: np.random.Generator) -> Question:
     """The question with its right and wrong answers listed in random order; its answer becomes a letter.
 
+    With fewer than three options it would answer itself; then it is asked openly.
+
     >>> plain = Question("perception", "status", "What does it do?", "going ahead", (0,), options=True)
-    >>> with_options(plain, [], np.random.default_rng(0)).text
-    'What does it do? Please select the correct answer from the following options: A. Going ahead.'
+    >>> with_options(plain, ["stopped", "braking"], np.random.default_rng(0)).text
+    'What does it do? Please select the correct answer from the following options: A. Braking. B. Going ahead. C. Stopped.'
+    >>> with_options(plain, ["stopped"], np.random.default_rng(0)) == replace(plain, options=False)
+    True
     """
+    if len(wrong) < FEWEST_OPTIONS - 1:
+        return replace(question, options=False)
     options = [question.answer, *wrong]
     options = [options[index] for index in generator.permutation(len(options))]
     listed = " ".join(
