@@ -16,8 +16,10 @@ from drivedistill.data.splits import shared_scenes
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Sample
 
-FEW_ANSWERS, ENOUGH, EASY = 12, 50, 0.6
-"""A template with at most so many answers is closed, with so many questions examined, and too easy from this share on."""
+FEW_ANSWERS, EASY = 12, 0.6
+"""A template with at most so many answers is closed, and too easy from this share on."""
+ENOUGH, HARDLY_ENOUGH = 50, 20
+"""With so many questions examined this is a finding, or worth a hint."""
 QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
@@ -75,11 +77,16 @@ class Report:
     @property
     def easy_templates(self) -> list[Template]:
         """Templates with few answers of which a learner without pictures, or the commonest answer, gets too much."""
-        return [
-            row
-            for row in self.templates
-            if row.answers <= FEW_ANSWERS and row.examined >= ENOUGH and max(row.text_only, row.share) > EASY
-        ]
+        return [row for row in self._easy if row.examined >= ENOUGH]
+
+    @property
+    def perhaps_easy_templates(self) -> list[Template]:
+        """The same, of which too few questions were examined to tell."""
+        return [row for row in self._easy if HARDLY_ENOUGH <= row.examined < ENOUGH]
+
+    @property
+    def _easy(self) -> list[Template]:
+        return [row for row in self.templates if row.answers <= FEW_ANSWERS and max(row.text_only, row.share) > EASY]
 
     @property
     def problems(self) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivedistill.data.check import EASY, QUANTILES, Report, SplitReport
+from drivedistill.data.check import EASY, ENOUGH, QUANTILES, Report, SplitReport
 from drivedistill.data.prior import Template
 
 
@@ -55,6 +55,7 @@ def _cells(split: SplitReport, report: Report) -> dict[str, str]:
 
 
 def _template_table(report: Report, most: int = 40) -> str:
+    """All templates that a data set names, and the `most` frequent of the others."""
     if not report.templates:
         return ""
     lines = [
@@ -63,9 +64,11 @@ def _template_table(report: Report, most: int = 40) -> str:
         "learner gets right that sees no picture, on so many questions of scenes it was not taught",
         f"{'n':>8}  {'share':>6}  {'text-only':>9} {'of':<7}  question{' ' * 35}answer",
     ]
-    lines += [_template_row(row) for row in report.templates[:most]]
-    if len(report.templates) > most:
-        lines.append(f"     ... and {len(report.templates) - most:,} more")
+    unnamed = [row for row in report.templates if not row.named]
+    left_out = set(unnamed[most:])
+    lines += [_template_row(row) for row in report.templates if row not in left_out]
+    if left_out:
+        lines.append(f"     ... and {len(left_out):,} more")
     return "\n".join(lines)
 
 
@@ -89,10 +92,11 @@ def _findings(report: Report) -> str:
         ("Scenes shared between splits", report.shared_scenes),
         (
             f"Closed templates of which more than {EASY:.0%} can be guessed",
-            [
-                f"{max(row.text_only, row.share):.1%} of {row.examined:,}: {_short(row.question, 76)}"
-                for row in report.easy_templates
-            ],
+            [_guessed(row) for row in report.easy_templates],
+        ),
+        (
+            f"Closed templates that look so, with too few questions to tell (fewer than {ENOUGH})",
+            [_guessed(row) for row in report.perhaps_easy_templates],
         ),
         ("Blank answers", [id for split in report.splits.values() for id in split.blank]),
         ("Repeated questions", [id for split in report.splits.values() for id in split.duplicates]),
@@ -104,6 +108,10 @@ def _findings(report: Report) -> str:
         if len(items) > 5:
             lines.append(f"  ... and {len(items) - 5:,} more")
     return "\n".join(lines)
+
+
+def _guessed(row: Template) -> str:
+    return f"{max(row.text_only, row.share):.1%} of {row.examined:,}: {_short(row.question, 76)}"
 
 
 def _short(text: str, width: int) -> str:

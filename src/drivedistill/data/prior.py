@@ -47,6 +47,8 @@ class Template:
 
     question: str
     """With objects and numbers masked; the commonest wording where the data set names its templates."""
+    named: bool
+    """The data set names it."""
     count: int
     answers: int
     """Different ones."""
@@ -76,8 +78,11 @@ def answer_text(sample: Sample) -> str:
 
 def family(sample: Sample) -> str:
     """What is learnt together: the template that the data set names, otherwise the masked question."""
-    named = sample.extra.get("template")
-    return f"{sample.dataset} {named}" if isinstance(named, str) else template(sample.question)
+    return f"{sample.dataset} {sample.extra['template']}" if _is_named(sample) else template(sample.question)
+
+
+def _is_named(sample: Sample) -> bool:
+    return isinstance(sample.extra.get("template"), str)
 
 
 def templates(samples: Sequence[Sample], examined: Sequence[Sample], verdicts: Sequence[bool | None]) -> list[Template]:
@@ -99,7 +104,8 @@ def templates(samples: Sequence[Sample], examined: Sequence[Sample], verdicts: S
         wording = Counter(template(samples[place].question) for place in places).most_common(1)[0][0]
         judged, share = right_of[name], most / len(places)
         right_share = sum(judged) / max(1, len(judged))
-        rows.append(Template(wording, len(places), len(answers), answer, share, len(judged), right_share))
+        named = _is_named(samples[places[0]])
+        rows.append(Template(wording, named, len(places), len(answers), answer, share, len(judged), right_share))
     return sorted(rows, key=lambda row: (-row.count, row.question))
 
 

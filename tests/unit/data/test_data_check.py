@@ -140,6 +140,26 @@ def test_closed_templates_that_can_be_guessed_are_named(sample):
     report = check({"train": [*easy, *hard]}, images="none")
     assert [row.question for row in report.easy_templates] == ["What does <OBJ> do?"] and not report.problems
     assert "Closed templates of which more than 60% can be guessed: 1" in format_report(report)
+    assert not report.perhaps_easy_templates
+
+
+@pytest.mark.parametrize(("count", "found"), [(19, (0, 0)), (20, (0, 1)), (49, (0, 1)), (50, (1, 0))])
+def test_templates_with_few_questions_are_a_hint_only(sample, count, found):
+    easy = made_up(sample, lambda generator, camera, x: "Yes.", count=count)
+    report = check({"train": easy}, images="none")
+    assert (len(report.easy_templates), len(report.perhaps_easy_templates)) == found
+    assert ("too few questions to tell (fewer than 50): 1" in format_report(report)) == bool(found[1])
+
+
+def test_all_named_templates_are_printed_and_the_most_frequent_others(sample):
+    def asked(text, times, **more):
+        return [sample(f"{text} {number}", question=text, **more) for number in range(times)]
+
+    named = [one for index in range(45) for one in asked(f"named {'x' * index}?", 1, extra={"template": f"t{index}"})]
+    unnamed = [one for index in range(43) for one in asked(f"open {'y' * index}?", 2)]
+    text, _, _ = format_report(check({"train": [*named, *unnamed]}, images="none")).partition("Regular to corner")
+    assert (text.count("named x") + text.count("named ?"), text.count("open y") + text.count("open ?")) == (45, 40)
+    assert "... and 3 more" in text
 
 
 def test_duplicates_compare_pictures_words_and_region(sample):
