@@ -93,7 +93,8 @@ class Second:
         if instance > 1000:
             return {self.noun(instance)}
         kind, colour = self.kind(instance), self.drive.scene.actors[instance - 1].colour
-        plain = {kind} | ({"car"} if kind in ("sedan", "SUV", "hatchback") else set())
+        small = {"car": CARS - {"van", "pickup"}, "pedestrian": {"child", "construction worker"}}
+        plain = {kind} | {noun for noun, kinds in small.items() if kind in kinds}
         painted = {f"{colour} {noun}" for noun in plain} if KINDS[kind].painted else set()
         return plain | painted | {GENERAL[KINDS[kind].family]}
 

@@ -101,10 +101,35 @@ def test_names_say_no_more_than_can_be_made_out():
     assert called_as("sedan", "red", dark, 400) == ("vehicle", "")
 
 
+def test_from_afar_nobody_tells_similar_kinds_apart():
+    clear = Appearance(60, 60, 120)
+    for kind, small in (
+        ("child", "pedestrian"),
+        ("construction worker", "pedestrian"),
+        ("taxi", "car"),
+        ("police car", "car"),
+    ):
+        assert called_as(kind, "red", clear, 99) == (small, "") and called_as(kind, "red", clear, 100) == (kind, "")
+
+
 def test_headlights_dazzle_at_night():
     for light, expected in (("day", "red sedan"), ("night", "vehicle")):
         drive = straight_drive([Made("sedan", 12, 1.75, 5, yaw=np.pi, role="oncoming")], light=light)
         assert seen(drive, boxes(drive, 0, 112))[1].name == expected
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (Made("sedan", -3, 1.75, 5), "red sedan"),
+        (Made("sedan", 0, 1.75, 5), "red sedan"),
+        (Made("sedan", -12, LANE, 5), "vehicle"),
+        (Made("sedan", 12, 0.0, 5, yaw=np.pi / 2), "red sedan"),
+    ],
+)
+def test_only_headlights_that_point_at_the_camera_dazzle(other, expected):
+    drive = straight_drive([other], light="night")
+    assert seen(drive, boxes(drive, 0, 112))[1].name == expected
 
 
 def test_without_pictures_everything_large_enough_is_seen():

@@ -13,6 +13,7 @@ from drivedistill.world.catalogue import KINDS, name
 from drivedistill.world.pictures.lamps import has_headlights_on
 from drivedistill.world.questions.masks import Appearance, Patch, appearance, hidden, measure
 from drivedistill.world.questions.motion import AHEAD_S, future, moves, status
+from drivedistill.world.rig import RIG
 from drivedistill.world.scene import Actor, Drive, Head, Sign
 from drivedistill.world.views import Views
 
@@ -26,15 +27,23 @@ KIND_PIXELS = 100
 COLOUR_CONTRAST, COLOUR_BRIGHTNESS = 14.0, 35.0
 """Grey levels of the middling pixel from which paint has a colour."""
 DAZZLING = Appearance(float("inf"), 0.0, 255.0)
-DAZZLES_WITHIN = 0.6
-"""Cosine of the angle around a vehicle's direction in which its headlights dazzle."""
+DAZZLES_WITHIN = 0.8
+"""Cosine of the angle between a vehicle's direction and the line from its headlights to the camera that they dazzle."""
 MIN_HEAD_HEIGHT, MIN_SIGN_HEIGHT = 6, 8
 """Pixels"""
 
 SECTORS = ("front", "front left", "left", "back left", "back", "back right", "right", "front right")
 """Counter-clockwise, 45 degrees each, the first one around straight ahead."""
-ALIKE = {"sedan": "car", "SUV": "car", "hatchback": "car"}
-"""Kinds that look alike from afar."""
+ALIKE = {
+    "sedan": "car",
+    "SUV": "car",
+    "hatchback": "car",
+    "taxi": "car",
+    "police car": "car",
+    "child": "pedestrian",
+    "construction worker": "pedestrian",
+}
+"""Kinds that look alike from afar, and what they are called then."""
 FAMILY_NAMES = {
     "vehicle": "vehicle",
     "cyclist": "two-wheeler",
@@ -171,7 +180,8 @@ def _with_motion(drive: Drive, step: int, views: Views, item: Seen, look: Appear
     """An actor with all that is known about it; `shift` as in `motion.future`."""
     actor = drive.scene.actors[item.id - 1]
     size = item.pixels[item.camera] * REFERENCE / (views.size[0] * views.size[1])
-    noun, colour = called_as(actor.kind, actor.colour, DAZZLING if _dazzles(drive, actor, item.place) else look, size)
+    look = DAZZLING if _dazzles(drive, actor, item.camera, item.place) else look
+    noun, colour = called_as(actor.kind, actor.colour, look, size)
     share, occluder = hidden(drive, step, views, item.camera, item.id)
     return replace(
         item,
@@ -197,12 +207,13 @@ def _large_enough(patch: Patch, element: Head | Sign | None, size: tuple[int, in
     return patch.pixels >= MIN_PIXELS and patch.pixels * REFERENCE / (size[0] * size[1]) >= MIN_PIXELS_AT_REFERENCE
 
 
-def _dazzles(drive: Drive, actor: Actor, place: Place) -> bool:
+def _dazzles(drive: Drive, actor: Actor, camera: str, place: Place) -> bool:
     """At night, headlights that shine into the camera hide what is behind them."""
     if drive.scene.conditions.light != "night" or not has_headlights_on(drive, actor):
         return False
-    toward_ego = -(np.cos(place.yaw) * place.x + np.sin(place.yaw) * place.y)
-    return bool(toward_ego > DAZZLES_WITHIN * np.hypot(place.x, place.y))
+    cos, sin, half = np.cos(place.yaw), np.sin(place.yaw), KINDS[actor.kind].size[0] / 2
+    dx, dy = RIG[camera].x - place.x - cos * half, RIG[camera].y - place.y - sin * half
+    return bool(cos * dx + sin * dy > DAZZLES_WITHIN * np.hypot(dx, dy))
 
 
 def called_as(kind: str, colour: str, look: Appearance, pixels: float) -> tuple[str, str]:
