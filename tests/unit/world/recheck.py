@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 from recheck_planning import PLANNING
-from second_look import CLASSES, Second
+from second_look import CLASSES, GENERAL, Second
 
 from drivedistill.world.catalogue import with_article
 
@@ -117,7 +117,9 @@ def status(second, question):
 
 
 def description(second, question):
-    nouns = second.nouns(question.about[0])
+    nouns = second.nouns(question.about[0]) - set(GENERAL.values())
+    if second.most(question.about[0]) < 99:
+        nouns -= {"child", "construction worker", "taxi", "police car"}
     return None if uncapital(question.answer) in nouns else f"it is {nouns}"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from drivedistill.world.catalogue import with_article
 from drivedistill.world.questions.frame import Frame
-from drivedistill.world.questions.observe import REFERENCE
+from drivedistill.world.questions.observe import FAMILY_NAMES, REFERENCE, Seen
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.words import listing, sentence, spot
 
@@ -67,36 +67,44 @@ def _properties(frame: Frame, rng: np.random.Generator) -> list[Question]:
     """Moving status, description and occlusion of every key object."""
     questions = []
     for item in frame.key:
-        tag, about, place = frame.tags[item.id], (item.id,), spot(frame, item)
+        tag, about = frame.tags[item.id], (item.id,)
         options = bool(rng.random() < OPTIONS_SHARE)
         if item.status:
             questions.append(
                 Question(
                     "perception", "status", f"What is the moving status of object {tag}?", item.status,
-                    tags=(0,), closed=True, group=place, options=options, about=about,
+                    tags=(0,), closed=True, group=spot(frame, item), options=options, about=about,
                 )
             )  # fmt: skip
-        questions.append(
-            Question(
-                "perception", "description", f"What is the visual description of {tag}?", sentence(item.name),
-                tags=(2,), about=about,
-            )
-        )  # fmt: skip
-        occluder = frame.by_id.get(item.hidden_by)
-        large = item.pixels[item.camera] * REFERENCE / (frame.size[0] * frame.size[1]) >= HIDDEN_PIXELS
-        if item.is_actor and large and (item.hidden < FREE or (item.hidden > HIDDEN and occluder)):
-            answer = "Yes." if item.hidden > HIDDEN else "No."
+        if item.name != FAMILY_NAMES.get(item.family):
             questions.append(
                 Question(
-                    "perception", "hidden", f"Is {tag} partly hidden behind another object?", answer,
-                    tags=(0,), closed=True, group=place, about=about,
+                    "perception", "description", f"What is the visual description of {tag}?", sentence(item.name),
+                    tags=(2,), about=about,
                 )
             )  # fmt: skip
-            if occluder and answer == "Yes.":
-                questions.append(
-                    Question(
-                        "perception", "hidden_by", f"Which object hides a part of {tag}?",
-                        sentence(with_article(occluder.name)), tags=(2,), about=about,
-                    )
-                )  # fmt: skip
+        questions += _hidden(frame, item)
+    return questions
+
+
+def _hidden(frame: Frame, item: Seen) -> list[Question]:
+    """Is it partly hidden, and by what?"""
+    tag, about, occluder = frame.tags[item.id], (item.id,), frame.by_id.get(item.hidden_by)
+    large = item.pixels[item.camera] * REFERENCE / (frame.size[0] * frame.size[1]) >= HIDDEN_PIXELS
+    is_hidden = item.hidden > HIDDEN and occluder is not None
+    if not item.is_actor or not large or not (item.hidden < FREE or is_hidden):
+        return []
+    questions = [
+        Question(
+            "perception", "hidden", f"Is {tag} partly hidden behind another object?", "Yes." if is_hidden else "No.",
+            tags=(0,), closed=True, group=spot(frame, item), about=about,
+        )
+    ]  # fmt: skip
+    if occluder and is_hidden:
+        questions.append(
+            Question(
+                "perception", "hidden_by", f"Which object hides a part of {tag}?",
+                sentence(with_article(occluder.name)), tags=(2,), about=about,
+            )
+        )  # fmt: skip
     return questions
