@@ -17,6 +17,7 @@ BEARINGS = {
     "front": 0, "front left": 45, "left": 90, "back left": 135, "back": 180,
     "back right": -135, "right": -90, "front right": -45,
 }  # fmt: skip
+NUMBERS = ("two", "three", "four", "five", "six")
 SIDES = {
     "around the ego vehicle": lambda x, y: 0 * x + 9.0,
     "in front of the ego vehicle": lambda x, y: x,
@@ -68,16 +69,39 @@ def tags_true(second, question):
 
 
 def objects(second, question):
-    tags = TAG.findall(question.answer)
-    named = re.findall(r"an? ([^,]+?) to the ([a-z ]+?) of the ego vehicle", question.answer)
-    if len(tags) != len(named) or [int(tag[0]) for tag in tags] != list(range(1, len(tags) + 1)):
-        return "names and tags differ in number"
-    for (_, camera, x, y), (noun, sector), actor in zip(tags, named, question.about, strict=True):
-        if second.tag(actor) != (camera, x, y) or noun not in second.nouns(actor):
-            return f"{noun} is another one"
-        if second.off(actor, BEARINGS[sector]) > 23:
-            return f"{noun} is not to the {sector}"
-    return None
+    """Every object is told, with others of its name and sector in one word, where the first of them comes."""
+    tags, answer = TAG.findall(question.answer), re.sub(r"There (is|are) ", "", question.answer).split(" of these")[0]
+    told = re.findall(r"(?:^|, and |, | and )([a-zA-Z ]+?) to the ([a-z ]+?) of the ego vehicle", answer)
+    if len(told) != len(set(told)) or [int(tag[0]) for tag in tags] != list(range(1, len(tags) + 1)):
+        return "told twice, or numbered otherwise"
+    if (question.answer.startswith("There are")) != (told[0][0].split()[0] in NUMBERS):
+        return "is or are"
+    rest = dict(zip(question.about, tags, strict=True))
+    for words, sector in told:
+        first = next(iter(rest))
+        names = {noun: count for noun in second.nouns(first) for count in range(1, 7) if words == amount(noun, count)}
+        if len(names) != 1:
+            return f"{words} is another one than {first}"
+        (noun, count), same = *names.items(), []
+        for actor, (_, *tag) in rest.items():
+            if noun in second.nouns(actor) and second.off(actor, BEARINGS[sector]) < 23 and len(same) < count:
+                same.append(actor)
+                if second.tag(actor) != tuple(tag):
+                    return f"{tag} is another one"
+        if len(same) != count or first not in same:
+            return f"there are not {words} to the {sector}"
+        rest = {actor: tag for actor, tag in rest.items() if actor not in same}
+    return f"{rest} are missing" if rest else None
+
+
+def amount(noun, count):
+    """So many of them, in words."""
+    if count == 1:
+        return with_article(noun)
+    irregular = {"person": "people", "child": "children", "person with a stroller": "people with strollers"}
+    irregular |= {"deer": "deer", "sheep": "sheep", "pile of logs": "piles of logs"}
+    many = irregular.get(noun, f"{noun}es" if noun.endswith("bus") else f"{noun}s")
+    return f"{NUMBERS[count - 2]} {many.replace('pile of cardboard boxess', 'piles of cardboard boxes')}"
 
 
 def weather(second, question):

@@ -16,6 +16,7 @@ from drivedistill.world.driving.drive import drive_scene
 from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.questions.all import frame_questions
 from drivedistill.world.questions.frame import binding, key_object_infos, look
+from drivedistill.world.questions.words import several
 from drivedistill.world.scene import LANE_M, STEP_S, STEPS, Decision, Head
 
 SEVERAL_STEPS = {
@@ -171,6 +172,24 @@ def test_only_what_is_ahead_or_comes_into_the_way_is_noticed():
     ):
         found = answers(ask(straight_drive([*ahead, third]), size=112), "notice")
         assert sum(map(len, found)) == expected, third
+
+
+def test_equal_objects_are_told_together():
+    vans = [Made("van", 20, LANE, 10), Made("van", 30, 0.5, 10), Made("bus", 22, -4.25, 10), Made("SUV", -15, LANE, 10)]
+    question = next(item for item in ask(straight_drive(vans), size=112) if item.template == "objects")
+    assert question.answer.startswith(
+        "There are two red vans to the front of the ego vehicle, a red bus to the front of the ego vehicle, and "
+        "a red SUV to the back of the ego vehicle. The IDs of these objects are <c1,"
+    )
+    told = [several(noun, 2) for noun in ("person", "child", "white bus", "red car", "pile of logs", "gray SUV")]
+    assert told == [
+        "two people",
+        "two children",
+        "two white buses",
+        "two red cars",
+        "two piles of logs",
+        "two gray SUVs",
+    ]
 
 
 def test_bends_are_followed_and_turns_are_made_at_junctions():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from drivedistill.world.catalogue import with_article
 from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.observe import FAMILY_NAMES, REFERENCE, Seen
 from drivedistill.world.questions.question import Question
-from drivedistill.world.questions.words import listing, sentence, spot
+from drivedistill.world.questions.words import listing, sentence, several, spot
 
 OPTIONS_SHARE = 1 / 3
 """Share of the questions with nominal answers that are asked as multiple choice."""
@@ -27,7 +29,11 @@ def perception(frame: Frame) -> list[Question]:
 def _objects(frame: Frame) -> list[Question]:
     if not frame.key:
         return []
-    there = listing([f"{with_article(item.name)} to the {item.sector} of the ego vehicle" for item in frame.key])
+    alike = Counter((item.name, item.sector) for item in frame.key)
+    there = listing(
+        [f"{several(noun, count)} to the {sector} of the ego vehicle" for (noun, sector), count in alike.items()]
+    )
+    verb = "is" if next(iter(alike.values())) == 1 else "are"
     tags, plural = [frame.tags[item.id] for item in frame.key], len(frame.key) > 1
     which = "The IDs of these objects are" if plural else "The ID of this object is"
     return [
@@ -35,7 +41,7 @@ def _objects(frame: Frame) -> list[Question]:
             "perception", "objects",
             "What are the important objects in the current scene? Those objects will be considered for the future "
             "reasoning and driving decision.",
-            f"There is {there}. {which} {listing(tags)}.",
+            f"There {verb} {there}. {which} {listing(tags)}.",
             tags=(2,), about=tuple(item.id for item in frame.key),
         )
     ]  # fmt: skip

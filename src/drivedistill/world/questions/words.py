@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from drivedistill.world.action import LOOK_AHEAD_S, later
-from drivedistill.world.catalogue import KINDS, name, with_article
+from drivedistill.world.catalogue import COLOURS, KINDS, name, plural, with_article
 from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.observe import ALIKE, Seen
 from drivedistill.world.scene import Actor
 
 X_BINS, Y_BINS = 4, 3
+NUMBERS = ("two", "three", "four", "five", "six")
+PLURALS = {"person": "people"}
 SPEED = {"keep speed": "keep going at the same speed", "accelerate": "accelerate", "decelerate": "slow down"}
 
 
@@ -31,6 +33,17 @@ def sentence(text: str) -> str:
 def number(count: int) -> str:
     """A count as an answer."""
     return str(count) if count < 5 else "5 or more"
+
+
+def several(noun: str, count: int) -> str:
+    """One or more, in words: "a red car", "two people"."""
+    if count == 1:
+        return with_article(noun)
+    colour, _, kind = noun.partition(" ")
+    painted = colour in COLOURS
+    kind = kind if painted else noun
+    many = plural(kind) if kind in KINDS else PLURALS.get(kind, f"{kind}s")
+    return f"{NUMBERS[count - 2]} {f'{colour} {many}' if painted else many}"
 
 
 def spot(frame: Frame, item: Seen) -> str:
