@@ -25,6 +25,10 @@ STOPPED = 0.5
 """m/s"""
 
 
+BRAKES = -1.0
+"""m/s^2: whoever brakes like this neither keeps speed nor accelerates, wherever the two seconds end."""
+
+
 class Action(NamedTuple):
     """The expert's plan."""
 
@@ -58,3 +62,28 @@ def action(drive: Drive, step: int) -> Action:
     elif abs(after - before) > SPEED_CHANGE:
         longitudinal = "accelerate" if after > before else "decelerate"
     return Action(lateral, longitudinal)
+
+
+def is_clear(drive: Drive, step: int) -> bool:
+    """Would a person who watches the next seconds say the same as `action`? Key frames are clear.
+
+    It is not clear whether one brakes or not if the speed dips and comes back, or if it still falls before it rises; nor
+    is it clear whether one turns while waiting inside a turn, or while the body straightens after a change of lane.
+    """
+    lateral, longitudinal = action(drive, step)
+    speeds = drive.speeds[0, step : later(step, SPEED_LOOK_AHEAD_S) + 1]
+    dips = speeds.min() < min(speeds[0], speeds[-1]) - SPEED_CHANGE
+    brakes = drive.accelerations[0, step] < BRAKES and longitudinal in ("keep speed", "accelerate")
+    window = slice(step, later(step, LOOK_AHEAD_S) + 1)
+    if np.any(drive.turning[window]):
+        steers = not drive.turning[step] or lateral != "go straight"
+    else:
+        steers = lateral not in ("turn left", "turn right") or _bend(drive, window) > TURN_RAD / 2
+    return bool(steers and not dips and not brakes)
+
+
+def _bend(drive: Drive, window: slice) -> float:
+    """By how much the main road bends on the ego's way, in radians."""
+    track = drive.scene.road.track
+    s, _ = track.project(*drive.poses[0, window, :2].T)
+    return float(abs(np.subtract(*track.world(s[[0, -1]], 0.0).yaw)))

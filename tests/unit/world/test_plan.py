@@ -77,3 +77,13 @@ def test_training_never_shows_what_is_held_out(picked):
     assert not any(pick.drive.scene.held_out for picks in picked.values() for pick in picks)
     tests = [pick for chunk in chunks(600) if chunk.split == "test-corner" for pick in pick_key_frames(chunk, 0)]
     assert any(pick.drive.scene.held_out for pick in tests)
+
+
+def test_key_frames_are_clear(picked):
+    for pick in (pick for picks in picked.values() for pick in picks):
+        for step in pick.steps:
+            speeds = pick.drive.speeds[0, step : step + 21]
+            assert speeds.min() > min(speeds[0], speeds[-1]) - 1.01
+            lateral, longitudinal = action(pick.drive, step)
+            assert not (pick.drive.accelerations[0, step] < -1 and longitudinal in ("keep speed", "accelerate"))
+            assert not (pick.drive.turning[step] and lateral == "go straight")

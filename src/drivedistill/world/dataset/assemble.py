@@ -17,6 +17,7 @@ from typing import Any
 
 from drivedistill.records import Regime, write_json, write_text
 from drivedistill.world.dataset.balance import balance
+from drivedistill.world.dataset.balance_senna import balance_senna
 from drivedistill.world.dataset.balance_table import balance_table
 from drivedistill.world.dataset.plan import CORNER_RATIO, Chunk
 from drivedistill.world.dataset.shard import read_chunk
@@ -73,6 +74,8 @@ def load_part(out: Path, chunks: Sequence[Chunk], seed: int) -> Part:
         for frame in frames
     ]
     kept = balance(candidates, seed, per_frame=PER_FRAME)
+    for frame, records in zip(frames, balance_senna([frame["senna"] for frame in frames], seed), strict=True):
+        frame["senna"] = records
     return Part(chunks[0].split, chunks[0].regime, frames, kept, balance_table(candidates, kept))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivedistill.records import Regime
-from drivedistill.world.action import Action, action
+from drivedistill.world.action import Action, action, is_clear
 from drivedistill.world.driving.drive import drive_scene
 from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.scene import STEP_S, Drive
@@ -178,11 +178,12 @@ def _take(moments: list[tuple[int, int]], picked: dict[int, list[int]]) -> tuple
 
 def moments(drive: Drive) -> list[int]:
     """Candidate steps; in a corner scene with a scripted hazard, those at which it lies ahead, if there are any."""
+    clear = [step for step in CANDIDATES if is_clear(drive, step)]
     hazards = [actor.id for actor in drive.scene.actors if actor.hazard]
     if not drive.scene.corner or not hazards:
-        return list(CANDIDATES)
-    near = [step for step in CANDIDATES if any(_ahead(drive, hazard, step) for hazard in hazards)]
-    return near or list(CANDIDATES)
+        return clear
+    near = [step for step in clear if any(_ahead(drive, hazard, step) for hazard in hazards)]
+    return near or clear
 
 
 def _ahead(drive: Drive, actor: int, step: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from drivedistill.world.action import action
@@ -19,6 +20,8 @@ from drivedistill.world.scene import Drive
 WIDTH = 480
 COLUMNS = 6
 """Of the overview, whose tiles are half as wide."""
+WELL_IN_VIEW = 0.04
+"""Share of the front picture."""
 
 
 def write_sheets(folder: Path, seed: int, *, width: int = WIDTH) -> Iterator[Path]:
@@ -38,8 +41,9 @@ def write_sheets(folder: Path, seed: int, *, width: int = WIDTH) -> Iterator[Pat
     fronts = {}
     for kind in REGULAR + CORNER:
         drive = next(filter(None, (drive_scene(kind, seed + number) for number in count())))
-        step = _telling(drive)
-        views = Renderer(drive).views(step, width, width * 9 // 16)
+        renderer = Renderer(drive)
+        step = _telling(drive, renderer)
+        views = renderer.views(step, width, width * 9 // 16)
         fronts[kind] = Image.fromarray(views.pictures["CAM_FRONT"])
         sheet(views, _caption(drive, step), width=width).save(folder / f"{kind}.png")
         yield folder / f"{kind}.png"
@@ -61,14 +65,17 @@ def _overview(pictures: dict[str, Image.Image], width: int) -> Image.Image:
     return whole
 
 
-def _telling(drive: Drive) -> int:
-    """The step that shows most: the hazard well in view, or the middle of what is not straight on."""
-    steps = moments(drive)
-    hazards = [actor.id for actor in drive.scene.actors if actor.hazard]
-    if drive.scene.corner and hazards:
-        return min(steps, key=lambda step: abs(min(drive.seen_from_ego(hazard, step)[0] for hazard in hazards) - 14.0))
-    turned = [step for step in steps if action(drive, step).lateral != "go straight"] or steps
-    return turned[len(turned) // 2]
+def _telling(drive: Drive, renderer: Renderer) -> int:
+    """The step that shows most: what the scene is about in front and well in view, or the middle of a manoeuvre."""
+    steps, scene = moments(drive), drive.scene
+    turned = [step for step in steps if action(drive, step).lateral != "go straight"]
+    subjects = [actor.id for actor in scene.actors if actor.hazard]
+    if scene.kind == "obscured_sign":
+        subjects = [sign.id for sign in scene.signs]
+    if not subjects or (turned and not scene.corner):
+        return (turned or steps)[len(turned or steps) // 2]
+    small = {step: renderer.views(step, 96, 54, pictures=False).instances["CAM_FRONT"] for step in steps}
+    return min(steps, key=lambda step: abs(float(np.isin(small[step], subjects).mean()) - WELL_IN_VIEW))
 
 
 def _caption(drive: Drive, step: int) -> str:
