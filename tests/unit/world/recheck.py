@@ -263,7 +263,8 @@ def _misnamed(second, question):
 
 def faster(second, question):
     one, other = map(second.speed, question.about)
-    return None if (one > other) == (question.answer == "Yes.") and abs(one - other) > 1 else f"{one:.1f}, {other:.1f}"
+    right = (one > other) == (question.answer == "Yes.") and abs(one - other) > 1
+    return _misnamed(second, question) or (None if right else f"{one:.1f}, {other:.1f}")
 
 
 def same_direction(second, question):
@@ -273,7 +274,7 @@ def same_direction(second, question):
 
 
 def between(second, question):
-    return second.agrees(question, second.on_line(question.about[0]))
+    return _misnamed(second, question) or second.agrees(question, second.on_line(question.about[0]))
 
 
 def next_in_lane(second, question):

@@ -176,13 +176,13 @@ def _room(frame: Frame) -> list[Question]:
 
 
 def _between(frame: Frame) -> list[Question]:
-    """Does something stand on the straight line from the ego vehicle to an object?"""
+    """Does something stand on the straight line from the ego vehicle to an object? By names: tags would tell."""
     drive = frame.drive
     ids = [instance for instance in (*frame.by_id, *frame.faint) if instance <= len(drive.scene.actors)]
     halves = np.array([KINDS[drive.scene.actors[instance - 1].kind].size[:2] for instance in ids]) / 2
     questions = []
     for item in frame.key:
-        if not item.is_actor or item.distance < 8:
+        if not item.is_actor or item.distance < 8 or not goes_by_its_name(frame, item):
             continue
         others = np.array([instance != item.id for instance in ids])
         surely = _on_line(frame, item, ids, halves * 0.8) & others & np.isin(ids, list(frame.by_id))
@@ -190,9 +190,9 @@ def _between(frame: Frame) -> list[Question]:
         if surely.any() == perhaps.any():
             questions.append(
                 Question(
-                    "perception", "between", f"Is there an object between the ego vehicle and {frame.tags[item.id]}?",
+                    "perception", "between", f"Is there an object between the ego vehicle and the {item.name}?",
                     "Yes." if surely.any() else "No.",
-                    tags=(0,), closed=True, group=spot(frame, item), about=(item.id,),
+                    tags=(0,), closed=True, group=item.family, about=(item.id,),
                 )
             )  # fmt: skip
     return questions

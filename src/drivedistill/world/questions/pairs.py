@@ -12,6 +12,8 @@ from drivedistill.world.questions.words import goes_by_its_name, spot
 PER_TEMPLATE = 3
 CLEARLY_M, CLEARLY = 2.0, 1.2
 """Distances differ clearly if they do by two metres and by a fifth."""
+WALKING = 1.25
+"""m/s from which something is faster than what stands."""
 
 
 def pairs(frame: Frame) -> list[Question]:
@@ -26,15 +28,6 @@ def pairs(frame: Frame) -> list[Question]:
         asked = [question for one, other in swapped if (question := template(frame, one, other))]
         questions += asked[:PER_TEMPLATE]
     return questions
-
-
-def _question(frame: Frame, template: str, text: str, yes: bool, one: Seen, other: Seen, group: str) -> Question:
-    first, second = frame.tags[one.id], frame.tags[other.id]
-    return Question(
-        "prediction" if template in ("faster", "same_direction") else "perception",
-        template, text.format(first, second), "Yes." if yes else "No.",
-        tags=(0,), closed=True, group=group, about=(one.id, other.id),
-    )  # fmt: skip
 
 
 def _closer(frame: Frame, one: Seen, other: Seen) -> Question | None:
@@ -73,26 +66,35 @@ def _named(frame: Frame, *items: Seen) -> bool:
 def _by_names(template: str, text: str, yes: bool, one: Seen, other: Seen) -> Question:
     """A question about two objects without tags."""
     return Question(
-        "perception", template, text.format(one.name, other.name), "Yes." if yes else "No.",
+        "prediction" if template == "faster" else "perception",
+        template, text.format(one.name, other.name), "Yes." if yes else "No.",
         tags=(0,), closed=True, group=f"{one.family} {other.family}", about=(one.id, other.id),
     )  # fmt: skip
 
 
 def _faster(frame: Frame, one: Seen, other: Seen) -> Question | None:
-    """Only what a picture can show: one stands and the other drives, or one walks and the other drives."""
+    """Only what a picture can show: one stands and the other moves, or one walks and the other drives.
+
+    By names: what waits and what drives lie at other places in the pictures.
+    """
     slow, fast = sorted((one, other), key=lambda item: item.speed)
     walks = slow.family in ("person", "animal") and fast.family in ("vehicle", "cyclist")
-    if not ((slow.moving is False and fast.speed > 3.0) or (walks and fast.speed > max(5.0, 2 * slow.speed))):
+    stands = slow.moving is False and fast.speed > WALKING
+    if not (stands or (walks and fast.speed > max(5.0, 2 * slow.speed))) or not _named(frame, one, other):
         return None
-    return _question(frame, "faster", "Is {} faster than {}?", one is fast, one, other, _spots(frame, one, other))
+    return _by_names("faster", "Is the {} faster than the {}?", one is fast, one, other)
 
 
 def _same_direction(frame: Frame, one: Seen, other: Seen) -> Question | None:
     between = abs(np.degrees(np.pi - (np.pi - (one.place.yaw - other.place.yaw)) % (2 * np.pi)))
     if not (one.moving and other.moving) or 30 < between < 60:
         return None
-    text = "Do {} and {} move in the same direction?"
-    return _question(frame, "same_direction", text, between <= 30, one, other, _spots(frame, one, other))
+    return Question(
+        "prediction", "same_direction",
+        f"Do {frame.tags[one.id]} and {frame.tags[other.id]} move in the same direction?",
+        "Yes." if between <= 30 else "No.",
+        tags=(0,), closed=True, group=_spots(frame, one, other), about=(one.id, other.id),
+    )  # fmt: skip
 
 
 def _spots(frame: Frame, one: Seen, other: Seen) -> str:
