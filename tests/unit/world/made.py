@@ -69,27 +69,13 @@ def straight_drive(
         "follow", "follow", seed, False, Conditions(weather, light, True), road, named, heads=heads, signs=signs
     )
     everybody = [Made("sedan", 0.0, d, speed), *actors]
-    times = np.arange(STEPS) * STEP_S
-    poses = np.array(
-        [
-            np.stack(
-                [
-                    made.x + np.cos(made.yaw) * made.speed * times,
-                    made.d + np.sin(made.yaw) * made.speed * times,
-                    np.full(STEPS, made.yaw),
-                ],
-                axis=1,
-            )
-            for made in everybody
-        ]
-    )
 
     def constant(values: list[float]) -> np.ndarray:
         return np.repeat(np.array(values)[:, None], STEPS, axis=1)
 
     return Drive(
         scene=scene,
-        poses=poses,
+        poses=np.array([_poses(made) for made in everybody]),
         speeds=constant([made.speed for made in everybody]),
         accelerations=constant([made.acceleration for made in everybody]),
         indicators=constant([made.indicator for made in everybody]).astype(np.int8),
@@ -98,6 +84,13 @@ def straight_drive(
         signals=(signal,) * STEPS,
         decisions=(decision,) * STEPS,
     )
+
+
+def _poses(made: Made) -> np.ndarray:
+    """float[STEPS, 3] of somebody at constant speed."""
+    gone = made.speed * np.arange(STEPS) * STEP_S
+    x, y = made.x + np.cos(made.yaw) * gone, made.d + np.sin(made.yaw) * gone
+    return np.stack([x, y, np.full(STEPS, made.yaw)], axis=1)
 
 
 def boxes(drive: Drive, step: int = 0, size: int = 64) -> Views:
