@@ -12,13 +12,15 @@ from drivedistill.world.driving import roads
 from drivedistill.world.driving.dice import Dice
 from drivedistill.world.materials import Draw, Material
 from drivedistill.world.meshes.atlas import uv
-from drivedistill.world.scene import LANE_M, ROAD_TYPES, Conditions, Road, Scene
+from drivedistill.world.pictures.render import Renderer
+from drivedistill.world.scene import LANE_M, ROAD_TYPES, Conditions, Drive, Road, Scene
 from drivedistill.world.surroundings import Surroundings, surroundings
 from drivedistill.world.surroundings.layout import CORNER_M, layout
 from drivedistill.world.surroundings.markings import WHITE
 from drivedistill.world.track import Track
 
 DAY, NIGHT = Conditions("clear", "day", True), Conditions("clear", "night", True)
+STEPS = 5
 CLEARANCE_M = 2.1
 """Above this, crowns of trees may reach over what lies beside the lanes."""
 
@@ -251,18 +253,30 @@ def test_sign_reads_from_left_to_right_for_those_it_faces():
     assert np.allclose(texture.min(0), uv(sign.kind).min(0))
 
 
-def test_bush_hides_a_part_of_its_sign():
-    road = roads.open_road(Dice(1), "residential")
-    signs = [roads.sign_beside(road, 0, "stop", 40.0, hidden_by_bush=hidden) for hidden in (False, True)]
-    made = [surroundings(replace(scene(road), signs=(sign,))) for sign in signs]
-    sign = signs[1]
-    ahead = []
-    for each in made:
-        points = each.standing.points.reshape(-1, 3) - (sign.x, sign.y, 0)
-        points = points[np.hypot(points[:, 0], points[:, 1]) < 1.6]
-        ahead.append(points[points @ (np.cos(sign.facing), np.sin(sign.facing), 0) > 0.4])
-    assert len(ahead[0]) == 0
-    assert sign.z + 0.2 * sign.size < ahead[1][:, 2].max() < sign.z + 1.1 * sign.size
+@pytest.mark.parametrize("kind", ["residential", "rural"])
+def test_bush_hides_a_part_of_its_sign_from_those_who_come_near(kind):
+    for seed in range(3):
+        road = roads.bent_road(Dice(seed, 5), kind, 60.0, 1) if seed else roads.open_road(Dice(1), kind)
+        sign = roads.sign_beside(road, 0, "stop", 50.0, size=0.85 + 0.1 * seed)
+        plain, hidden = (
+            Renderer(_driven(replace(scene(road), signs=(each,))))
+            for each in (sign, replace(sign, hidden_by_bush=True))
+        )
+        for step in range(STEPS):
+            bare, left = (
+                np.sum(each.views(step, 480, 270, pictures=False).instances["CAM_FRONT"] == sign.id)
+                for each in (plain, hidden)
+            )
+            assert bare > 20
+            assert 0.3 < 1 - left / bare < 0.8
+
+
+def _driven(scene: Scene) -> Drive:
+    """The ego comes on its lane from 35 to 15 metres before s = 50."""
+    poses = np.stack(scene.road.track.world(np.linspace(15.0, 35.0, STEPS), scene.road.lane(0)), axis=1)[None]
+    zero = np.zeros((1, STEPS))
+    still = zero.astype(np.int8)
+    return Drive(scene, poses, zero, zero, still, zero[0], still[0], (None,) * STEPS, ())
 
 
 @pytest.mark.parametrize("kind", ["urban", "residential", "highway"])

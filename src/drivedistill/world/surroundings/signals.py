@@ -20,6 +20,12 @@ POLE_OFFSET_M = 0.8
 """From the asphalt to the pole of a traffic light."""
 OVERHEAD_M = 4.0
 """Heads above this hang from an arm."""
+APPROACH_M = 22.0
+"""From where a bush hides its sign."""
+BUSH_AHEAD_M, BUSH_DEPTH_M = 0.8, 0.9
+BUSH_WIDTH, BUSH_TOP = 1.25, 0.9
+"""Factors of the sign's size: width, and height of its scale above the sign's lower edge."""
+BUSH_TINT = (0.15, 0.28, 0.08)
 
 
 def signals(layout: Layout) -> tuple[Mesh, NDArray[np.int32]]:
@@ -27,6 +33,8 @@ def signals(layout: Layout) -> tuple[Mesh, NDArray[np.int32]]:
     parts: list[tuple[Mesh, int]] = []
     for sign in layout.scene.signs:
         parts += _sign(sign)
+        if sign.hidden_by_bush:
+            parts.append((_bush_before(layout, sign), 0))
     for head in layout.scene.heads:
         parts += _traffic_light(layout, head)
     meshes = [mesh for mesh, _ in parts]
@@ -39,7 +47,7 @@ def _placed(shape: Shape, x: float, y: float, yaw: float) -> Mesh:
 
 
 def _sign(sign: Sign) -> list[tuple[Mesh, int]]:
-    """Pole and back of a sign, its plate, and the bush that may hide it."""
+    """Pole and back of a sign, and its plate."""
     low, high, half = sign.z, sign.z + sign.size, sign.size / 2
     cut = Draw.TWO_SIDED | Draw.CUT_OUT
     corners = [(0.06, -half, low), (0.06, half, low), (0.06, half, high), (0.06, -half, high)]
@@ -48,15 +56,18 @@ def _sign(sign: Sign) -> list[tuple[Mesh, int]]:
     behind.quads([rear], Material.TEXTURE, (0.12, 0.12, 0.12), uv(sign.kind), cut)
     plate = Shape().quads([corners], Material.TEXTURE, (1.15, 1.15, 1.15), uv(sign.kind), cut)
     parts = [(_placed(behind, sign.x, sign.y, sign.facing), 0), (_placed(plate, sign.x, sign.y, sign.facing), sign.id)]
-    if sign.hidden_by_bush:
-        cos, sin = np.cos(sign.facing), np.sin(sign.facing)
-        # Away from the road, which lies to the left of a sign that looks against the traffic.
-        place = np.array([[sign.x + 0.8 * cos - 0.3 * sin, sign.y + 0.8 * sin + 0.3 * cos, 0.0]])
-        grown = copies(
-            bush(), place, sign.facing, np.array([[1.1, 1.2, sign.z + sign.size * 0.62]]), [[0.15, 0.28, 0.08]]
-        )
-        parts.append((grown, 0))
     return parts
+
+
+def _bush_before(layout: Layout, sign: Sign) -> Mesh:
+    """A bush that hides a part of the sign from those who come near it on the right lane."""
+    road = layout.scene.road
+    s, _ = road.track.project(sign.x, sign.y)
+    eye = road.track.world(s - APPROACH_M, road.lane(road.lanes - 1))
+    toward = np.array([float(eye.x) - sign.x, float(eye.y) - sign.y])
+    x, y = BUSH_AHEAD_M * toward / np.hypot(*toward)
+    size = BUSH_DEPTH_M, sign.size * BUSH_WIDTH, sign.z + sign.size * BUSH_TOP
+    return copies(bush(), np.array([[sign.x + x, sign.y + y, 0.0]]), sign.facing, np.array([size]), [BUSH_TINT])
 
 
 def _traffic_light(layout: Layout, head: Head) -> list[tuple[Mesh, int]]:
