@@ -18,7 +18,7 @@ class Sky(NamedTuple):
     sunlight: Colour
     ambient: Colour
     horizon: Colour
-    """Of the sky near the horizon; fog has this colour too."""
+    """Of the sky near the horizon."""
     zenith: Colour
     clouds: float
     """Cover, from 0 to 1."""
@@ -133,6 +133,7 @@ def _sky(conditions: Conditions) -> Sky:
 
 def _tinted(sky: Sky, tint: Colour) -> Sky:
     def dyed(colour: Colour) -> Colour:
+        """What the tint leaves of a colour."""
         return colour[0] * tint[0], colour[1] * tint[1], colour[2] * tint[2]
 
     return Sky(dyed(sky.sunlight), dyed(sky.ambient), dyed(sky.horizon), dyed(sky.zenith), sky.clouds)

@@ -137,7 +137,8 @@ def _radiance(
     colour = _lit(seen, spot, normal, shaded, material == _TEXTURE, look, lamps, lit, ego)
     if seen.mirror > 0.0:
         colour = _mirrored(colour, seen, gaze, normal, facing, material == _ASPHALT, look)
-    return mixed(look.horizon, colour, clarity(look.fog, distance))
+    # Fog takes the colour of the sky behind, or towers would stand out bright against a dark zenith.
+    return mixed(dome(look, gaze[2]), colour, clarity(look.fog, distance))
 
 
 @kernel

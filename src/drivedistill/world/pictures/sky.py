@@ -30,7 +30,7 @@ def clarity(fog: float, distance: float) -> float:
 
 @kernel
 def dome(look: Look, up: float) -> Colour:
-    """The cloudless sky in a direction with the vertical part `up`."""
+    """The cloudless sky in a direction with the vertical part `up`; fog in front of things has its colour too."""
     return mixed(look.horizon, look.zenith, sqrt(clamped(up * 2.2, 0.0, 1.0)))
 
 
@@ -44,7 +44,7 @@ def background(look: Look, x: float, y: float, z: float) -> Colour:
         skyline += 0.02 * smooth_noise(azimuth * 37.0, 1.5, look.seed + 8)
         if z < skyline:
             hill = (0.16 * look.ambient[0], 0.20 * look.ambient[1], 0.18 * look.ambient[2])
-            return mixed(look.horizon, hill, clarity(look.fog, SKYLINE_M))
+            return mixed(dome(look, z), hill, clarity(look.fog, SKYLINE_M))
     red, green, blue = dome(look, z)
     if z > 0.01 and look.clouds > 0.0:
         red, green, blue = mixed((red, green, blue), *_clouds(look, x, y, z))
