@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.dataset.coda_words import CARE, NOTHING, advised, concern, conditions, description, place
+from drivedistill.world.dataset.coda_advice import GENERAL, advice, care
+from drivedistill.world.dataset.coda_concern import concern
+from drivedistill.world.dataset.coda_words import CAMERA, NOTHING, conditions, description, pick, place
 from drivedistill.world.questions.frame import Frame
-from drivedistill.world.questions.observe import Seen
-from drivedistill.world.questions.words import because, plan, sentence
+from drivedistill.world.questions.observe import FAMILY_NAMES, Seen
+from drivedistill.world.questions.words import sentence
 
-CAMERA = "CAM_FRONT"
 TEXT = "description and explanation"
 OBJECTS, EXPLAINED = 4, 2
 """Most objects that a picture's text speaks of, and so many of them in full."""
@@ -33,6 +34,16 @@ GROUPS = {
     "other objects": (),
 }  # fmt: skip
 """CODA-LM's lists -> categories; every other category is among the other objects."""
+VAGUE = {
+    FAMILY_NAMES["vehicle"]: "car",
+    FAMILY_NAMES["cyclist"]: "cyclist",
+    FAMILY_NAMES["person"]: "pedestrian",
+    FAMILY_NAMES["animal"]: "misc",
+    FAMILY_NAMES["debris"]: "misc",
+}
+"""Name of what is hardly seen -> category; the true one would tell more than the picture does."""
+UNCLEAR = (FAMILY_NAMES["cyclist"],)
+"""Names that fit two categories: no region asks for one of them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def coda_annotation(frame: Frame) -> dict[str, Any]:
         "general_perception": lists | {TEXT: _paragraph(frame, told, rng)},
         "region_perception": {
             str(number): {TEXT: one.text, "box": _box(one.item), "category_name": one.category}
-            for number, one in enumerate(told, start=1)
+            for number, one in enumerate((one for one in told if one.item.name not in UNCLEAR), start=1)
         },
         "driving_suggestion": _suggestion(frame, told, rng),
     }
@@ -85,7 +96,7 @@ def _box(item: Seen) -> list[float]:
 
 def _category(item: Seen) -> str:
     if item.is_actor:
-        return KINDS[item.kind].coda
+        return VAGUE.get(item.name, KINDS[item.kind].coda)
     return "traffic_light" if item.kind == "traffic light" else "traffic_sign"
 
 
@@ -124,7 +135,7 @@ def _paragraph(frame: Frame, told: Sequence[_Told], rng: np.random.Generator) ->
         parts.append(NOTHING)
     elif others:
         last = "The last one matters" if len(others) == 1 else "The last two matter"
-        parts.append(f"{last} less, but the ego car should keep an eye on {'it' if len(others) == 1 else 'them'}.")
+        parts.append(f"{last} less but should not be forgotten.")
     elif len(told) == 1:
         parts.append("Nothing else that would concern the ego car can be made out ahead.")
     return " ".join(parts)
@@ -132,20 +143,21 @@ def _paragraph(frame: Frame, told: Sequence[_Told], rng: np.random.Generator) ->
 
 def _suggestion(frame: Frame, told: Sequence[_Told], rng: np.random.Generator) -> str:
     """The plan with its reason, whom else to mind, and what weather and light ask for."""
-    if advised(frame, CAMERA):
-        forms = (
-            f"the ego car should {plan(frame)}, because {because(frame)}",
-            f"because {because(frame)}, the ego car should {plan(frame)}",
-        )
-        parts = [sentence(forms[int(rng.integers(2))])]
+    given = advice(frame)
+    if given is None:
+        parts = [pick(rng, GENERAL)]
     else:
-        parts = ["The ego car should drive with care and adapt its speed to what it can see."]
-    others = [one.item for one in told if one.item.is_actor and one.item is not frame.cause]
+        forms = (
+            f"the ego car should {given.act}, because {given.reason}",
+            f"because {given.reason}, the ego car should {given.act}",
+        )
+        parts = [sentence(pick(rng, forms))]
+    others = [one.item for one in told if one.item.is_actor and (given is None or one.item is not given.item)]
     if others:
         other = f"the {others[0].name} {place(frame, others[0])}"
         forms = (f"it should also watch {other}", f"{other} needs attention too")
-        parts.append(sentence(forms[int(rng.integers(2))]))
+        parts.append(sentence(pick(rng, forms)))
     else:
-        parts.append("Nobody else ahead needs special attention at the moment.")
-    weather, light = frame.drive.scene.conditions.weather, frame.drive.scene.conditions.light
-    return " ".join([*parts, CARE.get(weather) or CARE.get(light) or CARE[""]])
+        named = given is not None and given.item is not None
+        parts.append(f"Nobody {'else ' if named else ''}ahead needs special attention at the moment.")
+    return " ".join([*parts, care(frame, given, rng)])
