@@ -189,3 +189,18 @@ def test_held_out_scenes_show_them(kind):
 
 def test_nothing_is_held_out_where_no_hazard_has_a_shape():
     assert not any(drive.scene.held_out for drive in driven("wrong_way", 5, True))
+
+
+def test_a_trailer_stays_behind_its_tractor():
+    trailers = 0
+    for drive in driven("odd_vehicle", 40, True):
+        for actor in drive.scene.actors:
+            if actor.kind != "log trailer":
+                continue
+            trailers += 1
+            assert drive.scene.actors[actor.id - 2].kind in ("pickup", "SUV")
+            apart = np.hypot(*(drive.poses[actor.id, :, :2] - drive.poses[actor.id - 1, :, :2]).T)
+            assert 5.8 < apart[0] < 6.5
+            assert np.ptp(apart) < 0.1
+            assert np.array_equal(drive.speeds[actor.id], drive.speeds[actor.id - 1])
+    assert trailers > 8

@@ -18,7 +18,7 @@ from drivedistill.world.driving.regular import (
 from drivedistill.world.driving.roads import SignKind, beside, open_road
 from drivedistill.world.driving.stage import CAR_WEIGHTS, CARS, Draw, Stage
 from drivedistill.world.driving.traffic import DRIVE, NEVER, STILL, WALK, Script
-from drivedistill.world.scene import LANE_M, Road, RoadType
+from drivedistill.world.scene import LANE_M, Road, RoadType, Role
 
 USUAL: dict[str, tuple[str, ...]] = {
     "fallen_cargo": ("pile of cardboard boxes", "fallen tire", "rock"),
@@ -42,6 +42,8 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 
 SLOW_VEHICLES = {"horse cart": 2.5, "excavator": 5.0, "cement mixer": 9.0, "log trailer": 9.0}
 """Fastest pace, m/s."""
+DRAWBAR_M = 0.6
+"""Between a tractor and its trailer."""
 HARMLESS: tuple[SignKind, ...] = ("speed 30", "works", "yield")
 VERGE_ROADS: tuple[RoadType, ...] = ("urban", "residential", "rural")
 
@@ -216,12 +218,20 @@ def odd_vehicle(draw: Draw) -> Stage:
     s, d = headway(stage, 0.8, 2.2), stage.road.lane(lane)
     if stage.road.opposite and dice.chance(0.15):
         oncoming = Script(s + 40.0, LANE_M / 2, math.pi, DRIVE, v=speed, desired=speed)
-        stage.add(kind, "oncoming", oncoming, hazard=True)
+        _add_towed(stage, kind, "oncoming", oncoming)
         return stage
-    stage.add(kind, "traffic", Script(s, d, way=DRIVE, v=speed, desired=speed), hazard=True)
-    if kind == "log trailer":
-        stage.add(dice.pick(("pickup", "SUV")), "traffic", Script(s + 6.6, d, way=DRIVE, v=speed, desired=speed))
+    _add_towed(stage, kind, "traffic", Script(s, d, way=DRIVE, v=speed, desired=speed))
     return stage
+
+
+def _add_towed(stage: Stage, kind: str, role: Role, script: Script) -> None:
+    """Add the vehicle, and before a trailer the car that tows it, which the scene cannot do without either."""
+    if kind == "log trailer":
+        tractor = stage.dice.pick(("pickup", "SUV"))
+        distance = (KINDS[tractor].size[0] + KINDS[kind].size[0]) / 2 + DRAWBAR_M
+        ahead = script._replace(s=script.s + distance * math.cos(script.heading))
+        script = script._replace(towed_by=stage.add(tractor, role, ahead, hazard=True, force=True))
+    stage.add(kind, role, script, hazard=True, force=True)
 
 
 def obscured_sign(draw: Draw) -> Stage:

@@ -149,8 +149,11 @@ class Stage:
     def remove(self, numbers: set[int]) -> None:
         """Take actors off the stage; the ids of the others close up."""
         stay = [index for index, actor in enumerate(self.actors) if actor.id not in numbers]
+        ids = {self.actors[index].id: number for number, index in enumerate(stay, start=1)}
         self.actors = [replace(self.actors[index], id=number) for number, index in enumerate(stay, start=1)]
-        self.scripts = [self.scripts[index] for index in stay]
+        scripts = [self.scripts[index] for index in stay]
+        self.scripts = [script._replace(towed_by=ids.get(script.towed_by, 0)) for script in scripts]
+        self.boxes = [self.boxes[index] for index in stay]
 
     def add_sign(self, kind: SignKind, s: float, *, size: float = 0.85, hidden_by_bush: bool = False) -> None:
         """Put a sign to the right of the road."""

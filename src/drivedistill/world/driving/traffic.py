@@ -53,11 +53,13 @@ class Script(NamedTuple):
     """1 left, -1 right,"""
     turn_radius: float = 1.0
     """on a quarter circle."""
+    towed_by: int = 0
+    """The id of the actor, on the stage before it, that it hangs behind: it moves as that one does."""
 
 
 AGENT = np.dtype(
     [
-        *((name, "i8" if name in ("way", "turn") else "f8") for name in Script._fields),
+        *((name, "i8" if name in ("way", "turn", "towed_by") else "f8") for name in Script._fields),
         ("half_length", "f8"),
         ("half_width", "f8"),
         ("yaw", "f8"),  # direction of the body; differs from the heading while the lane is changed
@@ -159,6 +161,10 @@ def decide(agents: Agents, time: float, closed: NDArray[np.int8], lines: Floats)
         a: Agent = agents[me]
         a.acceleration, a.indicator = 0.0, 0
         if a.way != DRIVE or time < a.begins:
+            continue
+        if a.towed_by > 0:
+            tractor: Agent = agents[a.towed_by]
+            a.acceleration, a.indicator = tractor.acceleration, tractor.indicator
             continue
         gap, speed = _leader(agents, me)
         desired = a.desired
