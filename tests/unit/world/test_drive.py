@@ -127,9 +127,39 @@ def test_decisions_name_whom_they_are_about(drives):
             assert (decision.actor == 0) == (decision.reason in alone), (name, decision)
             role = roles.get(decision.actor)
             if decision.reason == "lead":
-                assert role in ("traffic", "merging")
+                assert role in ("traffic", "merging", "crossing", "oncoming")
             if decision.reason in ("wrong way", "crossing"):
                 assert role == decision.reason
+
+
+def test_nobody_crosses_who_drives_where_the_ego_is_going():
+    """A car in the arm of the junction into which the ego turns is a leader, not somebody who crosses."""
+    named = set()
+    for kind in ("rural_junction", "residential_junction"):
+        for seed in range(7000, 7020):
+            drive = drive_scene(kind, seed)
+            for step, decision in enumerate(drive.decisions):
+                if not decision.actor or drive.scene.actors[decision.actor - 1].role != "crossing":
+                    continue
+                turned = drive.poses[0, -1, 2] if drive.turning.any() else drive.poses[0, step, 2]
+                along = np.cos(drive.poses[decision.actor, step, 2] - turned)
+                named.add(decision.reason)
+                if drive.turning[step] and along > 0.9 and np.cos(turned - drive.poses[0, step, 2]) > 0.9:
+                    assert decision.reason != "crossing", (kind, seed, step)
+    assert named >= {"lead", "yield"}
+
+
+def test_a_reason_costs_speed(drives):
+    """Whoever keeps within a tenth of what a free road allows is free."""
+    slowed = 0
+    for name, drive in drives.items():
+        fastest = drive.speeds[0].max()
+        for step, decision in enumerate(drive.decisions):
+            if decision.reason in ("lead", "crossing", "merging"):
+                slowed += 1
+                # The desired speed is not in the log, but nobody exceeds it by much: this is the most it may ask for.
+                assert drive.accelerations[0, step] < 1.6 - 0.25 + 1e-9, (name, step, fastest)
+    assert slowed > 100
 
 
 def test_the_ego_never_crosses_the_line_at_red(drives):

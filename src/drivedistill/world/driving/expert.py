@@ -25,6 +25,10 @@ COMFORTABLE = 3.0
 """Deceleration in m/s^2 at which it still stops for a yellow light, and with which no scene begins."""
 STOPS_S = 1.0
 """How long it stands at a stop sign."""
+BINDS = 0.25
+"""A constraint that takes less than this from the acceleration on a free road, m/s^2, is no reason for anything."""
+ALONG = 0.7
+"""Somebody of whose speed at least this part is along the route drives ahead, not across."""
 END_M = 12.0
 """It stops so far before the end of the acceleration lane."""
 INDICATE_TURN_S = 4.0
@@ -77,11 +81,12 @@ class Expert:
             *self._at_junction(signal),
             *self._on_acceleration_lane(),
         ]
+        free = constraints[0].acceleration
         binding = min(constraints, key=lambda constraint: constraint.acceleration)
         ego = self._agents[0]
         ego["acceleration"] = max(binding.acceleration, -self._speed / STEP_S)
         ego["indicator"] = self._lanes.indicator() or self._indicates_turn()
-        return Decision(binding.reason, binding.actor)
+        return Decision(binding.reason, binding.actor) if binding.acceleration < free - BINDS else Decision("free")
 
     def advance(self) -> None:
         """Drive for one step."""
@@ -109,7 +114,8 @@ class Expert:
     def _toward(self, row: float, gap: float, other: float, squeezing: float) -> Constraint:
         """What somebody in the way asks for."""
         actor = self._stage.actors[int(row) - 1]
-        reason = _reason(actor, squeezing == BY_SQUEEZING)
+        ahead = other > ALONG * float(self._agents[actor.id]["v"])
+        reason = _reason(actor, squeezing == BY_SQUEEZING, drives_ahead=ahead)
         if reason == "lead":
             return Constraint(self._follow(gap, other), reason, actor.id)
         if reason == "merging":
@@ -162,14 +168,12 @@ class Expert:
         )
 
 
-def _reason(actor: Actor, squeezing: bool) -> Reason:
+def _reason(actor: Actor, squeezing: bool, *, drives_ahead: bool) -> Reason:
     """The word for a reaction to somebody in the way."""
     if actor.role == "wrong way":
         return "wrong way"
-    if actor.role == "crossing":
-        return "crossing"
-    if actor.role == "oncoming":
-        return "yield"
+    if actor.role in ("crossing", "oncoming"):
+        return "lead" if drives_ahead else "crossing" if actor.role == "crossing" else "yield"
     if actor.role in ("traffic", "merging"):
         return "merging" if squeezing else "lead"
     family = KINDS[actor.kind].family
