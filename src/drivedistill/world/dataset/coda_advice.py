@@ -28,7 +28,7 @@ CONDITIONS = {
     "rain": ("keep a larger distance and brake early", "the road is wet"),
     "fog": ("drive no faster than it can stop within sight, with its lights on", "fog hides what is far away"),
     "snow": ("avoid sudden steering and braking and keep a larger distance", "the road is slippery"),
-    "night": ("watch the edges of the road for people without lights", "it is dark"),
+    "night": ("watch for people and obstacles without lights", "it is dark"),
 }
 """Weather or light -> what it asks for, and why"""
 CARE = (
