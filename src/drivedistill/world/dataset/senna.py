@@ -112,16 +112,10 @@ def senna_records(
     if step + NAVIGATION_POINTS * POINT_STEPS >= STEPS:
         return []
     offsets = _offsets(drive, 0, step)
-    frame = {
-        "token": token,
-        "image": images["CAM_FRONT"],
-        "images": [images[camera] for camera in VIEWS],
-        "prev": previous,
-        "next": following,
-        "scene_token": scene_token,
-        "fut_valid_flag": True,
-        "ego_fut_trajs": json.dumps(offsets[:FUTURE_POINTS].tolist()),
-    }
+    pictures = {"image": images["CAM_FRONT"], "images": [images[camera] for camera in VIEWS]}
+    names = {"prev": previous, "next": following, "scene_token": scene_token}
+    path = {"fut_valid_flag": True, "ego_fut_trajs": json.dumps(offsets[:FUTURE_POINTS].tolist())}
+    frame: dict[str, Any] = {"token": token, **pictures, **names, **path}
     return [frame | {"conversations": talk} for talk in _conversations(drive, step, offsets, visible)]
 
 
