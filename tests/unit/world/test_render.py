@@ -1,3 +1,6 @@
+from dataclasses import replace
+from importlib import import_module
+
 import numpy as np
 import pytest
 from box_world import box, corners, fingerprint
@@ -12,7 +15,7 @@ from drivedistill.world.pictures import render as rendering
 from drivedistill.world.pictures.lamps import DISCS, MOST_LAMPS, nearest, signal_lamps, vehicle_glows, vehicle_lamps
 from drivedistill.world.pictures.render import Renderer
 from drivedistill.world.rig import camera, project
-from drivedistill.world.scene import HEAD_IDS, Head
+from drivedistill.world.scene import HEAD_IDS, LIGHTS, Head
 
 TRAFFIC = [
     Made("sedan", 18.0, -1.75, 8.0, acceleration=-3.0),
@@ -122,6 +125,45 @@ def test_a_traffic_light_shows_its_colour_under_its_id(made_shapes, signal):
     lamps = signal_lamps(signal)
     heights = lamps.points[lamps.materials == Material.LAMP][..., 2]
     assert heights.mean() == pytest.approx(DISCS[signal][0], abs=0.05)
+
+
+def test_red_is_on_top_and_green_below(made_shapes):
+    rows = {}
+    for signal in DISCS:
+        views = Renderer(straight_drive([], heads=HEADS, signal=signal, light="night")).views(0, 400, 400)
+        mask, picture = views.instances["CAM_FRONT"] == HEAD_IDS, views.pictures["CAM_FRONT"].astype(float)
+        housing = np.nonzero(mask)[0]
+        brightest = np.argmax(np.where(mask, picture.sum(axis=2), 0.0)) // 400
+        rows[signal] = (brightest - housing.min()) / np.ptp(housing)
+    assert rows["red"] < 0.35 < rows["yellow"] < 0.65 < rows["green"]
+
+
+@pytest.mark.parametrize("weather", ["clear", "fog"])
+@pytest.mark.parametrize("light", LIGHTS)
+def test_a_yellow_light_and_its_glow_are_between_orange_and_yellow(made_shapes, weather, light):
+    def hues(signal):
+        drive = straight_drive([], heads=HEADS, signal=signal, weather=weather, light=light)
+        picture = Renderer(drive).views(0, 240, 240).pictures["CAM_FRONT"]
+        dark = Renderer(replace(drive, signals=(None,) * len(drive.signals))).views(0, 240, 240).pictures["CAM_FRONT"]
+        added = np.abs(picture.astype(int) - dark).max(axis=2)
+        lit = picture[added > 0.5 * added.max()].astype(float)  # the disc and the core of its glow
+        top, low = lit.max(axis=1), lit.min(axis=1)
+        middle = np.degrees(np.arctan2(np.sqrt(3) * (lit[:, 1] - lit[:, 2]), 2 * lit[:, 0] - lit[:, 1] - lit[:, 2]))
+        return middle[top - low > 40] % 360
+
+    yellow, green, red = hues("yellow"), hues("green"), (hues("red") + 180) % 360 - 180
+    assert len(yellow) > 5
+    assert 22 < yellow.min() < yellow.max() < 58.5
+    assert red.max() + 10 < yellow.min() and yellow.max() + 50 < green.min()
+
+
+def test_street_lamps_light_the_road(monkeypatch):
+    drive = straight_drive([], light="night")
+    lit = Renderer(drive).views(0, 64, 64).pictures["CAM_BACK"].astype(float)
+    furniture = import_module("drivedistill.world.surroundings.furniture")
+    monkeypatch.setattr(furniture, "LAMP_STRENGTH", 0.0)
+    unlit = Renderer(drive).views(0, 64, 64).pictures["CAM_BACK"].astype(float)
+    assert (lit - unlit)[40:].mean() > 5
 
 
 def test_only_the_nearest_lamps_are_kept():

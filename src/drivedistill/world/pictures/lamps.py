@@ -22,10 +22,13 @@ UNLIT = ("horse cart", "log trailer", "overturned car")
 """Vehicles without lamps."""
 DISCS: dict[Signal, tuple[float, Colour]] = {
     "green": (0.26, (0.05, 1.50, 0.45)),
-    "yellow": (0.60, (1.60, 1.00, 0.05)),
+    "yellow": (0.60, (0.90, 0.40, 0.02)),
     "red": (0.94, (1.70, 0.06, 0.04)),
 }
-"""Height of the middle of each lamp above the head's lower edge, and its colour when lit."""
+"""Height of the middle of each lamp above the head's lower edge, and its colour when lit.
+
+Yellow has little green in linear light: a camera compresses what is bright, and much green would come out as lemon.
+"""
 DISC_RADIUS_M, DISC_AHEAD_M = 0.13, 0.155
 MOST_LAMPS = 14
 
@@ -94,7 +97,7 @@ def signal_glows(drive: Drive, step: int) -> Floats:
         cos, sin = np.cos(head.facing), np.sin(head.facing)
         at = (head.x + DISC_AHEAD_M * cos, head.y + DISC_AHEAD_M * sin, head.z + height)
         strength = 1.0 if is_dark(drive.scene.conditions) else 0.55
-        sprites.append((*at, *(min(1.0, part) for part in colour), 0.16, strength, cos, sin))
+        sprites.append((*at, *(part / max(colour) for part in colour), 0.16, strength, cos, sin))
     return np.array(sprites, float).reshape(-1, 10)
 
 
