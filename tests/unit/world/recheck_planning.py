@@ -69,6 +69,8 @@ def intention(second, question):
     actor = question.about[0]
     lane = second.lane_middle()
     d = second.drive.scene.road.track.project(*second.path(actor, 4.0)[[0, -1]].T)[1] - lane
+    if not 5.5 < second.relative(actor)[0] < 21.5:
+        return "its place tells"
     enters = abs(d[1]) < abs(d[0]) - 1.2 and second.drive.indicators[actor, second.step] * d[0] < 0
     return second.agrees(question, bool(enters))
 
@@ -186,7 +188,9 @@ def _plan(second, words, question):
     if re.search("turn|bend", words) and ("turn" in words) != second.at_junction():
         return "one turns at a junction and follows a bend elsewhere"
     because = question.answer.split(", because ")
-    if "turn" in because[-1] and ("will turn" in because[-1]) == bool(second.drive.turning[second.step]):
+    if because[-1].endswith("at the junction.") and ("will turn" in because[-1]) == bool(
+        second.drive.turning[second.step]
+    ):
         return "it turns now or will do so"
     if not re.search("in the next three seconds", question.text):
         return "nobody knows until when"

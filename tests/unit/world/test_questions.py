@@ -188,6 +188,14 @@ def test_equal_objects_are_told_together():
     ]
 
 
+def test_intentions_are_asked_where_those_are_who_have_them():
+    for x, indicator, expected in ((15, 1, "Yes."), (15, 0, "No."), (15, -1, "No."), (40, 0, None), (-8, 0, None)):
+        drive = straight_drive([Made("bus", x, -5.25, 10, indicator=indicator)])
+        if indicator > 0:
+            drive.poses[1, :, 1] += np.linspace(0, 6, STEPS).clip(0, 3.5)
+        assert answers(ask(drive, size=112), "intention") == ({(1,): expected} if expected else {}), (x, indicator)
+
+
 def test_bends_are_followed_and_turns_are_made_at_junctions():
     def told(turning):
         drive = straight_drive([])

@@ -23,6 +23,8 @@ FREE_M, NEXT_M = 60.0, 55.0
 IN_M = 1.0
 """Whose middle is this close to the middle of the lane stands in it."""
 REACH_S = 6.5
+ENTERS_M = (6.0, 21.0)
+"""How far ahead vehicles are that move into the ego vehicle's lane"""
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,18 @@ def _reach(frame: Frame, lane: _Lane) -> list[Question]:
 
 
 def _intentions(frame: Frame, lane: _Lane) -> list[Question]:
-    """Do vehicles beside the ego vehicle's lane want to enter it? Their indicators tell, and they do it."""
+    """Do vehicles beside the ego vehicle's lane want to enter it? Their indicators tell, and they do it.
+
+    Asked only where those are who do, in the next lane some metres ahead: other places would tell who does not.
+    """
     drive, step = frame.drive, frame.step
     questions = []
     for item in frame.key:
         beside = float(lane.beside[item.id]) if item.is_actor else 0.0
         pixels = item.pixels[item.camera] * REFERENCE / (frame.size[0] * frame.size[1])
-        same = item.is_actor and item.moving and heading_to_ego(drive, item.id, step) == "same"
-        if not same or not 2.3 < abs(beside) < 4.7 or item.place.x < -10 or pixels < LAMP_PIXELS:
+        same = item.family == "vehicle" and item.moving and heading_to_ego(drive, item.id, step) == "same"
+        near = ENTERS_M[0] < item.place.x < ENTERS_M[1] and 2.3 < abs(beside) < 4.0
+        if not same or not near or pixels < LAMP_PIXELS:
             continue
         toward = -int(np.sign(beside))
         end = later(step, 4.0)

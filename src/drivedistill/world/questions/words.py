@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,9 @@ from drivedistill.world.questions.frame import Frame
 from drivedistill.world.questions.observe import ALIKE, Seen
 from drivedistill.world.scene import Actor
 
-X_BINS, Y_BINS = 4, 3
+COLUMNS = 4
+ROWS = (0.46, 0.48, 0.52)
+"""Shares of the height that separate rows: objects on the road lie below each other in a narrow band."""
 NUMBERS = ("two", "three", "four", "five", "six")
 PLURALS = {"person": "people"}
 SPEED = {"keep speed": "keep going at the same speed", "accelerate": "accelerate", "decelerate": "slow down"}
@@ -50,8 +53,8 @@ def spot(frame: Frame, item: Seen) -> str:
     """Camera, column and row of a coarse grid on its picture: what the text of a tag gives away."""
     width, height = frame.size
     x, y = item.middle
-    column, row = min(int(x / width * X_BINS), X_BINS - 1), min(int(y / height * Y_BINS), Y_BINS - 1)
-    return f"{item.camera} {column} {row}"
+    column = min(int(x / width * COLUMNS), COLUMNS - 1)
+    return f"{item.camera} {column} {bisect(ROWS, y / height)}"
 
 
 def goes_by_its_name(frame: Frame, item: Seen) -> bool:
