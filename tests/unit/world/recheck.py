@@ -4,6 +4,7 @@
 """
 
 import re
+from itertools import combinations
 
 import numpy as np
 from recheck_planning import PLANNING
@@ -76,22 +77,30 @@ def objects(second, question):
         return "told twice, or numbered otherwise"
     if (question.answer.startswith("There are")) != (told[0][0].split()[0] in NUMBERS):
         return "is or are"
-    rest = dict(zip(question.about, tags, strict=True))
-    for words, sector in told:
-        first = next(iter(rest))
-        names = {noun: count for noun in second.nouns(first) for count in range(1, 7) if words == amount(noun, count)}
-        if len(names) != 1:
-            return f"{words} is another one than {first}"
-        (noun, count), same = *names.items(), []
-        for actor, (_, *tag) in rest.items():
-            if noun in second.nouns(actor) and second.off(actor, BEARINGS[sector]) < 23 and len(same) < count:
-                same.append(actor)
-                if second.tag(actor) != tuple(tag):
-                    return f"{tag} is another one"
-        if len(same) != count or first not in same:
-            return f"there are not {words} to the {sector}"
-        rest = {actor: tag for actor, tag in rest.items() if actor not in same}
-    return f"{rest} are missing" if rest else None
+    if [second.tag(actor) for actor in question.about] != [tuple(tag) for _, *tag in tags]:
+        return "other tags"
+    return None if _all_told(second, told, question.about) else f"{told} are others"
+
+
+def _all_told(second, told, actors):
+    """Can the words be given out to all actors, so that the first of those who are left has the next ones?"""
+    if not told or not actors:
+        return not told and not actors
+    (words, sector), *others = told
+    fits = [
+        (actor, noun, count)
+        for actor in actors
+        for noun in second.nouns(actor)
+        for count in range(1, 7)
+        if words == amount(noun, count) and second.off(actor, BEARINGS[sector]) < 23
+    ]
+    if not fits or fits[0][0] != actors[0]:
+        return False
+    rest = [actor for actor, *_ in fits[1:]]
+    return any(
+        _all_told(second, others, [actor for actor in actors[1:] if actor not in same])
+        for same in combinations(rest, fits[0][2] - 1)
+    )
 
 
 def amount(noun, count):
