@@ -33,9 +33,9 @@ def quads(corners, material, colour, flags, uv=((0, 0), (1, 0), (1, 1), (0, 1)))
 
 
 def flat(x, y, material=Material.ASPHALT, colour=(0.1, 0.1, 0.1)):
-    """A rectangle on the ground."""
+    """A rectangle on the ground, with texture coordinates in metres."""
     corners = [[(x[0], y[0], 0), (x[1], y[0], 0), (x[1], y[1], 0), (x[0], y[1], 0)]]
-    return quads(corners, material, colour, FLAT)
+    return quads(corners, material, colour, FLAT, np.array(corners[0])[:, :2])
 
 
 def corners(x, y, z):

@@ -149,6 +149,17 @@ def painted_at(made: Surroundings, x: float, y: float) -> int:
     return int(made.ground.materials[np.flatnonzero(over)[-1]])
 
 
+def test_patterns_of_the_ground_follow_the_roads():
+    for each, made in all_made():
+        tracks = [each.road.track] + ([each.road.junction.cross] if each.road.junction else [])
+        points, along = made.ground.points[2:, :, :2], made.ground.uv[2:]
+        gaps = []
+        for track in tracks:
+            pose = track.world(along[..., 0], along[..., 1])
+            gaps.append(np.hypot(pose.x - points[..., 0], pose.y - points[..., 1]).max(axis=1))
+        assert np.min(gaps, axis=0).max() < 1e-6
+
+
 def test_lanes_are_asphalt_or_paint_and_verges_are_not():
     for each, made in all_made()[:20]:
         road = each.road

@@ -12,6 +12,7 @@ from drivedistill.world.kernel import kernel
 from drivedistill.world.materials import Material
 from drivedistill.world.pictures.look import Look
 from drivedistill.world.pictures.noise import clamped, hashed, smooth_noise
+from drivedistill.world.scene import LANE_M
 
 _MATT, _ASPHALT, _PAINT, _GRASS = int(Material.MATT), int(Material.ASPHALT), int(Material.PAINT), int(Material.GRASS)
 _PAVING, _FACADE, _GLASS, _LAMP = int(Material.PAVING), int(Material.FACADE), int(Material.GLASS), int(Material.LAMP)
@@ -19,6 +20,8 @@ _TEXTURE, _CAR, _CONE, _WOOD = int(Material.TEXTURE), int(Material.CAR), int(Mat
 _BARRIER, _DIRT, _BARK = int(Material.BARRIER), int(Material.DIRT), int(Material.BARK)
 
 BRICKS_UP_TO_M, CRACKS_UP_TO_M, JOINTS_UP_TO_M, GRAIN_UP_TO_M = 70.0, 45.0, 40.0, 25.0
+RUT_M, RUT_WIDTH_M = 0.75, 0.5
+"""From the middle of a lane to the ruts that wheels leave in snow, and half the width of a rut."""
 
 
 class Spot(NamedTuple):
@@ -30,6 +33,7 @@ class Spot(NamedTuple):
     distance: float
     """From the camera, metres."""
     u: float
+    """Texture coordinates; on roads metres along and across them, so that patterns follow bends."""
     v: float
     seed: int
 
@@ -52,7 +56,7 @@ class Surface(NamedTuple):
 @kernel
 def has_texture(material: int) -> bool:
     """Does its pattern depend on texture coordinates?"""
-    return material in (_FACADE, _TEXTURE, _WOOD, _BARRIER, _BARK)
+    return material in (_ASPHALT, _PAINT, _PAVING, _FACADE, _TEXTURE, _WOOD, _BARRIER, _BARK)
 
 
 @kernel
@@ -93,9 +97,9 @@ def _ground(material: int, plain: Surface, spot: Spot, look: Look) -> Surface:
         tufts = 0.90 + 0.5 * tufts / (1.0 + spot.distance * 0.06)
         return _scaled(plain, tufts + 0.45 * smooth_noise(x * 0.17, y * 0.17, look.seed + 32))
     if material == _PAVING:
-        column, row = floor(x * 1.25), floor(y * 1.25)
+        column, row = floor(spot.u * 1.25), floor(spot.v * 1.25)
         tint = (0.92 + 0.16 * hashed(int(column), int(row), 41)) * (1.0 - 0.25 * look.wet)
-        if spot.distance < JOINTS_UP_TO_M and (x * 1.25 - column < 0.06 or y * 1.25 - row < 0.06):
+        if spot.distance < JOINTS_UP_TO_M and (spot.u * 1.25 - column < 0.06 or spot.v * 1.25 - row < 0.06):
             tint *= 0.75
         return _scaled(plain, tint, mirror=look.wet * 0.06)
     if material == _DIRT:
@@ -107,16 +111,16 @@ def _ground(material: int, plain: Surface, spot: Spot, look: Look) -> Surface:
 @kernel
 def _asphalt(plain: Surface, spot: Spot, look: Look) -> Surface:
     x, y = spot.x, spot.y
-    shade = 0.28 * (smooth_noise(x * 0.35, y * 1.1, look.seed + 12) - 0.5)
+    shade = 0.28 * (smooth_noise(spot.u * 0.35, spot.v * 1.1, look.seed + 12) - 0.5)
     if spot.distance < GRAIN_UP_TO_M:
         fade = (1.0 - spot.distance / GRAIN_UP_TO_M) / (1.0 + spot.distance * 0.06)
         shade += 0.30 * fade * (smooth_noise(x * 9.0, y * 9.0, 11) - 0.5)
-    shade += 0.14 * (smooth_noise(x * 0.08, y * 3.0, 13) - 0.5)
+    shade += 0.14 * (smooth_noise(spot.u * 0.08, spot.v * 3.0, 13) - 0.5)
     if spot.distance < CRACKS_UP_TO_M and abs(smooth_noise(x * 0.7, y * 0.7, look.seed + 14) - 0.5) < 0.008:
         shade -= 0.25
     if look.wet == 0.0:
         return _scaled(plain, 1.0 + shade, mirror=0.03)
-    puddle = max(0.0, smooth_noise(x * 0.25, y * 0.6, look.seed + 15) - 0.55)
+    puddle = max(0.0, smooth_noise(spot.u * 0.25, spot.v * 0.6, look.seed + 15) - 0.55)
     return _scaled(plain, 0.7 * (1.0 + shade), mirror=0.12 + 0.5 * puddle)
 
 
@@ -194,12 +198,21 @@ def _works(material: int, plain: Surface, spot: Spot) -> Surface:
 
 
 @kernel
+def _rut(along: float, across: float, look: Look) -> float:
+    """How far wheels have worn the snow away at a place of the road, from 0 to 1."""
+    across += 0.7 * (smooth_noise(along * 0.04, 0.5, look.seed + 16) - 0.5)
+    lane = across / LANE_M - floor(across / LANE_M)
+    beside = abs(abs(lane - 0.5) * LANE_M - RUT_M) / RUT_WIDTH_M
+    worn = 0.35 + 1.1 * smooth_noise(along * 0.3, across * 1.7, look.seed + 18)
+    return clamped((1.0 - beside * beside) * worn, 0.0, 1.0)
+
+
+@kernel
 def snowed(material: int, bare: Surface, spot: Spot, up: float, look: Look) -> Surface:
     """The surface with snow on what faces up; `up` is the vertical part of its normal."""
     cover = look.snow
     if material in (_ASPHALT, _PAINT):
-        tracks = smooth_noise(spot.x * 0.15, spot.y * 1.7, look.seed + 16)
-        cover *= clamped((tracks - 0.25) * 2.2, 0.15, 0.92)
+        cover *= 0.92 - 0.80 * _rut(spot.u, spot.v, look)
     elif material in (_CAR, _GLASS, _MATT):
         cover *= clamped((up - 0.5) * 1.6, 0.0, 0.8)
     elif material in (_TEXTURE, _BARK):  # a dusting between the leaves

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from drivedistill.world.materials import Draw, Material
-from drivedistill.world.meshes.shape import QUAD_UV, Colour, Mesh
+from drivedistill.world.meshes.shape import Colour, Mesh
 from drivedistill.world.surroundings.layout import CORNER_M, TAPER_M, Layout, Way
 from drivedistill.world.track import Floats
 
@@ -56,17 +56,18 @@ class Painter:
         materials: NDArray[np.int64] = np.repeat([int(material) for _, _, material, _ in self._strips], counts)
         colours = np.repeat([colour for *_, colour in self._strips], counts, axis=0)
         rows, strip = self._cut(rows, ways)
-        corners = np.zeros((len(rows) + 1, 4, 3))
+        corners, uv = np.zeros((len(rows) + 1, 4, 3)), np.zeros((len(rows) + 1, 4, 2))
         corners[0, :, :2] = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * LAND_M + middle
+        # Metres along and across the road, so that patterns follow it.
+        uv[0], uv[1:, :, 0], uv[1:, :, 1] = corners[0, :, :2], rows[:, [0, 1, 1, 0]], rows[:, [2, 4, 5, 3]]
         for index, way in enumerate(self._ways):
             mine = ways[strip] == index
-            s, d = rows[mine][:, [0, 1, 1, 0]], rows[mine][:, [2, 4, 5, 3]]
-            pose = way.track.world(s, d)
+            pose = way.track.world(uv[1:][mine, :, 0], uv[1:][mine, :, 1])
             corners[1:][mine, :, 0], corners[1:][mine, :, 1] = pose.x, pose.y
         halves, count = [0, 1, 2, 0, 2, 3], 2 * len(corners)
         return Mesh(
             corners[:, halves].reshape(-1, 3, 3),
-            np.tile(QUAD_UV[halves].reshape(2, 3, 2), (len(corners), 1, 1)),
+            uv[:, halves].reshape(-1, 3, 2),
             np.full(count, FLAGS),
             np.repeat(np.concatenate([[int(land_material)], materials[strip]]), 2),
             np.repeat(np.concatenate([[land], colours[strip]]), 2, axis=0),
@@ -119,7 +120,7 @@ def _asphalt(painter: Painter, layout: Layout, gray: float) -> None:
     for way in layout.ways:
         for right, left in _beside(way, KERB_M) if way.pavement else ():
             painter.strip(way, way.painted, (right, left), Material.MATT, KERB)
-    for way in layout.ways:
+    for way in reversed(layout.ways):  # where they cross, the main road's wheel tracks are seen
         painter.strip(way, way.painted, (way.right, way.left), Material.ASPHALT, colour)
     if layout.scene.road.merge is not None:
         begin, end = layout.scene.road.merge
