@@ -14,7 +14,7 @@ from drivedistill.world.questions.motion import LAMP_PIXELS, heading_to_ego
 from drivedistill.world.questions.observe import REFERENCE, Seen
 from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.whatif import IN_LANE_M, PRIMITIVES, is_turning
-from drivedistill.world.questions.words import goes_by_its_name, sentence, spot
+from drivedistill.world.questions.words import goes_by_its_name, sentence, spot, word
 from drivedistill.world.scene import EGO_SIZE, LANE_M
 from drivedistill.world.track import Floats
 
@@ -198,7 +198,7 @@ def _between(frame: Frame) -> list[Question]:
                 Question(
                     "perception", "between", f"Is there an object between the ego vehicle and the {item.name}?",
                     "Yes." if surely.any() else "No.",
-                    tags=(0,), closed=True, group=item.family, about=(item.id,),
+                    tags=(0,), closed=True, group=f"{item.family} {word(item.kind)}", about=(item.id,),
                 )
             )  # fmt: skip
     return questions
