@@ -11,7 +11,7 @@ from drivedistill.world.action import action
 from drivedistill.world.catalogue import KINDS
 from drivedistill.world.driving.drive import drive_scene
 from drivedistill.world.driving.kinds import CORNER, REGULAR
-from drivedistill.world.scene import EGO_SIZE, STEP_S, STEPS
+from drivedistill.world.scene import BRAKE_LIGHTS, EGO_SIZE, STEP_S, STEPS
 
 SEEDS = range(5)
 CANDIDATES = range(6, 61, 3)
@@ -150,16 +150,55 @@ def test_nobody_crosses_who_drives_where_the_ego_is_going():
 
 
 def test_a_reason_costs_speed(drives):
-    """Whoever keeps within a tenth of what a free road allows is free."""
+    """The free road allows 1.6 m/s^2 at most; somebody who is a reason takes at least 0.25 m/s^2 of it."""
     slowed = 0
     for name, drive in drives.items():
-        fastest = drive.speeds[0].max()
         for step, decision in enumerate(drive.decisions):
             if decision.reason in ("lead", "crossing", "merging"):
                 slowed += 1
-                # The desired speed is not in the log, but nobody exceeds it by much: this is the most it may ask for.
-                assert drive.accelerations[0, step] < 1.6 - 0.25 + 1e-9, (name, step, fastest)
+                assert drive.accelerations[0, step] < 1.6 - 0.25 + 1e-9, (name, step)
     assert slowed > 100
+
+
+@pytest.mark.parametrize("kind", ["turn_left", "turn_right", "rural_junction", "residential_junction"])
+def test_nothing_but_a_person_makes_it_brake_hard_in_a_turn(kind):
+    for seed in range(5000, 5040):
+        drive = drive_scene(kind, seed)
+        if drive is None:
+            continue
+        roles = {actor.id: actor.role for actor in drive.scene.actors}
+        for step in np.flatnonzero(drive.accelerations[0] < -6.0):
+            assert roles.get(drive.decisions[step].actor) == "crosser", (seed, step)
+
+
+@pytest.mark.parametrize("kind", ["merge", "lane_change", "overtake", "odd_vehicle"])
+def test_it_changes_only_into_gaps_that_fit(kind):
+    for seed in range(3000, 3030):
+        drive = drive_scene(kind, seed)
+        assert drive is None or drive.accelerations[0].min() > -6.0, (kind, seed)
+
+
+def test_the_others_do_not_begin_in_emergency_braking(drives):
+    for step, most in ((0, 0.12), (6, 0.08), (12, 0.08)):
+        braking = [
+            drive.accelerations[actor.id, step] < BRAKE_LIGHTS
+            for drive in drives.values()
+            for actor in drive.scene.actors
+            if actor.role in ("traffic", "oncoming", "crossing") and not actor.hazard
+        ]
+        assert 0.0 < np.mean(braking) < most
+    assert len(braking) > 800
+
+
+def test_once_released_it_is_not_stopped_again_by_who_stood():
+    """Ego and crossing car do not start and stop for each other in turn."""
+    for kind in ("residential_junction", "rural_junction", "obscured_sign"):
+        for seed in range(5000, 5040):
+            drive = drive_scene(kind, seed)
+            waits = np.array([decision.reason == "yield" for decision in drive.decisions])
+            begins = np.flatnonzero(~waits[:-1] & waits[1:])
+            for_whom = [drive.decisions[step + 1].actor for step in begins]
+            assert all(for_whom.count(actor) <= 2 for actor in for_whom), (kind, seed)
 
 
 def test_the_ego_never_crosses_the_line_at_red(drives):

@@ -9,13 +9,13 @@ import numpy as np
 
 from drivedistill.world.catalogue import KINDS
 from drivedistill.world.driving.lane_changes import LaneChanges
-from drivedistill.world.driving.priority import Priority
+from drivedistill.world.driving.priority import HARDEST, Priority
 from drivedistill.world.driving.route import BY_SQUEEZING, FRONT, from_route, in_the_way, shifted
 from drivedistill.world.driving.speed_limits import SpeedLimits
 from drivedistill.world.driving.stage import Stage
 from drivedistill.world.driving.traffic import Agents, idm
 from drivedistill.world.scene import STEP_S, Actor, Decision, Reason, Signal, Weather
-from drivedistill.world.track import Floats
+from drivedistill.world.track import SPACING_M, Floats
 
 SIGHT_M: dict[Weather, float] = {"clear": 110.0, "cloudy": 110.0, "rain": 80.0, "snow": 70.0, "fog": 55.0}
 """How far it reacts to anything."""
@@ -29,6 +29,8 @@ BINDS = 0.25
 """A constraint that takes less than this from the acceleration on a free road, m/s^2, is no reason for anything."""
 ALONG = 0.7
 """Somebody of whose speed at least this part is along the route drives ahead, not across."""
+MOVES_OFF = 2.0
+"""Behind somebody who is close but faster it brakes no harder than this, m/s^2."""
 END_M = 12.0
 """It stops so far before the end of the acceleration lane."""
 INDICATE_TURN_S = 4.0
@@ -117,7 +119,8 @@ class Expert:
         ahead = other > ALONG * float(self._agents[actor.id]["v"])
         reason = _reason(actor, squeezing == BY_SQUEEZING, drives_ahead=ahead)
         if reason == "lead":
-            return Constraint(self._follow(gap, other), reason, actor.id)
+            hardest = -MOVES_OFF if other > self._speed + 1.0 else -math.inf
+            return Constraint(max(self._follow(gap, other), hardest), reason, actor.id)
         if reason == "merging":
             return Constraint(max(self._follow(gap, other, 0.9), -3.0), reason, actor.id)
         return Constraint(self._follow(gap, other, 0.6, 4.0 if reason == "wrong way" else 2.5), reason, actor.id)
@@ -139,7 +142,7 @@ class Expert:
         rival = self._priority.rival(self._place, self._speed)
         if rival:
             gap = self._priority.wait_at - self._place
-            constraints.append(Constraint(self._follow(gap, 0.0, 0.5, 0.8), "yield", rival))
+            constraints.append(Constraint(max(self._follow(gap, 0.0, 0.5, 0.8), -HARDEST), "yield", rival))
         return constraints
 
     def _on_acceleration_lane(self) -> list[Constraint]:
@@ -163,9 +166,8 @@ class Expert:
 
     def _bend(self) -> float:
         """Curvature of the main track where the ego is."""
-        return float(
-            self._bends[min(max(int((self._place - self._stage.road.track.start) * 2), 0), len(self._bends) - 1)]
-        )
+        index = int((self._place - self._stage.road.track.start) / SPACING_M)
+        return float(self._bends[min(max(index, 0), len(self._bends) - 1)])
 
 
 def _reason(actor: Actor, squeezing: bool, *, drives_ahead: bool) -> Reason:

@@ -13,10 +13,12 @@ LOOK_FROM_M = 40.0
 """Before the place where it would wait."""
 MARGIN_S = 0.8
 """What must lie between the ego's leaving and another one's coming."""
-PASSED_S = 0.3
+PASSED_S = 0.7
 """What must lie between another one's leaving and the ego's coming."""
 HARDEST = 4.5
 """Whoever would have to brake harder than this to wait goes on, m/s^2."""
+STARTS = 1.0
+"""Who stands is taken to start with this pace, m/s: somebody at the edge of the junction keeps his priority."""
 CONFLICT_M = 2.6
 """Half the width of the strip that the ego drives through."""
 
@@ -75,9 +77,7 @@ class Priority:
         soonest, nearest = math.inf, 0
         for row, axis, sign, entry, begin, end in self._rivals:
             agent = self._agents[row]
-            pace, length = float(agent["v"]), 2 * float(agent["half_length"])
-            if pace < 0.5:
-                continue
+            pace, length = max(float(agent["v"]), STARTS), 2 * float(agent["half_length"])
             distance = sign * (entry - float(agent[axis])) - length / 2
             through = distance + length + 2 * CONFLICT_M
             enters_in, gone_in = max(distance, 0.0) / (pace + 1.0), through / pace

@@ -10,13 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from drivedistill.world.driving.footprints import Box, overlap
-from drivedistill.world.driving.traffic import DRIVE, NEVER, WALK, Agent, Agents, ease
+from drivedistill.world.driving.traffic import DRIVE, NEVER, WALK, Agent, Agents, ease, idm
 from drivedistill.world.kernel import kernel
 from drivedistill.world.scene import EGO_SIZE
 from drivedistill.world.track import Floats
 
 FRONT = EGO_SIZE[0] / 2
 SIDE = EGO_SIZE[1] / 2
+BEARABLE = 2.0
+"""How hard it may have to brake, m/s^2, for whoever is ahead where it changes to."""
 BY_SQUEEZING = 1.0
 """Mark of somebody who is about to come into the lane, in `in_the_way`."""
 
@@ -98,7 +100,7 @@ def from_route(along: float, d: float, turn: Turn) -> tuple[float, float, float]
 @kernel
 def _walks_in(a: Agent, d: float, across: float, path: float, gap: float, speed: float, reach: float) -> bool:
     """Does somebody on foot come into the way before the ego has passed?"""
-    drift = across * a.v * min(gap / max(speed, 2.0) + 0.8, 4.0)
+    drift = across * min(a.v * min(gap / max(speed, 2.0) + 0.8, 4.0), a.reach - a.moved)
     close = abs(d - path) < reach
     toward = (path - d) * across > 0.0 or abs(d - path) < SIDE + 0.4
     return close or (toward and min(d, d + drift) - reach < path < max(d, d + drift) + reach)
@@ -111,7 +113,9 @@ def _meets(a: Agent, turn: Turn, shift: Shift, place: float, speed: float) -> fl
         time = 0.25 * quarter
         along = place + speed * time
         s, d, direction = from_route(along, shifted(shift, along)[0], turn)
-        ego = Box(s, d, direction, FRONT + 0.5 + 0.25 * speed, SIDE + 0.3)
+        ahead = 0.125 * speed  # the room before it grows with the speed, not the room behind it
+        s, d = s + np.cos(direction) * ahead, d + np.sin(direction) * ahead
+        ego = Box(s, d, direction, FRONT + 0.5 + ahead, SIDE + 0.3)
         s, d = a.s + np.cos(a.yaw) * a.v * time, a.d + np.sin(a.yaw) * a.v * time
         if overlap(ego, Box(s, d, a.yaw, a.half_length, a.half_width)):
             return max(speed * (time - 0.25), 0.0)
@@ -131,6 +135,34 @@ def _blocks(
         if abs(d - shifted(shift, place + FRONT + ahead)[0]) < reach:
             return True
     return gap < 1.0 + 0.35 * speed and abs(d - shifted(shift, place)[0]) < reach - 0.15
+
+
+@kernel
+def _met(
+    a: Agent, turn: Turn, shift: Shift, place: float, speed: float, sight: float, time: float
+) -> tuple[float, float, float]:
+    """Gap to somebody in the way, `NEVER` if he is not; his speed along the route; `BY_SQUEEZING` or 0."""
+    along, d, direction = to_route(a.s, a.d, turn)
+    cos, sin = np.cos(a.yaw - direction), np.sin(a.yaw - direction)
+    length = abs(cos) * a.half_length + abs(sin) * a.half_width
+    gap, other = along - length - place - FRONT, cos * a.v
+    if gap < -2.0 or gap > sight:
+        return NEVER, other, 0.0
+    width = abs(sin) * a.half_length + abs(cos) * a.half_width
+    path = shifted(shift, along)[0]
+    if a.way == WALK:
+        reach = width + SIDE + (0.9 if a.v > 0.0 else 0.3)
+        return (gap if _walks_in(a, d, sin, path, max(gap, 0.0), speed, reach) else NEVER), other, 0.0
+    # Whoever comes toward a turn stays on his road, which only crosses the route: he does not follow it head on.
+    in_turn = turn.start < along < turn.start + turn.radius * np.pi / 2
+    if a.v > 0.3 and (abs(sin) > 0.5 or (in_turn and cos < 0.0)):
+        return _meets(a, turn, shift, place, speed), max(other, 0.0), 0.0
+    if _blocks(d, other, width, length, shift, place, speed, gap):
+        return gap, other, BY_SQUEEZING if a.shift_length > 0.0 and a.moved < a.shift_length else 0.0
+    soon = a.way == DRIVE and a.indicator != 0 and time > a.shift_at - 1.0 and gap > 0.5
+    if soon and abs(a.shift_to - path) < 1.2 and abs(a.d - path) < 4.5:
+        return gap, other, BY_SQUEEZING
+    return NEVER, other, 0.0
 
 
 @kernel
@@ -154,31 +186,9 @@ def in_the_way(
     """
     found = 0
     for row in range(1, len(agents)):
-        a: Agent = agents[row]
-        along, d, direction = to_route(a.s, a.d, turn)
-        cos, sin = np.cos(a.yaw - direction), np.sin(a.yaw - direction)
-        length = abs(cos) * a.half_length + abs(sin) * a.half_width
-        gap = along - length - place - FRONT
-        if gap < -2.0 or gap > sight:
-            continue
-        width = abs(sin) * a.half_length + abs(cos) * a.half_width
-        path = shifted(shift, along)[0]
-        squeezing = 0.0
-        if a.way == WALK:
-            reach = width + SIDE + (0.9 if a.v > 0.0 else 0.3)
-            hit = _walks_in(a, d, sin, path, max(gap, 0.0), speed, reach)
-        elif abs(sin) > 0.5 and a.v > 0.3:
-            gap = _meets(a, turn, shift, place, speed)
-            hit = gap < NEVER
-        else:
-            hit = _blocks(d, cos * a.v, width, length, shift, place, speed, gap)
-            soon = a.way == DRIVE and a.indicator != 0 and time > a.shift_at - 1.0 and gap > 0.5
-            if not hit and soon and abs(a.shift_to - path) < 1.2 and abs(a.d - path) < 4.5:
-                hit, squeezing = True, BY_SQUEEZING
-            elif hit and a.shift_length > 0.0 and a.moved < a.shift_length:
-                squeezing = BY_SQUEEZING
-        if hit:
-            out[found, 0], out[found, 1], out[found, 2], out[found, 3] = row, gap, cos * a.v, squeezing
+        gap, other, squeezing = _met(agents[row], turn, shift, place, speed, sight, time)
+        if gap < NEVER:
+            out[found, 0], out[found, 1], out[found, 2], out[found, 3] = row, gap, other, squeezing
             found += 1
     return found
 
@@ -196,7 +206,13 @@ def who_blocks(agents: Agents, turn: Turn, target: float, place: float, speed: f
             continue
         ahead, other = along - place, np.cos(a.yaw - direction) * a.v
         behind_by = a.half_length + 5.0 + 2.0 * max(0.0, other - speed)
-        before = 45.0 + 5.0 * (speed - other) if other < -0.5 else a.half_length + 6.0 + 3.0 * max(0.0, speed - other)
-        if -behind_by < ahead < before:
+        if ahead <= 0.0:
+            blocks = ahead > -behind_by
+        elif other < -0.5:
+            blocks = ahead < 45.0 + 5.0 * (speed - other)
+        else:
+            gap = ahead - a.half_length - FRONT
+            blocks = gap < 3.0 or idm(speed, agents[0].desired, gap, speed - other, 1.2) < -BEARABLE
+        if blocks:
             return row
     return 0
