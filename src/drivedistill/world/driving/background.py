@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
-from drivedistill.world.driving.roads import SignKind
+import numpy as np
+
+from drivedistill.world.driving.roads import SignKind, stop_lines
 from drivedistill.world.driving.signals import closures
 from drivedistill.world.driving.stage import CAR_WEIGHTS, CARS, CROSS_LANE_M, VEHICLE_WEIGHTS, VEHICLES, Stage
-from drivedistill.world.driving.traffic import DRIVE, STILL, WALK, Script
+from drivedistill.world.driving.traffic import DRIVE, STILL, WALK, Script, decide
 from drivedistill.world.scene import LANE_M, RoadType
 
 DENSITY: dict[RoadType, float] = {"urban": 0.33, "residential": 0.19, "rural": 0.14, "highway": 0.38}
@@ -18,6 +20,14 @@ CROSS_SPEEDS: dict[RoadType, float] = {"urban": 10.0, "residential": 7.5, "rural
 SPEED_SIGNS: dict[RoadType, SignKind] = {"urban": "speed 50", "residential": "speed 30", "rural": "speed 80"}
 JUNCTION_M = 16.0
 """Half the length of the part of the road where nobody starts, or parks."""
+HEADWAY_S = 1.0
+"""Of the others, at least, from the end of one to the front of the next."""
+GENTLE = 1.6
+"""Nobody in the background begins with harder braking, m/s^2."""
+SETTLING = 12
+"""Times that the speed of who brakes is lowered by 15 %."""
+NEAR_KERB_M = (1.3, 1.5)
+"""From the kerb to the walking line on its side: lamp posts, poles and bins stand before it."""
 WALKERS = ("pedestrian",) * 8 + ("child", "dog")
 
 
@@ -32,6 +42,26 @@ def add_background(stage: Stage) -> None:
         _cross_traffic(stage)
     elif stage.road.type != "highway" and stage.dice.chance(0.6):
         stage.add_sign(SPEED_SIGNS[stage.road.type], stage.dice.between(15.0, 60.0))
+    _settle(stage)
+
+
+def _settle(stage: Stage) -> None:
+    """Let nobody begin with hard braking: whoever would begins more slowly."""
+    agents, lines = stage.agents(), np.array(stop_lines(stage.road))
+    closed = closures(stage.road.junction, stage.phases)[0]
+    extra = np.array([True, *(actor.hazard for actor in stage.actors)]) == 0
+    for _ in range(SETTLING):
+        decide(agents, 0.0, closed, lines)
+        hasty = extra & (agents["acceleration"] < -GENTLE)
+        if not hasty.any():
+            break
+        agents["v"][hasty] *= 0.85
+    stage.scripts = [script._replace(v=float(v)) for script, v in zip(stage.scripts, agents["v"][1:], strict=True)]
+
+
+def _has_room(stage: Stage, s: float, d: float, speed: float) -> bool:
+    """Is there, before and behind, a second's way to the next?"""
+    return not stage.taken(s, d, 2.5 + HEADWAY_S * speed, 0.9)
 
 
 def _near_junction(stage: Stage, s: float, reach: float = JUNCTION_M) -> bool:
@@ -42,31 +72,35 @@ def _same_direction(stage: Stage) -> None:
     """Traffic in the ego's direction; in the ego's lane only behind it."""
     road, dice = stage.road, stage.dice
     for lane in range(road.lanes):
+        pace = stage.cruise * dice.between(0.82, 1.02)
         for cell in range(-4, 9):
             s = 17.0 * cell + dice.between(-5.0, 5.0)
             mine = lane == stage.lane and s > -14.0
             quiet = lane == stage.quiet_lane and -24.0 < s < 50.0 and dice.chance(0.8)
             if mine or quiet or _near_junction(stage, s) or not dice.chance(DENSITY[road.type]):
                 continue
-            speed = stage.cruise * dice.between(0.8, 1.05)
+            speed = pace * dice.between(0.97, 1.03)
             script = Script(s, road.lane(lane), way=DRIVE, v=_braked(stage, s, speed), desired=speed)
-            stage.add(dice.pick(VEHICLES, VEHICLE_WEIGHTS), "traffic", script)
+            if _has_room(stage, s, script.d, script.v):
+                stage.add(dice.pick(VEHICLES, VEHICLE_WEIGHTS), "traffic", script)
 
 
 def _other_direction(stage: Stage) -> None:
     road, dice = stage.road, stage.dice
     chance = DENSITY[road.type] * (dice.pick((0.0, 0.3, 0.8)) if stage.turn > 0 else 0.9)
     for lane in range(road.opposite):
+        pace = stage.cruise * dice.between(0.82, 1.02)
         for cell in range(-4, 11):
             s = 20.0 * cell + dice.between(-6.0, 6.0)
             if not dice.chance(chance) or _near_junction(stage, s):
                 continue
-            speed = stage.cruise * dice.between(0.8, 1.05)
+            speed = pace * dice.between(0.97, 1.03)
             mirrored = s if road.junction is None else 2 * road.junction.s - s
             script = Script(
                 s, (lane + 0.5) * LANE_M, math.pi, way=DRIVE, v=_braked(stage, mirrored, speed), desired=speed
             )
-            stage.add(dice.pick(VEHICLES, VEHICLE_WEIGHTS), "oncoming", script)
+            if _has_room(stage, s, script.d, script.v):
+                stage.add(dice.pick(VEHICLES, VEHICLE_WEIGHTS), "oncoming", script)
 
 
 def _braked(stage: Stage, s: float, speed: float) -> float:
@@ -77,7 +111,7 @@ def _braked(stage: Stage, s: float, speed: float) -> float:
     first = stage.phases[0][1] if stage.phases else "green"
     if junction.control != "stop sign" and first == "green":
         return speed
-    return min(speed, math.sqrt(4.0 * max(line - s - 6.0, 0.0)))
+    return min(speed, math.sqrt(3.0 * max(line - s - 6.0, 0.0)))
 
 
 def _parked(stage: Stage) -> None:
@@ -97,7 +131,7 @@ def _walkers(stage: Stage) -> None:
     corner = road.margin + 3.5
     for _ in range(dice.count(2, 7)):
         side, ahead = dice.side(), dice.side()
-        off = road.margin + (2.2 if ahead == side else 0.9) + dice.between(-0.3, 0.3)
+        off = road.margin + (dice.between(2.3, 2.7) if ahead == side else dice.between(*NEAR_KERB_M))
         s, speed = dice.between(-18.0, 60.0), dice.between(0.8, 1.5)
         reach = 99.0
         if road.junction is not None:

@@ -115,7 +115,7 @@ def _leader(agents: Agents, me: int) -> tuple[float, float]:
         reach = a.half_width + abs(across) * b.half_length + abs(along) * b.half_width
         low, high = min(left, left - shifting), max(left, left - shifting)
         if b.way == WALK:
-            drift = across * b.v * min(2.5, ahead / max(a.v, 2.0) + 0.8)
+            drift = across * min(b.v * min(2.5, ahead / max(a.v, 2.0) + 0.8), b.reach - b.moved)
             low, high, reach = min(low, low + drift), max(high, high + drift), reach + 0.4
         if low > reach or high < -reach:
             continue
@@ -172,7 +172,7 @@ def decide(agents: Agents, time: float, closed: NDArray[np.int8], lines: Floats)
             slow = TURN_ACCELERATION * a.turn_radius
             desired = min(desired, np.sqrt(slow + 3.0 * max(a.turn_in, 0.0)))
             a.indicator = a.turn if a.turn_in < 35.0 else 0
-        acceleration = idm(a.v, desired, gap, a.v - speed)
+        acceleration = idm(a.v, desired, gap, a.v - speed, 1.0)
         line, axis = _to_line(a, lines)
         if closed[axis] > 0 and line > -1.0 and a.turn_in >= 0.0:
             bearable = 3.0 if closed[axis] == 1 else 7.0
