@@ -152,31 +152,40 @@ def ped_dash(draw: Draw) -> Stage:
     dice = draw.dice
     stage = on(draw, open_road(dice, dice.pick(FOOT_ROADS)))
     road, side, s = stage.road, dice.side(), stage.speed * dice.between(2.2, 3.6) + 12.0
-    begins = NEVER if dice.chance(0.35) else dice.between(0.9, 3.4)
     edge = road.left if side > 0 else road.right
-    runner = Script(
-        s, edge + side * dice.between(1.2, 2.8), -side * math.pi / 2, WALK, desired=dice.between(2.4, 3.6),
-        begins=begins, reach=road.left - road.right + road.margin + 3.0,
-    )  # fmt: skip
-    stage.no_parking.append(s)
-    stage.add(appearance(stage), "crosser", runner, hazard=True)
     cover = dice.pick(("van", "truck", "SUV"))
-    hides = s - KINDS[cover].size[0] / 2 - dice.between(0.6, 1.6)
+    half_length = KINDS[cover].size[0] / 2
+    hides, dashes = s - half_length - dice.between(0.8, 1.6), dice.chance(0.65)
+    stage.no_parking += [s, hides - half_length]
     heading = 0.0 if side < 0 else math.pi
     stage.add(cover, "parked", Script(hides, edge + side * 1.25, heading, STILL), force=True)
+    # While the ego needs so long to the place, somebody who runs then is seen; who stays, stays where he can be seen.
+    latest = min((s - 8.0) / stage.speed - 1.2, 2.6)
+    begins = dice.between(0.4, max(latest, 0.6)) if dashes else NEVER
+    place = (s, edge + side * dice.between(1.0, 1.8)) if dashes else (
+        hides - half_length - dice.between(0.8, 2.0), edge + side * dice.between(0.3, 1.6)
+    )  # fmt: skip
+    runner = Script(
+        *place, -side * math.pi / 2, WALK, desired=dice.between(2.4, 3.6), begins=begins,
+        reach=road.left - road.right + road.margin + 3.0,
+    )  # fmt: skip
+    stage.add(appearance(stage), "crosser", runner, hazard=True, force=True)
     return stage
 
 
 def wrong_way(draw: Draw) -> Stage:
-    """Somebody comes toward the ego in a lane of its own direction; some find back to their side."""
+    """Somebody comes toward the ego in a lane of its own direction; some find back to their side, some stop."""
     stage, dice = on(draw, any_road(draw)), draw.dice
     lanes = beside(stage.road, stage.lane)
     lane = dice.pick(lanes) if lanes and dice.chance(0.3) else stage.lane
     speed = min(0.7 * stage.cruise, dice.between(6.0, 11.0))
-    back = dice.between(0.8, 2.5) if stage.road.opposite and lane == 0 and dice.chance(0.4) else NEVER
+    # Where the ego cannot move aside far enough, most of them find back; some others notice, and stop.
+    finds_back = stage.road.opposite and lane == 0 and dice.chance(0.4 if stage.road.margin > 1.0 else 0.75)
+    back = dice.between(0.8, 2.5) if finds_back else NEVER
+    stops = dice.between(0.6, 2.0) if not finds_back and dice.chance(0.4) else NEVER
     script = Script(
         stage.speed * dice.between(3.2, 4.6) + 34.0, stage.road.lane(lane), math.pi, DRIVE, v=speed, desired=speed,
-        shift_at=back, shift_to=LANE_M / 2,
+        shift_at=back, shift_to=LANE_M / 2, brake_at=stops,
     )  # fmt: skip
     stage.no_parking += [6.0 + 12.0 * place for place in range(9)]
     stage.add(dice.pick(CARS, CAR_WEIGHTS), "wrong way", script, hazard=True, headlights=True)
@@ -203,8 +212,8 @@ def stroller(draw: Draw) -> Stage:
 
 
 def _pavement(road: Road, side: int) -> float:
-    """The d of a pavement."""
-    return road.left + road.margin + 1.0 if side > 0 else road.right - road.margin - 1.0
+    """The d of the middle of a pavement, clear of posts and bins."""
+    return road.left + road.margin + 1.8 if side > 0 else road.right - road.margin - 1.8
 
 
 def odd_vehicle(draw: Draw) -> Stage:

@@ -21,7 +21,7 @@ STEEPEST = 2.6
 """A change of lane takes at least so many metres along the road for one across it."""
 ROOM_M = 0.9
 """Left between the ego and somebody whom it passes on the other side of the centre line."""
-GIVE_WAY_M = 1.9
+GIVE_WAY_M = 2.4
 """How far it moves to the right for somebody who comes the wrong way."""
 OLD_S = 5.0
 """A plan that could not be carried out for so long is dropped when its cause is gone."""
@@ -127,8 +127,9 @@ class LaneChanges:
         role = self._stage.actors[row - 1].role
         if role == "wrong way" and other < -0.5:
             return self._evasion(row, gap, other, time, speed)
+        still = role in ("parked", "obstacle", "bystander", "wrong way")
         slow = role == "traffic" and other < self._stage.overtakes * self._stage.cruise
-        if gap > max(40.0, 5.0 * speed) or not (slow or role in ("parked", "obstacle", "bystander")):
+        if gap > max(40.0, 5.0 * speed) or not (slow or still):
             return None
         for target in self._ways_around(row, place, gap):
             if not who_blocks(self._agents, self._turn, target, place, speed, row):

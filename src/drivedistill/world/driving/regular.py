@@ -280,11 +280,11 @@ def cyclist(draw: Draw) -> Stage:
     """Somebody on two wheels is ahead; the ego follows or overtakes."""
     stage, dice = on(draw, any_road(draw)), draw.dice
     kind = "motorcyclist" if stage.road.type == "highway" else dice.pick(("cyclist", "motorcyclist"))
-    speed = dice.between(4.0, 6.0) if kind == "cyclist" else stage.cruise * dice.between(0.4, 0.9)
+    speed = dice.between(4.0, 6.0) if kind == "cyclist" else stage.cruise * dice.between(0.5, 0.85)
     stage.overtakes = dice.pick((0.0, 0.9, 0.9))
     lanes = beside(stage.road, stage.lane)
     stage.quiet_lane = lanes[0] if lanes else None
-    place = dice.between(16.0, 28.0) + stage.speed**2 / 12
+    place = dice.between(11.0, 17.0) + 3.0 * max(stage.speed - speed, 0.0)  # three seconds until it is near
     script = Script(place, stage.d + dice.between(-1.1, 0.2), way=DRIVE, v=speed, desired=speed)
     stage.add(kind, "traffic", script, hazard=True)
     return stage
