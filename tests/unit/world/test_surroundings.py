@@ -17,7 +17,7 @@ from drivedistill.world.scene import LANE_M, ROAD_TYPES, Conditions, Drive, Road
 from drivedistill.world.surroundings import Surroundings, surroundings
 from drivedistill.world.surroundings.layout import CORNER_M, layout
 from drivedistill.world.surroundings.markings import WHITE
-from drivedistill.world.track import Track
+from drivedistill.world.track import Track, lay
 
 DAY, NIGHT = Conditions("clear", "day", True), Conditions("clear", "night", True)
 STEPS = 5
@@ -180,6 +180,16 @@ def test_edges_follow_bends():
                 inside, outside = (road.track.world(s, road.right - road.margin + shift)[:2] for shift in (0.4, -0.5))
                 assert painted_at(made, *inside) == Material.ASPHALT
                 assert painted_at(made, *outside) in (Material.PAVING, Material.DIRT)
+
+
+def test_kerbs_show_no_corners_in_sharp_bends():
+    for kind, radius in (("residential", 25.0), ("urban", 50.0)):
+        track = lay([(60.0, 0.0), (0.9 * radius, 1 / radius), (80.0, 0.0)], start=-40.0)
+        plan = layout(scene(replace(roads.open_road(Dice(1), kind), track=track)))
+        ends = np.concatenate([[plan.main.painted[0]], plan.main.cuts, [plan.main.painted[1]]])
+        turns = np.abs(np.diff(track.world(ends, 0.0).yaw))
+        assert turns.max() < 0.045
+        assert len(ends) < 60
 
 
 def test_no_lane_line_crosses_a_junction():

@@ -20,7 +20,9 @@ CROSS_M = 100.0
 BEYOND_M = 120.0
 """How far the bare road goes on behind that."""
 SAMPLE_M = 4.0
-"""Spacing of what follows a bend."""
+"""Spacing of what follows a gentle bend."""
+TURN_RAD, FINEST_M = 0.03, 1.0
+"""What is painted along a sharper bend turns by at most this from piece to piece, unless they would be shorter than this."""
 CORNER_M = 3.0
 """Radius of the kerb at a junction."""
 TAPER_M = 30.0
@@ -50,16 +52,23 @@ class Way:
     @cached_property
     def cuts(self) -> Floats:
         """The s at which a strip is cut so that it follows the bends."""
+        return self._along_bends(FINEST_M)
+
+    def _along_bends(self, finest: float) -> Floats:
+        """Ends of bends and the s within them that are at least `finest` metres apart."""
         bent = np.abs(np.diff(self.track.headings)) > 1e-9
         beside: NDArray[np.int64] = np.flatnonzero(bent[1:] | bent[:-1]) + 1
         edge = bent[beside] != bent[beside - 1]
-        kept = beside[edge | (beside % round(SAMPLE_M / SPACING_M) == 0)]
+        turn = np.maximum(np.abs(np.diff(self.track.headings)[beside - 1]), 1e-9)
+        spacing = np.clip(SPACING_M * TURN_RAD / turn, finest, SAMPLE_M)
+        kept = beside[edge | (beside % np.round(spacing / SPACING_M).astype(int) == 0)]
         return self.track.start + SPACING_M * kept
 
     def pieces(self, begin: float, end: float, longest: float = np.inf) -> Floats:
         """float[n + 1]: s of the ends of n pieces that follow the bends, none longer than `longest`."""
         regular = np.arange(begin, end, longest) if np.isfinite(longest) else np.array([begin])
-        places = np.sort(np.concatenate([regular, self.cuts[(self.cuts > begin) & (self.cuts < end)], [end]]))
+        bends = self._along_bends(SAMPLE_M)
+        places = np.sort(np.concatenate([regular, bends[(bends > begin) & (bends < end)], [end]]))
         return places[np.concatenate([[True], np.diff(places) > 0.3])]
 
 
