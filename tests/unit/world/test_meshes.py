@@ -122,3 +122,14 @@ def test_left_and_right_step_alternate():
 def test_unknown_kind_is_refused():
     with pytest.raises(KeyError):
         meshes.make("unicorn", "white", 0)
+
+
+def test_a_fallen_sofa_shows_its_cushions_from_behind():
+    sofa = meshes.make("fallen sofa", "red", 0)
+    rear = sofa.points[..., 0].min()
+    cushions = sofa.colours[:, 0] > 0.5
+    upright = cushions & (np.ptp(sofa.points[..., 0], axis=1) < 0.1)
+    before = sofa.points[(sofa.points[..., 0] < rear + 0.4).all(axis=1)]
+    assert upright.sum() >= 4
+    assert sofa.points[upright][..., 2].max() > 0.6
+    assert before[np.abs(before[..., 1]) < 0.7, 2].max() < 0.4

@@ -78,14 +78,16 @@ def pile_of_logs(order: Order) -> Shape:
 
 
 def fallen_sofa(order: Order) -> Shape:
-    """A sofa with arms and cushions, tipped a little."""
+    """A sofa on its back: those who come from behind look at its cushions and arms, others at its feet."""
     red, green, blue = UPHOLSTERY[order.seed % len(UPHOLSTERY)]
     cloth, dark, light = (
         (red, green, blue),
         (red * 0.7, green * 0.7, blue * 0.7),
         (red * 1.25, green * 1.25, blue * 1.25),
     )
-    shape = Shape().box((-0.42, 0.42), (-0.98, 0.98), (0.12, 0.36), Material.MATT, dark, bottom=True)
+    shape = Shape().box((-0.42, 0.42), (-0.98, 0.98), (0.12, 0.36), Material.MATT, dark)
+    lining = [(-0.42, -0.96, 0.11), (0.42, -0.96, 0.11), (0.42, 0.96, 0.11), (-0.42, 0.96, 0.11)]
+    shape.quad(lining, Material.MATT, (0.30, 0.28, 0.25))
     for y in (-0.78, 0.02):
         shape.box((-0.22, 0.45), (y, y + 0.76), (0.36, 0.50), Material.MATT, light, taper=(0.04, 0.0, 0.04))
         shape.box((-0.26, -0.12), (y, y + 0.76), (0.50, 0.86), Material.MATT, light, taper=(0.06, 0.0, 0.04))
@@ -107,8 +109,9 @@ def fallen_sofa(order: Order) -> Shape:
                 (0.0, 0.12),
                 Material.MATT,
                 (0.10, 0.06, 0.03),
+                bottom=True,
             )
-    return shape.fitted(KINDS[order.kind].size)
+    return shape.on_its_back().fitted(KINDS[order.kind].size)
 
 
 def rock(order: Order) -> Shape:

@@ -189,6 +189,13 @@ class Shape:
         shape._chunks = [part._replace(points=part.points * (1, -1, -1) + (0, 0, top)) for part in self._chunks]
         return shape
 
+    def on_its_back(self) -> Shape:
+        """The shape tipped over backwards: what looked forward looks up, and its top looks back."""
+        turn = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+        shape = Shape()
+        shape._chunks = [part._replace(points=part.points @ turn) for part in self._chunks]
+        return shape
+
     def fitted(self, size: tuple[float, float, float]) -> Shape:
         """The shape stretched and moved so that it fills length, width and height, standing on the ground."""
         points = np.concatenate([part.points for part in self._chunks]).reshape(-1, 3)
