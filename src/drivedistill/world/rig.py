@@ -50,7 +50,7 @@ class Camera(NamedTuple):
     """A camera in the world."""
 
     axes: Floats
-    """float[3, 3]: rows are forward-less image axes right, down and the viewing direction"""
+    """float[3, 3]: rows are image right, image down and the viewing direction"""
     position: Floats
     """float[3]"""
     fx: float

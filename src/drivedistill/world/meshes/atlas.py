@@ -1,4 +1,7 @@
-"""The texture atlas, drawn with Pillow: foliage, traffic signs and a billboard in sixteen tiles."""
+"""The texture atlas, drawn with Pillow: foliage, traffic signs and a billboard in sixteen tiles.
+
+Signs follow more than one country on purpose, as do the markings: diamond warnings of America, Europe's round red limits.
+"""
 
 from __future__ import annotations
 

@@ -115,6 +115,7 @@ def _torso(shape: Shape, clothes: Clothes, pose: Pose) -> None:
     sin, cos = np.sin(pose.lean), np.cos(pose.lean)
 
     def ring(up: float, deep: float, wide: float) -> np.ndarray:
+        """A section float[6, 3] of the trunk, `up` metres above the hip, with its half depth and half width."""
         x, y = circle(6).T
         ahead = x * deep
         return np.stack([pose.hip[0] + sin * up + cos * ahead, y * wide, pose.hip[2] + cos * up - sin * ahead], axis=1)

@@ -1,4 +1,8 @@
-"""What is painted on the asphalt: lane lines, stop lines, zebra crossings, arrows."""
+"""What is painted on the asphalt: lane lines, stop lines, zebra crossings, arrows.
+
+The world lies in no country. It mixes conventions on purpose, as models meet data of many countries: yellow lines divide
+directions as in America, and stand beside Europe's zebra crossings and round speed limits (see `meshes.atlas`).
+"""
 
 from __future__ import annotations
 
