@@ -9,8 +9,8 @@ import pytest
 
 from drivedistill.world.action import action
 from drivedistill.world.catalogue import KINDS
-from drivedistill.world.driving.drive import drive_scene
-from drivedistill.world.driving.kinds import CORNER, REGULAR
+from drivedistill.world.driving.drive import drive_scene, simulate, stays_on_road
+from drivedistill.world.driving.kinds import CORNER, REGULAR, build
 from drivedistill.world.scene import BRAKE_LIGHTS, EGO_SIZE, STEP_S, STEPS
 
 SEEDS = range(5)
@@ -46,6 +46,17 @@ def overlapping(drive, first, second, sizes, steps=STEPS):
         touch(corners(drive.poses[first, step], sizes[first]), corners(drive.poses[second, step], sizes[second]))
         for step in close
     )
+
+
+def test_a_drive_beside_the_road_is_told():
+    stage = build("lane_keep", 3)
+    drive = simulate(stage)
+    assert stays_on_road(stage, drive)
+    edges = (stage.road.right - stage.road.margin, stage.road.left + stage.road.margin)
+    for beyond in (edges[0] + EGO_SIZE[1] / 2 - 0.05, edges[1] - EGO_SIZE[1] / 2 + 0.05):
+        strayed = drive.offsets.copy()
+        strayed[50] = beyond
+        assert not stays_on_road(stage, dataclasses.replace(drive, offsets=strayed))
 
 
 def test_nearly_every_scene_can_be_driven(drives):

@@ -8,10 +8,10 @@ import pytest
 from drivedistill.world.driving.dice import Dice
 from drivedistill.world.driving.footprints import Box, overlap
 from drivedistill.world.driving.roads import junction_road, merging_road
-from drivedistill.world.driving.route import Shift, Turn, from_route, shifted, to_route
+from drivedistill.world.driving.route import Shift, Turn, from_route, in_the_way, shifted, to_route
 from drivedistill.world.driving.signals import closures, signals, stays_green, stays_red, turns_green, turns_red
 from drivedistill.world.driving.speed_limits import SpeedLimits
-from drivedistill.world.driving.traffic import ease, idm
+from drivedistill.world.driving.traffic import AGENT, DRIVE, WALK, ease, idm
 from drivedistill.world.scene import STEPS
 
 
@@ -109,6 +109,37 @@ def test_signs_close_one_road():
         road = junction_road(Dice(1), "rural", 60.0, control)
         assert closures(road.junction, []).tolist() == [expected] * STEPS
     assert closures(None, []).max() == 0
+
+
+def seen(place, speed, turn, **script):
+    """The gap to somebody on the ego's way, None if nobody is."""
+    agents = np.zeros(2, AGENT)
+    agents["half_length"], agents["half_width"] = (2.35, script.pop("half_length", 2.3)), (0.95, 0.9)
+    for name, value in {"reach": 1e9, **script}.items():
+        agents[name][1] = value
+    agents["yaw"] = agents["heading"]
+    out = np.zeros((2, 4))
+    count = in_the_way(agents, turn, Shift(-1.75, -1.75), place, speed, 100.0, 1.0, out)
+    return out[0, 1] if count else None
+
+
+def test_who_walks_no_farther_is_not_braked_for():
+    walker = {"way": WALK, "s": 16.0, "d": -5.5, "heading": np.pi / 2, "v": 1.4, "half_length": 0.3}
+    assert seen(0.0, 8.0, Turn(), **walker) is not None
+    assert seen(0.0, 8.0, Turn(), **walker, reach=10.0, moved=9.8) is None
+
+
+def test_whom_the_front_has_passed_is_not_braked_for():
+    walker = {"way": WALK, "d": -4.4, "heading": np.pi / 2, "v": 0.9, "half_length": 0.3}
+    assert seen(0.0, 8.0, Turn(), **walker, s=4.0) is not None
+    assert seen(0.0, 8.0, Turn(), **walker, s=1.5) is None
+
+
+def test_oncoming_traffic_at_a_turn_is_met_in_time_not_head_on():
+    oncoming = {"way": DRIVE, "s": 33.0, "d": 1.75, "heading": np.pi, "v": 10.0}
+    turn = Turn(30.0, -1.75, 9.5, 1.0)
+    assert seen(26.0, 4.0, turn, **oncoming) is None  # it has passed before the ego is there
+    assert seen(31.0, 5.0, turn, **(oncoming | {"s": 48.0})) is not None
 
 
 def test_following():

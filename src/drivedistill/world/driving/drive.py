@@ -38,7 +38,7 @@ def drive_scene(kind: str, seed: int, *, held_out: bool = False) -> Drive | None
     stage = build(kind, seed, held_out=held_out)
     for _ in range(TRIES):
         drive = simulate(stage)
-        if not _stays_on_road(stage, drive):
+        if not stays_on_road(stage, drive):
             return None
         collided = _collided(stage, drive)
         if not collided:
@@ -95,7 +95,7 @@ def _log(
     )
 
 
-def _stays_on_road(stage: Stage, drive: Drive) -> bool:
+def stays_on_road(stage: Stage, drive: Drive) -> bool:
     """Are the ego's sides between the outer edges of the road, as long as it is on the main road?"""
     road = stage.road
     on_main = np.cumsum(drive.turning != 0) == 0

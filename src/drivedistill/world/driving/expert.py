@@ -31,6 +31,8 @@ ALONG = 0.7
 """Somebody of whose speed at least this part is along the route drives ahead, not across."""
 MOVES_OFF = 2.0
 """Behind somebody who is close but faster it brakes no harder than this, m/s^2."""
+TO_LIMIT_S, LIMIT_AHEAD_S = 0.5, 0.3
+"""It reaches the speed limit of a bend within, and looks at it ahead by, so much time."""
 END_M = 12.0
 """It stops so far before the end of the acceleration lane."""
 INDICATE_TURN_S = 4.0
@@ -75,10 +77,10 @@ class Expert:
         """Set acceleration and indicator of this step; the constraint that binds is the reason."""
         seen = self._look(time)
         self._lanes.think(time, self._place, self._speed, seen)
-        limit, bend = self._limits.at(self._place + 0.3 * self._speed)
+        limit, bend = self._limits.at(self._place + LIMIT_AHEAD_S * self._speed)
         constraints = [
             Constraint(self._follow(1e3, 0.0), "free"),
-            Constraint(min(max((limit - self._speed) / 0.5, -4.0), 2.0), bend),
+            Constraint(min(max((limit - self._speed) / TO_LIMIT_S, -4.0), 2.0), bend),
             *(self._toward(*one) for one in seen),
             *self._at_junction(signal),
             *self._on_acceleration_lane(),

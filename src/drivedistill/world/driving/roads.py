@@ -20,6 +20,11 @@ LANES: dict[RoadType, tuple[int, int]] = {"urban": (2, 2), "residential": (1, 1)
 GENTLE: dict[RoadType, float] = {"urban": 0.007, "residential": 0.008, "rural": 0.006, "highway": 0.0025}
 """Curvature of a bend that asks for no braking, 1/m."""
 CROSS_REACH_M = 120.0
+"""How far the cross road reaches to either side."""
+POLE_M = 0.8
+"""From the kerb to the pole of the traffic lights."""
+LONGEST_ARM_M = 6.5
+"""Of that pole, over the lanes."""
 RADII: dict[RoadType, tuple[float, float]] = {
     "urban": (45.0, 80.0),
     "residential": (25.0, 45.0),
@@ -107,8 +112,8 @@ def heads(road: Road) -> tuple[Head, ...]:
     """The traffic lights for the ego's direction, behind the junction: one over the lanes, one at its pole."""
     if road.junction is None or road.junction.control != "lights":
         return ()
-    pole = road.right - road.margin - 0.8
-    arm = min(6.5, road.lanes * LANE_M * 0.8 + road.margin)
+    pole = road.right - road.margin - POLE_M
+    arm = min(LONGEST_ARM_M, road.lanes * LANE_M * 0.8 + road.margin)  # to above the middle of the lanes, or beyond
     made = []
     for number, (d, height) in enumerate(((pole + arm, 4.9), (pole + 0.28, 2.6))):
         x, y, yaw = road.track.world(road.junction.s + 7.0, d, np.pi)

@@ -151,7 +151,8 @@ def _met(
     width = abs(sin) * a.half_length + abs(cos) * a.half_width
     path = shifted(shift, along)[0]
     if a.way == WALK:
-        reach = width + SIDE + (0.9 if a.v > 0.0 else 0.3)
+        # Somebody whom the front has passed already is left behind, not braked for.
+        reach = width + SIDE + (0.9 if a.v > 0.0 and gap > 0.0 else 0.3)
         return (gap if _walks_in(a, d, sin, path, max(gap, 0.0), speed, reach) else NEVER), other, 0.0
     # Whoever comes toward a turn stays on his road, which only crosses the route: he does not follow it head on.
     in_turn = turn.start < along < turn.start + turn.radius * np.pi / 2

@@ -77,8 +77,11 @@ Agents: TypeAlias = NDArray[Any]
 Agent: TypeAlias = Any
 """One row of it; compiled code reads its fields as attributes."""
 INDICATE_S = 1.8
+"""They indicate for so long before they change lane."""
 ALONGSIDE_M = 1.5
+"""Nobody changes lane while somebody is beside him, or has less than this between their ends."""
 SEEN_M = 90.0
+"""How far they look."""
 TURN_ACCELERATION = 2.6
 """Lateral, in a turn at a junction, m/s^2."""
 
@@ -86,6 +89,7 @@ TURN_ACCELERATION = 2.6
 @kernel
 def idm(v: float, desired: float, gap: float, closing: float, headway: float = 1.4, standstill: float = 2.5) -> float:
     """Acceleration of the intelligent driver model in m/s^2, `gap` metres behind something it closes in on."""
+    # 1.6 m/s^2 is the acceleration of a standing start, 2.2 m/s^2 comfortable braking; 3.752 = 2 sqrt(1.6 * 2.2).
     wanted = standstill + max(0.0, v * headway + v * closing / 3.752)
     free = 1.0 - (v / max(desired, 0.1)) ** 4
     return min(2.0, max(-7.5, 1.6 * (free - (wanted / max(gap, 0.3)) ** 2)))
