@@ -1,6 +1,6 @@
 """The world is what it was: the hash of a small data set, which changes with the generator's version only.
 
-    python tests/unit/world/test_golden.py        writes golden.json anew; raise world.VERSION with it after a release
+python tests/unit/world/test_golden.py        writes golden.json anew; raise world.VERSION with it after a release
 """
 
 import json
