@@ -1,7 +1,7 @@
 """Can one see in the embedded world's pictures what the questions ask about, and are its corner cases harder?
 
-    drivedistill world data/world --keyframes 4000 --seed 0 --workers 2
-    python benchmarks/world_learnable.py data/world --minutes 5 --out benchmarks/world_learnable.json
+    drivedistill world data/world --keyframes 6000 --seed 0 --workers 2
+    python benchmarks/world_learnable.py data/world --minutes 7 --out benchmarks/world_learnable.json
 
 A small convolutional network looks at the front picture alone and learns the expert's action, the weather and the light
 on the regular training frames. It is examined on test-regular and test-corner, beside the commonest answer of the training
