@@ -37,13 +37,13 @@ def _fresh_accelerator_state():
 
 
 BUDGET_S = {
-    "unit/data": 20,
-    "unit/models": 40,
-    "unit/distill": 15,
-    "unit/evaluate": 45,
-    "unit/world": 60,
-    "unit": 40,
-    "e2e": 140,
+    "unit/data": 10,
+    "unit/models": 20,
+    "unit/distill": 10,
+    "unit/evaluate": 40,
+    "unit/world": 75,
+    "unit": 20,
+    "e2e": 120,
 }
 """Seconds that the default tests of a room may take on two cores; five minutes in all."""
 
