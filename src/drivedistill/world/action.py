@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,6 @@ from drivedistill.world.scene import STEP_S, STEPS, Drive
 
 Lateral = Literal["go straight", "turn left", "turn right", "change to the left lane", "change to the right lane"]
 Longitudinal = Literal["keep speed", "accelerate", "decelerate", "stop"]
-LATERALS: tuple[Lateral, ...] = get_args(Lateral)
-LONGITUDINALS: tuple[Longitudinal, ...] = get_args(Longitudinal)
 
 LOOK_AHEAD_S = 3.0
 SPEED_LOOK_AHEAD_S = 2.0

@@ -37,16 +37,18 @@ def kernel(function: Callable[..., Any]) -> Any:
 @cache
 def folder() -> str:
     """Where compiled functions are kept: below `NUMBA_CACHE_DIR`, or in the user's cache; empty if that cannot be written."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        content = path.read_bytes()
-        if b"@kernel" in content:
-            digest.update(content)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "drivedistill" / "kernels")
-    kept = base / digest.hexdigest()[:16]
+    kept = base / source_digest(b"@kernel")
     try:
         kept.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
         return ""
     return str(kept) if os.access(kept, os.W_OK) else ""
+
+
+@cache
+def source_digest(marker: bytes = b"") -> str:
+    """Digest of the world's source files; of those that contain the marker, if one is given."""
+    contents = (path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    return hashlib.sha256(b"".join(content for content in contents if marker in content)).hexdigest()[:16]

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drivedistill.data.drivelm import TASKS
 from drivedistill.records import Regime, write_json, write_text
-from drivedistill.world.dataset.balance import balance
+from drivedistill.world.dataset.balance import balance, rank
 from drivedistill.world.dataset.balance_senna import balance_senna
 from drivedistill.world.dataset.balance_table import balance_table
 from drivedistill.world.dataset.plan import CORNER_RATIO, Chunk
@@ -90,16 +91,12 @@ def set_ratio(regular: Part, corner: Part, seed: int) -> None:
 def _thin(part: Part, wanted: int, seed: int) -> None:
     """Keep `wanted` of the part's questions, whichever come first in a seeded order."""
     places = [(frame, index) for frame, questions in enumerate(part.kept) for index in range(len(questions))]
-    chosen = sorted(places, key=lambda place: _rank(seed, part.frames[place[0]]["frame"], place[1]))[:wanted]
+    chosen = sorted(places, key=lambda place: rank(seed, part.frames[place[0]]["frame"], place[1]))[:wanted]
     keep = set(chosen)
     part.kept = [
         [question for index, question in enumerate(questions) if (frame, index) in keep]
         for frame, questions in enumerate(part.kept)
     ]
-
-
-def _rank(seed: int, frame: str, index: int) -> str:
-    return hashlib.sha256(f"{seed} {frame} {index}".encode()).hexdigest()
 
 
 def write_part(out: Path, part: Part, coda_number: int) -> None:
@@ -136,7 +133,7 @@ def _drivelm(part: Part) -> dict[str, Any]:
     for frame, questions in zip(part.frames, part.kept, strict=True):
         scene = scenes.setdefault(frame["scene"], {"scene_description": frame["description"], "key_frames": {}})
         answers: dict[str, list[dict[str, Any]]] = {}
-        for task in ("perception", "prediction", "planning", "behavior"):
+        for task in TASKS:
             answers[task] = [_qa(question) for question in questions if question.task == task]
         scene["key_frames"][frame["frame"]] = {
             "key_object_infos": frame["key_object_infos"],

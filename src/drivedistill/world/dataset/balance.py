@@ -83,7 +83,7 @@ def balance(frames: Sequence[Sequence[Question]], seed: int, *, per_frame: int) 
         The kept questions of every key frame, in the order in which they were given.
     """
     candidates = [
-        Candidate(frame, index, _rank(seed, frame, index), question)
+        Candidate(frame, index, rank(seed, frame, index), question)
         for frame, questions in enumerate(frames)
         for index, question in enumerate(questions)
     ]
@@ -96,8 +96,9 @@ def balance(frames: Sequence[Sequence[Question]], seed: int, *, per_frame: int) 
     ]
 
 
-def _rank(seed: int, frame: int, index: int) -> str:
-    return hashlib.sha256(f"{seed} {frame} {index}".encode()).hexdigest()
+def rank(seed: int, *names: object) -> str:
+    """A place in an order that looks random and depends on the seed and the names alone."""
+    return hashlib.sha256(" ".join(map(str, (seed, *names))).encode()).hexdigest()
 
 
 def _by(candidates: Iterable[Candidate], key: Callable[[Candidate], Hashable]) -> dict[Hashable, list[Candidate]]:

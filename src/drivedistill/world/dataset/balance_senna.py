@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from drivedistill.world.dataset.balance import rank
 from drivedistill.world.dataset.senna import NO_ROAD_USER, ROAD_USER_QUESTION
 
 NO_SHARE = 0.6
@@ -53,7 +53,7 @@ def balance_senna(frames: Sequence[Sequence[dict[str, Any]]], seed: int) -> list
         The kept records of every key frame, in the order in which they were given.
     """
     places = [(frame, index) for frame, records in enumerate(frames) for index in range(len(records))]
-    places.sort(key=lambda place: hashlib.sha256(f"{seed} senna {place}".encode()).hexdigest())
+    places.sort(key=lambda place: rank(seed, "senna", place))
     conversations = {place: _conversation(frames[place[0]][place[1]]) for place in places}
     intentions = {place: lines for place in places if (lines := _lines(*conversations[place]))}
     absent = [place for place in places if conversations[place][1] == NO_ROAD_USER]

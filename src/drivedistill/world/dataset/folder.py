@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import drivedistill.world
 from drivedistill.data.paths import load_json
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, write_json
+from drivedistill.world import VERSION
+from drivedistill.world.dataset.plan import REGIMES
 from drivedistill.world.dataset.shard import PARTS
+from drivedistill.world.kernel import source_digest
 
 MANIFEST = "manifest.json"
 BALANCE = "balance.txt"
 SHEETS = "sheets"
-REGIMES = ("regular", "corner")
 OURS = (*REGIMES, PARTS, MANIFEST, BALANCE, SHEETS)
 """All that a data set's folder may hold, and all that is ever deleted."""
 NOTE = f"{PARTS}/settings.json"
@@ -54,16 +53,7 @@ class Settings:
 
     def mark(self) -> dict[str, Any]:
         """What the manifest says about where the data come from."""
-        return {"generator": GENERATOR, "version": drivedistill.world.VERSION, **asdict(self)}
-
-
-@cache
-def code() -> str:
-    """Digest of the generator's source: parts that another source made must not be mixed with ours."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(drivedistill.world.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+        return {"generator": GENERATOR, "version": VERSION, **asdict(self)}
 
 
 def finished(out: Path, settings: Settings) -> dict[str, Any] | None:
@@ -97,6 +87,7 @@ def prepare(out: Path, settings: Settings, *, overwrite: bool) -> None:
         InputError: It holds something else, or cannot be made. Nothing is deleted then.
     """
     names = _names(out)
+    mark = settings.mark() | {"code": source_digest()}  # parts of another source must not be mixed with ours
     foreign = [name for name in names if name not in OURS]
     recognised = not names or (names == [PARTS] and not any((out / PARTS).iterdir()))
     if (out / NOTE).is_file() or (overwrite and (out / MANIFEST).is_file()):
@@ -104,7 +95,7 @@ def prepare(out: Path, settings: Settings, *, overwrite: bool) -> None:
         note = load_json(path, "a note of this generator: a JSON object")
         recognised = note.get("generator") == GENERATOR
         if recognised and not overwrite:
-            _require_same(out, note, settings.mark() | {"code": code()})
+            _require_same(out, note, mark)
             return
     if foreign or not recognised:
         found = ", ".join((foreign or names)[:5])
@@ -114,7 +105,7 @@ def prepare(out: Path, settings: Settings, *, overwrite: bool) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         (out / PARTS).mkdir(parents=True)
-        write_json(out / NOTE, settings.mark() | {"code": code()})
+        write_json(out / NOTE, mark)
     except OSError as error:
         raise InputError(Problem(str(out), "", "a folder that can be written", str(error), "choose another")) from error
 

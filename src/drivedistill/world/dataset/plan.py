@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from drivedistill.world.driving.drive import drive_scene
 from drivedistill.world.driving.kinds import CORNER, REGULAR
 from drivedistill.world.scene import STEP_S, Drive
 
+REGIMES: tuple[Regime, ...] = get_args(Regime)
 SPLITS = ("train", "validation", "test-regular", "test-corner")
 SHARES = {"validation": 0.1, "test-regular": 0.1, "test-corner": 0.1}
 """Of the key frames; the rest is for training. Half of the validation frames are corner cases."""
@@ -118,7 +120,7 @@ def pick_key_frames(chunk: Chunk, seed: int) -> list[Pick]:
 
 
 def _place(chunk: Chunk) -> tuple[int, int, int]:
-    return SPLITS.index(chunk.split), ("regular", "corner").index(chunk.regime), chunk.index
+    return SPLITS.index(chunk.split), REGIMES.index(chunk.regime), chunk.index
 
 
 def _scene_seed(chunk: Chunk, seed: int, number: int) -> int:

@@ -13,7 +13,6 @@ from PIL import Image
 from drivedistill.data.paths import load_json
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, write_json
-from drivedistill.world.action import action
 from drivedistill.world.dataset.coda import coda_annotation
 from drivedistill.world.dataset.plan import Chunk, Pick, pick_key_frames
 from drivedistill.world.dataset.senna import senna_records
@@ -74,6 +73,7 @@ def _key_frames(root: Path, pick: Pick, seed: int, size: int) -> list[dict[str, 
     """The key frames of one drive; pictures go below `root`."""
     scene = pick.drive.scene
     renderer = Renderer(pick.drive)
+    scene_token = token(seed, scene.kind, scene.seed)
     tokens = [token(seed, scene.kind, scene.seed, step) for step in pick.steps]
     neighbours = ["", *tokens, ""]
     frames = []
@@ -82,7 +82,7 @@ def _key_frames(root: Path, pick: Pick, seed: int, size: int) -> list[dict[str, 
         frame = look(pick.drive, step, views)
         images, pixels = _save_pictures(root, tokens[index], views)
         record = _record(frame) | {
-            "scene": token(seed, scene.kind, scene.seed),
+            "scene": scene_token,
             "frame": tokens[index],
             "images": images,
             "pixels": pixels,
@@ -92,7 +92,7 @@ def _key_frames(root: Path, pick: Pick, seed: int, size: int) -> list[dict[str, 
                 tokens[index],
                 neighbours[index],
                 neighbours[index + 2],
-                token(seed, scene.kind, scene.seed),
+                scene_token,
                 images,
                 visible={item.id for item in frame.seen},
             ),
@@ -108,7 +108,7 @@ def _record(frame: Frame) -> dict[str, Any]:
         "truth": truth(drive.scene) | {
             "step": step,
             "speed": round(float(drive.speeds[0, step]), 3),
-            "action": action(drive, step)._asdict(),
+            "action": frame.action._asdict(),
             "reason": drive.decisions[step].reason,
         },
         "description": describe(drive.scene),

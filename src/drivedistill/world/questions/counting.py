@@ -87,11 +87,12 @@ def counting(frame: Frame) -> list[Question]:
     """Presence, counts and comparisons of counts."""
     rng = np.random.default_rng([frame.drive.scene.seed, frame.step, 12])
     everything = _instances(frame)
+    sides, attributes = _sides(everything), _attributes(everything)
     return [
         *_presence(everything, rng),
         *_counts(everything, rng),
-        *_counts_around(everything, rng),
-        *_comparisons(everything, rng),
+        *_counts_around(sides, attributes, rng),
+        *_comparisons(sides, attributes | {"vehicles": _in_class(everything, "vehicles")}, rng),
     ]
 
 
@@ -223,9 +224,10 @@ def _attributes(everything: _Instances) -> dict[str, Verdicts]:
     return found
 
 
-def _counts_around(everything: _Instances, rng: np.random.Generator) -> list[Question]:
+def _counts_around(
+    sides: dict[str, Verdicts], attributes: dict[str, Verdicts], rng: np.random.Generator
+) -> list[Question]:
     """In all pictures together, by an attribute and a side."""
-    sides, attributes = _sides(everything), _attributes(everything)
     questions: list[Question] = []
     for what, where in _shuffled([(what, where) for what in attributes for where in sides], rng):
         if len(questions) == COUNTS_AROUND:
@@ -241,10 +243,10 @@ def _counts_around(everything: _Instances, rng: np.random.Generator) -> list[Que
     return questions
 
 
-def _comparisons(everything: _Instances, rng: np.random.Generator) -> list[Question]:
+def _comparisons(
+    sides: dict[str, Verdicts], attributes: dict[str, Verdicts], rng: np.random.Generator
+) -> list[Question]:
     """Are there more on one side than on the other? Asked if the numbers differ by two whatever the doubtful ones are."""
-    sides, attributes = _sides(everything), _attributes(everything)
-    attributes["vehicles"] = _in_class(everything, "vehicles")
     pairs = [
         ("in front of the ego vehicle", "behind the ego vehicle", "behind it"),
         ("behind the ego vehicle", "in front of the ego vehicle", "in front of it"),
