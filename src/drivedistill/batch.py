@@ -9,7 +9,7 @@ so row n of the student and row n of the teacher predict the same token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,10 @@ from torch import Tensor
 
 IGNORE = -100
 """Marks unsupervised positions in `targets`."""
+
+ROW_KINDS = ("word", "number", "coordinate", "id", "camera", "end")
+"""What a supervised token belongs to. In `<c1,CAM_BACK,1088.3,497.5>` these are an id, a camera and coordinates, with the
+punctuation around them; a `number` stands elsewhere; `end` closes the answer; everything else is a `word`."""
 
 
 @dataclass
@@ -41,10 +45,14 @@ class Batch:
     ids: list[str]
     regimes: list[str]
     capabilities: list[str]
+    templates: list[str]
+    """What kind of question each sample asks; names that are equal for questions that differ in objects only."""
     gold: Tensor
     """`int64[N]`: the token of each row."""
     sample_of_row: Tensor
     """`int64[N]`: which of the B samples the row belongs to."""
+    row_kind: Tensor
+    """`int8[N]`: index into `ROW_KINDS` of each row."""
     inputs: dict[str, RoleInputs]
     """By role: `student`, and `teacher` where it needs inputs of its own (otherwise it is given the student's)."""
 
@@ -66,6 +74,16 @@ class Batch:
         """`int64[B]`: the supervised tokens of every sample."""
         return torch.bincount(self.sample_of_row, minlength=self.num_samples)
 
+    def corner(self) -> Tensor:
+        """`bool[B]`: which samples are corner cases."""
+        return torch.tensor([regime == "corner" for regime in self.regimes], device=self.gold.device)
+
+    def keep(self, rows: Tensor) -> Batch:
+        """The same samples with some of their rows only, `bool[N]`; models then compute the head for these alone."""
+        inputs = {name: replace(role, rows=role.rows[rows]) for name, role in self.inputs.items()}
+        chosen = {name: getattr(self, name)[rows] for name in ("gold", "sample_of_row", "row_kind")}
+        return replace(self, inputs=inputs, **chosen)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""
         return _move(self, torch.device(device))
@@ -82,20 +100,41 @@ def _move(value: Any, device: torch.device) -> Any:
 
 
 @dataclass
-class Rows:
-    """What a student returns for the N supervised rows of a batch."""
+class Routing:
+    """How one layer of experts treated the real tokens (no padding) of a batch. M tokens, E experts."""
 
     logits: Tensor
+    """`float32[M, E]`: the router's, with gradient."""
+    probabilities: Tensor
+    """`float32[M, E]`: their softmax, with gradient."""
+    selected: Tensor
+    """`bool[M, E]`: the experts that ran."""
+    sample: Tensor
+    """`int64[M]`: which of the B samples the token belongs to."""
+
+
+@dataclass
+class Rows:
+    """What a student returns for the N supervised rows of a batch; what was not asked for is empty."""
+
+    logits: Tensor | None = None
     """`float[N, V]`"""
+    routing: dict[str, Routing] = field(default_factory=dict)
+    """By layer of experts."""
+    vision: Tensor | None = None
+    """`float[X, P, D_v]`: the vision tower's tokens of the X present views, before fusion and adapter."""
 
 
 # FSDP2 finds the tensors of an output through the pytree registry; without this its backward hooks would not fire.
+torch.export.register_dataclass(Routing, serialized_type_name="drivedistill.Routing")
 torch.export.register_dataclass(Rows, serialized_type_name="drivedistill.Rows")
 
 
 @dataclass
 class Signal:
-    """What a teacher says about the N supervised rows of a batch; without gradient."""
+    """What a teacher says about the N supervised rows of a batch; without gradient, what was not asked for is empty."""
 
-    logits: Tensor
+    logits: Tensor | None = None
     """`float[N, V]`: dense rows, before any temperature."""
+    vision: Tensor | None = None
+    """`float[X, P, D_v]`: as in `Rows`."""

@@ -83,6 +83,8 @@ class Data(Section):
     max_question_tokens: Count = 512
     max_answer_tokens: Count = 512
     """Longer texts are refused, never cut."""
+    vision_cache: Path | None = None
+    """Folder of `drivedistill cache`: features of frozen vision towers are read from it instead of pictures."""
     workers: Annotated[int, Field(ge=0)] = 0
     image_cache_mb: Annotated[int, Field(ge=0)] = 512
     """Memory for decoded pictures; about 90 DriveLM questions share a frame."""
@@ -98,6 +100,60 @@ class Lora(Section):
     """Regular expression on module names."""
     also_train: list[Pattern] = [r"(fusion|adapter|modal_embedding|camera_embedding)\."]
     """Regular expressions on parameter names: what learns in full beside the adapters."""
+
+
+Blocks = Literal["half", "first_half", "alternate"] | list[Annotated[int, Field(ge=0)]]
+"""`half`: evenly spaced with the first and the last (6 -> 0, 2, 5); `alternate`: every second from 0; or the indices kept."""
+
+
+class Shrink(Section):
+    """Which blocks of the model at `path` stay (CLKD: half of them). Null: all."""
+
+    encoder: Blocks | None = None
+    """T5's encoder; null for decoder-only models."""
+    decoder: Blocks | None = None
+    """T5's decoder, or the language model of a decoder-only one."""
+    vision: Literal["half"] | list[Count] | None = None
+    """Blocks kept per stage of a Swin tower (`half`: [2, 2, 6, 2] -> [1, 1, 3, 1]); one number for a plain tower."""
+
+
+class AdapterExperts(Section):
+    """The visual adapter as a mixture of experts (CLKD equations 1-2: dense, per visual token)."""
+
+    experts: Count = 4
+    router: Literal["dense", "sample", "top_k", "top_p"] = "dense"
+    """`dense`: every token weighs all experts; `sample`: all tokens of a sample share their weights."""
+    k: Count = 2
+    p: Annotated[float, Field(ge=0, le=1)] = 0.4
+    init_noise: NotNegative = 0.02
+    """Copied experts are equal; each gets Gaussian noise of this share of its weights' standard deviation."""
+
+
+class FfnExperts(Section):
+    """Feed-forward layers as mixtures of experts (CLKD section III-B; GShard, Switch, LLaVA-MoD)."""
+
+    experts: Count = 4
+    kind: Literal["upcycle", "split", "lora"] = "upcycle"
+    """`upcycle`: full copies; `split`: slices of the hidden width, parameter-neutral; `lora`: one shared layer and thin
+    low-rank experts (meets CLKD's 63.5 M)."""
+    router: Literal["top_k", "top_p", "dense"] = "top_k"
+    k: Count = 2
+    p: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Smallest set whose probabilities sum to more than p (arXiv 2403.07652)."""
+    layers: Literal["every_second", "all", "first_half", "second_half"] | list[Annotated[int, Field(ge=0)]] = (
+        "every_second"
+    )
+    """In encoder and decoder alike; `every_second` from block 0 (LLaVA-MoD's `sparse`)."""
+    rank: Count = 8
+    """Of `lora` experts."""
+    init_noise: NotNegative = 0.0
+    """As for the adapter; 0 keeps the converted model equal to the dense one, and its experts equal to each other."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> FfnExperts:
+        if self.router == "top_k" and self.k > self.experts:
+            raise ValueError(f"`k` = {self.k} of {self.experts} experts")
+        return self
 
 
 class Model(Section):
@@ -116,6 +172,12 @@ class Model(Section):
     """For a preset, a directory or hub id. Null: that of `text_weights`, else the teacher's, else one is trained here."""
     tokenizer_size: Count = 1024
     """Vocabulary of a tokenizer trained here."""
+    shrink: Shrink | None = None
+    """Cut blocks out of the model at `path`; happens first."""
+    adapter_experts: AdapterExperts | None = None
+    """Turn the visual adapter into experts, after cutting."""
+    ffn_experts: FfnExperts | None = None
+    """Turn feed-forward layers into experts, after cutting."""
     lora: Lora | None = None
     frozen: list[Pattern] = []
     """Regular expressions on parameter names, e.g. `vision\\.`."""
@@ -133,17 +195,66 @@ class Model(Section):
             for name in ("overrides", "vision_weights", "text_weights", "tokenizer"):
                 if getattr(self, name):
                     raise ValueError(f"`{name}` belongs to a preset; a model from `path` brings its own")
+        elif self.shrink:
+            raise ValueError("`shrink` belongs to a model from `path`; a preset names its own numbers of blocks")
         return self
+
+
+class Release(Section):
+    """Progressive release (CLKD equation 6): alpha falls geometrically from `distill.weight` at every optimizer step."""
+
+    end: Positive = 0.1
+    """alpha after the last step; gamma follows from it and from the run's number of steps."""
+    below: Positive | None = None
+    """Once alpha is smaller, the teacher is no longer asked and its memory is freed. Null: never (literal)."""
 
 
 class Distill(Section):
     """How the teacher is listened to."""
 
+    signal: Literal["answers", "vision"] = "answers"
+    """`answers`: the teacher's words. `vision`: the features of its vision tower, which a cut tower must learn to match
+    before it may be frozen."""
+
     loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = "forward_kl"
     temperature: Positive = 1.0
     weight: NotNegative = 1.0
-    """alpha: the weight of the teacher's term beside the supervised one."""
+    """alpha: the weight of the teacher's term beside the supervised one; with `release`, alpha at step 0."""
+    on: Literal["all", "regular", "mined"] = "all"
+    """Which rows listen: all (literal), those of regular samples (for a teacher that never saw corner cases), or the
+    mined ones."""
+    release: Release | None = None
+    """Null: constant weight."""
     supervised_weight: NotNegative = 1.0
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class Mining(Section):
+    """H2G (CLKD equations 3-5): learn from the hardest samples and, inside them, from the hardest tokens."""
+
+    samples: Percent = 50
+    """m: percentage of a pool's samples."""
+    tokens: Percent = 50
+    """n: percentage of a chosen sample's tokens."""
+    pool: Literal["micro", "ranks", "window", "bank"] = "micro"
+    """Among whom samples are ranked: the micro-batch; the micro-batches of all ranks; the optimizer window, scored by a
+    pass without gradient; everything seen so far, by a running loss per sample."""
+    measure: Literal["loss", "excess", "excess_regular"] = "loss"
+    """Hardness: the student's loss (literal); its excess over the teacher's; the excess for regular and the loss for
+    corner samples."""
+    within_template: bool = False
+    """Rank samples among those that ask the same kind of question."""
+    exclude: list[Literal["number", "coordinate", "id", "camera", "end"]] = []
+    """Kinds of tokens that are never mined and do not count for a sample's hardness; noise rather than difficulty."""
+    warmup: Share = 0.0
+    """Share of the run before anything is mined."""
+    anneal: Share = 0.0
+    """Share of the run, after the warm-up, in which m and n fall from 100 to their values."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Of the bank's running loss."""
 
 
 class Train(Section):
@@ -156,6 +267,12 @@ class Train(Section):
     accumulate: Count = 1
     reduction: Literal["tokens", "samples"] = "tokens"
     """Every supervised token counts the same (CLKD), or every sample (Drive-KD)."""
+    router_balance: NotNegative = 0.01
+    """Weight of the Switch balance loss of layers of experts; 0 is CLKD's equation 7 to the letter."""
+    router_z: NotNegative = 0.0
+    """Weight of the router z-loss (ST-MoE, arXiv 2202.08906)."""
+    router_entropy: NotNegative = 0.0
+    """Weight of the routers' entropy; 1e-4 with top-p (arXiv 2403.07652), whose routing would drift to uniform."""
     learning_rate: Positive = 1e-4
     learning_rates: dict[Pattern, Positive] = {}
     """Regular expression on parameter names -> learning rate; the first that matches wins."""
@@ -190,12 +307,39 @@ class Recipe(Section):
     model: Model
     teacher: Model | None = None
     distill: Distill = Distill()
+    mining: Mining | None = None
     train: Train = Train()
 
     @model_validator(mode="after")
     def _precise(self) -> Recipe:
         if self.model.dtype == "bfloat16" and self.train.precision != "bf16":
             raise ValueError("`model.dtype: bfloat16` needs `train.precision: bf16`; what learns is kept in float32")
+        return self
+
+    @model_validator(mode="after")
+    def _mining_can_select(self) -> Recipe:
+        mining, train = self.mining, self.train
+        if mining is None:
+            return self
+        sizes = {"micro": train.batch_size, "window": train.batch_size * train.accumulate}
+        if sizes.get(mining.pool) == 1 and mining.samples < 100:
+            raise ValueError(
+                f"`mining.pool: {mining.pool}` holds one sample, of which nothing can be selected; raise "
+                "`train.batch_size`, use pool `window` or `bank`, or set `mining.samples: 100`"
+            )
+        if mining.measure != "loss" and self.teacher is None:
+            raise ValueError(f"`mining.measure: {mining.measure}` needs a teacher")
+        if self.distill.signal == "vision":
+            raise ValueError("`mining` ranks answers; `distill.signal: vision` learns none")
+        return self
+
+    @model_validator(mode="after")
+    def _listens_to_somebody(self) -> Recipe:
+        if self.distill.on == "mined" and self.mining is None:
+            raise ValueError("`distill.on: mined` needs `mining`")
+        release = self.distill.release
+        if release is not None and not 0 < release.end <= self.distill.weight:
+            raise ValueError(f"`distill.release.end` must lie in (0, distill.weight = {self.distill.weight:g}]")
         return self
 
 

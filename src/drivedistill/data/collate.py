@@ -23,7 +23,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from drivedistill.batch import IGNORE, Batch, RoleInputs
 from drivedistill.data.images import PictureCache, image_size
+from drivedistill.data.prior import family
 from drivedistill.data.prompt import prompt, to_unit
+from drivedistill.data.row_kinds import row_kinds
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Sample
 
@@ -78,8 +80,10 @@ def collate(samples: Sequence[Sample], preparations: dict[str, Preparation]) -> 
         ids=[sample.id for sample in samples],
         regimes=[sample.regime for sample in samples],
         capabilities=[sample.capability for sample in samples],
+        templates=[family(sample) for sample in samples],
         gold=gold,
         sample_of_row=student.rows // width,
+        row_kind=_row_kinds(samples, preparations["student"]),
         inputs=inputs,
     )
 
@@ -244,6 +248,12 @@ def _join(sequences: list[dict[str, Tensor]], pad: int, *, left: bool) -> dict[s
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------
+
+
+def _row_kinds(samples: Sequence[Sample], preparation: Preparation) -> Tensor:
+    answers = (_answer(sample, preparation.reading) for sample in samples)
+    kinds = [kind for answer in answers for kind in row_kinds(answer, preparation.tokenizer)]
+    return torch.tensor(kinds, dtype=torch.int8)
 
 
 def _rows(targets: Tensor) -> Tensor:

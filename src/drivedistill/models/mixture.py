@@ -1,0 +1,167 @@
+"""What all layers of experts share: the router, and how one remembers its decisions.
+
+Legend: `...` any leading shape of tokens, d width, E experts.
+
+    logits = W x + b        probabilities = softmax(logits), in float32
+    dense     every expert, weighted by its probability                        CLKD equation 1
+    top_k     the k most probable, weights renormalised to 1                   GShard (k = 2), Switch (k = 1)
+    top_p     the smallest set whose probabilities exceed p, not renormalised  arXiv 2403.07652
+    sample    as dense, but all tokens of a sample share the mean logits       MiniDrive's FE-MoE
+
+With k = 1 the renormalised weight is p / p, a constant; p / p.detach() has the same value and lets the router learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+RouterKind = Literal["dense", "sample", "top_k", "top_p"]
+
+
+@dataclass
+class Decision:
+    """What a router decided for every token."""
+
+    logits: Tensor
+    """`float32[..., E]`"""
+    probabilities: Tensor
+    """`float32[..., E]`"""
+    selected: Tensor
+    """`bool[..., E]`: the experts that run."""
+    weights: Tensor
+    """`float32[..., E]`: what their outputs are multiplied with; 0 where not selected."""
+
+
+class Router(nn.Module):
+    """Decides which experts a token sees, and how much of each.
+
+    Args:
+        width: d.
+        experts: E.
+        kind: See the module.
+        k: Experts per token (`top_k`).
+        p: Mass to exceed (`top_p`).
+        unit: Every selected expert counts fully: for experts that are parts of one layer, whose sum is the layer. Gradient as
+            for k = 1.
+        bias: Of the linear layer.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        experts: int,
+        kind: RouterKind = "dense",
+        *,
+        k: int = 2,
+        p: float = 0.4,
+        unit: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, experts, bias=bias)
+        self.kind, self.k, self.p, self.unit = kind, k, p, unit
+
+    def forward(self, tokens: Tensor) -> Decision:
+        """Decide for `float[..., d]`; in `sample` mode the last dimension before d runs over a sample's tokens."""
+        logits = self.linear(tokens).float()
+        if self.kind == "sample":
+            logits = logits.mean(dim=-2, keepdim=True).expand(*tokens.shape[:-1], -1)
+        return self.decide(logits)
+
+    def decide(self, logits: Tensor) -> Decision:
+        """From logits `float[..., E]` on; the pure part."""
+        probabilities = logits.softmax(dim=-1)
+        selected = self._selected(probabilities)
+        if self.unit:
+            weights = probabilities / probabilities.detach().clamp_min(torch.finfo(torch.float32).tiny)
+        elif self.kind == "top_k" and self.k == 1:
+            weights = probabilities / probabilities.detach()
+        elif self.kind == "top_k":
+            weights = probabilities / (probabilities * selected).sum(dim=-1, keepdim=True)
+        else:
+            weights = probabilities
+        return Decision(logits, probabilities, selected, weights * selected)
+
+    def _selected(self, probabilities: Tensor) -> Tensor:
+        if self.kind in ("dense", "sample"):
+            return torch.ones_like(probabilities, dtype=torch.bool)
+        if self.kind == "top_k":
+            chosen = probabilities.topk(self.k, dim=-1).indices
+            return torch.zeros_like(probabilities, dtype=torch.bool).scatter(-1, chosen, True)
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        needed = ordered.cumsum(dim=-1) - ordered <= self.p  # the mass before an expert does not exceed p yet
+        needed[..., 0] = True
+        return torch.zeros_like(needed).scatter(-1, order, needed)
+
+
+class Mixture(nn.Module):
+    """A layer made of experts. Sub-classes own a `router` and call `remember`.
+
+    `recording` is switched on by whoever wants the decisions of the next forward; they then lie in `last`.
+    """
+
+    router: Router
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recording = False
+        self.last: Decision | None = None
+
+    @property
+    def num_experts(self) -> int:
+        """E."""
+        return self.router.linear.out_features
+
+    @property
+    def active_share(self) -> float:
+        """Share of the experts' parameters that a token uses; with top-p the most it can use."""
+        return self.router.k / self.num_experts if self.router.kind == "top_k" else 1.0
+
+    def expert_vectors(self) -> Tensor:
+        """Every expert's weights in a row, `float[E, X]`, without gradient."""
+        raise NotImplementedError
+
+    def expert_parameters(self) -> int:
+        """Number of parameters of all experts together, without router and shared layers."""
+        raise NotImplementedError
+
+    def remember(self, decision: Decision) -> Decision:
+        """Keep a decision if somebody asked for it."""
+        if self.recording:
+            self.last = decision
+        return decision
+
+
+def expert_distance(mixture: Mixture) -> float:
+    """Mean distance of two experts over their mean norm; 0 for copies, about 1.41 for experts drawn independently."""
+    vectors = mixture.expert_vectors().double()
+    if len(vectors) < 2:
+        return 0.0
+    return float(torch.pdist(vectors).mean() / vectors.norm(dim=1).mean().clamp_min(1e-30))
+
+
+def balance_loss(probabilities: Tensor, selected: Tensor) -> Tensor:
+    """Switch's balance loss of M tokens: `E * sum_e f_e P_e`; 1 when routing is uniform, E when one expert takes all (k = 1).
+
+    f_e is expert e's share of the selections, P_e its mean probability (arXiv 2101.03961, equations 4-6).
+
+    Args:
+        probabilities: `float[M, E]`
+        selected: `bool[M, E]`
+    """
+    counts = selected.float().sum(dim=0)
+    return probabilities.shape[1] * (counts / counts.sum().clamp_min(1) * probabilities.mean(dim=0)).sum()
+
+
+def z_loss(logits: Tensor) -> Tensor:
+    """Mean squared log-sum-exp of router logits `float[M, E]`; keeps them small (ST-MoE, arXiv 2202.08906, equation 5)."""
+    return logits.logsumexp(dim=-1).square().mean()
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Entropy of each token's probabilities `float[M, E]` in nats, `float[M]`; its exponential is the effective number."""
+    return torch.special.entr(probabilities).sum(dim=-1)
