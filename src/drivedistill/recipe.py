@@ -7,14 +7,16 @@ Paths are relative to the folder in which the command runs. The resolved recipe 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from drivedistill.problems import InputError, Problem, missing_file
+from drivedistill.problems import InputError, Problem
 from drivedistill.records import Regime, validation_problems, write_text
+from drivedistill.yaml_tree import flat, read_tree, set_field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -30,6 +32,9 @@ def _pattern(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
+
+FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb"}
+"""Fields that may differ when a run goes on, because they do not touch what is learnt."""
 
 
 class Section(BaseModel):
@@ -343,18 +348,6 @@ class Recipe(Section):
         return self
 
 
-class _Yaml(yaml.SafeLoader):
-    """Plain YAML in which a key may occur once; others silently keep the last of two."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                mark = node.value[position][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key `{key}` for the second time", mark)
-        return super().construct_mapping(node, deep)
-
-
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe and apply `key.sub=value` overrides.
 
@@ -362,27 +355,27 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         InputError: The file is missing or no YAML mapping, an override has no `=`, or fields are unknown or invalid;
             every finding is listed.
     """
-    if not path.is_file():
-        raise InputError(missing_file(path, "a recipe (YAML)", "check the path; ready recipes are in recipes/"))
-    try:
-        tree = _Yaml(path.read_text(encoding="utf-8")).get_single_data()
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        found = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise InputError(Problem(str(path), where, "a YAML file", found, "mend the YAML")) from error
-    if not isinstance(tree, dict):
-        raise InputError(Problem(str(path), "", "a YAML mapping", type(tree).__name__, "see recipes/ for examples"))
+    origin = f"{path} with the command line" if overrides else str(path)
+    return parse_recipe(read_tree(path), overrides or [], origin)
+
+
+def parse_recipe(tree: dict[str, Any], overrides: Sequence[str], origin: str, place: str = "command line") -> Recipe:
+    """A recipe from the tree of a YAML file (which is changed) and `key.sub=value` overrides.
+
+    Raises:
+        InputError: An override cannot be set (its file is `place`), or fields are unknown or invalid (their file is
+            `origin`); every finding is listed.
+    """
     problems: list[Problem] = []
-    for override in overrides or []:
+    for override in overrides:
         try:
-            _apply(tree, override)
+            set_field(tree, override, place)
         except InputError as error:
             problems += error.problems
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        problems += validation_problems(error, f"{path} with the command line" if overrides else str(path), "")
+        problems += validation_problems(error, origin, "")
     if problems:
         raise InputError(problems)
     return recipe
@@ -393,23 +386,11 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    """Set `a.b.0.c=value` in a tree of mappings and lists; the value is read as YAML."""
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        remedy = "write e.g. train.learning_rate=3e-4"
-        raise InputError(Problem("command line", override, "key.sub=value", "no `key=`", remedy))
-    *parents, last = key.split(".")
-    node: Any = tree
-    try:
-        for parent in parents:
-            if isinstance(node, list):
-                node = node[int(parent)]
-            else:
-                if node.get(parent) is None:
-                    node[parent] = {}
-                node = node[parent]
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, AttributeError, TypeError, yaml.YAMLError) as error:
-        remedy = "use the key names of the recipe; list entries are numbered from 0"
-        raise InputError(Problem("command line", override, "the path of a field", str(error), remedy)) from error
+def changed_fields(before: Recipe, now: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Fields of two resolved recipes that differ and touch what is learnt: dotted name -> value before, value now."""
+    old, new = (flat(recipe.model_dump(mode="json")) for recipe in (before, now))
+    return {
+        key: (old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key.rpartition(".")[2] not in FREE_TO_CHANGE
+    }

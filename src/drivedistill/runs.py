@@ -39,13 +39,11 @@ from drivedistill.models.parameters import count_parameters
 from drivedistill.models.student import Student
 from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
-from drivedistill.recipe import Recipe, load_recipe, save_recipe
+from drivedistill.recipe import Recipe, changed_fields, load_recipe, save_recipe
 from drivedistill.records import Sample, write_json
 from drivedistill.subject import Subject, model_card, save_subject
 from drivedistill.train import Setting, fit, write_metrics
-
-FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb"}
-"""Fields that may differ when a run is resumed, because they do not touch what is learnt."""
+from drivedistill.yaml_tree import flat
 
 
 @dataclass
@@ -91,7 +89,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         _truncate_metrics(folder / "metrics.jsonl", resume_from)
         write_json(folder / "run.json", facts | {"finished": None})
     if recipe.train.trackers:
-        accelerator.init_trackers(recipe.name, config=_flat(recipe.model_dump(mode="json")))
+        accelerator.init_trackers(recipe.name, config=flat(recipe.model_dump(mode="json")))
     parts.setting.run = folder
     parts.setting.resume_from = resume_from
     parts.setting.log = _log(folder, accelerator)
@@ -254,11 +252,9 @@ def _require_trackers(recipe: Recipe) -> None:
 
 def _require_same_recipe(recipe: Recipe, folder: Path) -> None:
     path = folder / "recipe.yaml"
-    before, now = (_flat(card.model_dump(mode="json")) for card in (load_recipe(path), recipe))
     problems = [
-        Problem(str(path), key, f"{before.get(key)!r} as when the run began", repr(now.get(key)), "use the same recipe")
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in FREE_TO_CHANGE
+        Problem(str(path), key, f"{before!r} as when the run began", repr(now), "use the same recipe")
+        for key, (before, now) in changed_fields(load_recipe(path), recipe).items()
     ]
     if problems:
         raise InputError(problems)
@@ -294,7 +290,7 @@ def _log(folder: Path, accelerator: Accelerator) -> Callable[[dict[str, Any]], N
     def log(record: dict[str, Any]) -> None:
         if accelerator.is_main_process:
             to_file(record)
-        accelerator.log({key: value for key, value in _flat(record).items() if key != "step"}, step=record["step"])
+        accelerator.log({key: value for key, value in flat(record).items() if key != "step"}, step=record["step"])
 
     return log
 
@@ -352,13 +348,3 @@ def _commit() -> str | None:
     except OSError:
         return None
     return found.stdout.strip() or None
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` to `{"a.b": 1}`; lists become their text."""
-    if not isinstance(tree, dict):
-        return {prefix: tree if isinstance(tree, int | float | str | bool) or tree is None else str(tree)}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

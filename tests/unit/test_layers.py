@@ -19,7 +19,7 @@ ROOT = PACKAGE.parents[1]
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 LAYERS = {
-    **dict.fromkeys(("__init__", "problems", "records", "recipe", "batch", "progress", "signals"), 0),
+    **dict.fromkeys(("__init__", "problems", "records", "yaml_tree", "recipe", "batch", "progress", "signals"), 0),
     **dict.fromkeys(("data", "models"), 1),
     **dict.fromkeys(("distill", "checkpoint"), 2),
     "subject": 2.4,
@@ -34,6 +34,8 @@ MAY_IMPORT_BESIDE = {
     ("records", "problems"),
     ("recipe", "problems"),
     ("recipe", "records"),
+    ("recipe", "yaml_tree"),
+    ("yaml_tree", "problems"),
     ("train", "optimize"),
     ("runs", "train"),
     ("runs", "optimize"),
