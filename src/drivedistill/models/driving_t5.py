@@ -95,6 +95,7 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         past_key_values: Any = None,
         use_cache: bool | None = False,
         labels: None = None,
+        vision_features: Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Logits of every answer position.
@@ -111,6 +112,7 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
             past_key_values: Cache of earlier positions.
             use_cache: Return the cache.
             labels: Refused; see below.
+            vision_features: `float[B, C, P, D_v]` instead of pictures: what `vision` makes of them (a cache).
             **kwargs: `output_attentions`, `output_hidden_states`.
 
         Returns:
@@ -118,13 +120,13 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
 
         Raises:
             ValueError: `labels` are given (targets are shifted in one place, `data/collate.py`, and losses are computed
-                outside), a sample has no view, or a shape is wrong.
+                outside), not exactly one of pictures and features is given, a sample has no view, or a shape is wrong.
         """
         if labels is not None:
             raise ValueError("`labels` are refused: losses are computed outside; pass `decoder_input_ids`.")
         if encoder_outputs is None:
             encoder_outputs, attention_mask = self._run_encoder(
-                input_ids, attention_mask, pixel_values, view_mask, **kwargs
+                input_ids, attention_mask, pixel_values, view_mask, vision_features, **kwargs
             )
         decoder_outputs: BaseModelOutputWithPastAndCrossAttentions = self.language_model.decoder(
             input_ids=decoder_input_ids,
@@ -150,24 +152,27 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        pixel_values: Tensor,
-        view_mask: Tensor | None,
+        pixel_values: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        vision_features: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The encoder's output `float[B, S, d]` and its mask `bool[B, S]`; arguments as for `forward`."""
-        outputs, mask = self._run_encoder(input_ids, attention_mask, pixel_values, view_mask)
+        outputs, mask = self._run_encoder(input_ids, attention_mask, pixel_values, view_mask, vision_features)
         return outputs.last_hidden_state, mask
 
     def decode_hidden(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        pixel_values: Tensor,
-        view_mask: Tensor | None,
+        pixel_values: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        *,
         decoder_input_ids: Tensor,
         decoder_attention_mask: Tensor | None = None,
+        vision_features: Tensor | None = None,
     ) -> Tensor:
         """The decoder's output before the head, `float[B, T, d]`; arguments as for `forward`."""
-        hidden, mask = self.encode(input_ids, attention_mask, pixel_values, view_mask)
+        hidden, mask = self.encode(input_ids, attention_mask, pixel_values, view_mask, vision_features)
         return self.language_model.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -175,6 +180,25 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
             encoder_attention_mask=mask,
             use_cache=False,
         ).last_hidden_state
+
+    def view_tokens(
+        self, pixel_values: Tensor | None, view_mask: Tensor | None, vision_features: Tensor | None = None
+    ) -> Tensor:
+        """Every view's tokens `float[B, C, P, D_v]`, before camera embedding and fusion; zeros for absent views.
+
+        Made of pictures by `vision`, or taken as they are given, which spares a frozen encoder its work.
+
+        Raises:
+            ValueError: Not exactly one of pictures and features is given, or a shape is wrong.
+        """
+        if (pixel_values is None) == (vision_features is None):
+            raise ValueError("Give exactly one of `pixel_values` and `vision_features`.")
+        mask = None if view_mask is None else view_mask.bool()
+        given = vision_features is not None
+        views = self.vision.accept(vision_features, mask) if given else self.vision(pixel_values, mask)
+        if views.shape[1] > len(self.config.cameras):
+            raise ValueError(f"There are {views.shape[1]} views for {len(self.config.cameras)} cameras.")
+        return views
 
     def lm_logits(self, hidden: Tensor) -> Tensor:
         """The head: `float[..., d]` to `float[..., V]`, with the d^-0.5 that T5 puts before a tied head."""
@@ -189,21 +213,23 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | None = None,
         view_mask: Tensor | None = None,
+        vision_features: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Write answers: `int64[B, T]`, beginning with the decoder's start token, as every Hugging Face model does.
 
         Args:
-            input_ids: As for `forward`; likewise the next three.
+            input_ids: As for `forward`; likewise the next four.
             attention_mask: See there.
             pixel_values: See there.
             view_mask: See there.
+            vision_features: See there.
             **kwargs: Anything that `GenerationMixin.generate` takes: `max_new_tokens`, `num_beams`, `do_sample`, ...
         """
         if kwargs.get("encoder_outputs") is None:
             # Encoded here, once, so that beams copy hidden states and not pictures.
             kwargs["encoder_outputs"], attention_mask = self._run_encoder(
-                input_ids, attention_mask, pixel_values, view_mask
+                input_ids, attention_mask, pixel_values, view_mask, vision_features
             )
         return super().generate(attention_mask=attention_mask, **kwargs)
 
@@ -247,12 +273,13 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None,
         view_mask: Tensor | None,
+        vision_features: Tensor | None,
         **kwargs: Any,
     ) -> tuple[BaseModelOutput, Tensor]:
         embeddings = self.get_input_embeddings()(input_ids)
-        image = self._image_embeddings(pixel_values, view_mask)
+        image = self._image_embeddings(self.view_tokens(pixel_values, view_mask, vision_features), view_mask)
         if self.modal_embedding is not None:
             embeddings = embeddings + self.modal_embedding.weight[TEXT]
             image = image + self.modal_embedding.weight[IMAGE]
@@ -269,12 +296,9 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         outputs = self.language_model.encoder(inputs_embeds=embeddings, attention_mask=mask, **kwargs)
         return outputs, mask
 
-    def _image_embeddings(self, pixel_values: Tensor, view_mask: Tensor | None) -> Tensor:
-        """The image part of the encoder's input, `float[B, K, d]`."""
+    def _image_embeddings(self, views: Tensor, view_mask: Tensor | None) -> Tensor:
+        """The image part of the encoder's input, `float[B, K, d]`, from what `view_tokens` returns."""
         view_mask = None if view_mask is None else view_mask.bool()
-        views = self.vision(pixel_values, view_mask)
-        if views.shape[1] > len(self.config.cameras):
-            raise ValueError(f"`pixel_values` has {views.shape[1]} views for {len(self.config.cameras)} cameras.")
         if self.camera_embedding is not None:
             views = views + self.camera_embedding.weight[: views.shape[1], None]
         return self.adapter(self.fusion(views, view_mask))

@@ -77,6 +77,26 @@ class VisionEncoder(nn.Module):
         views[view_mask] = tokens
         return views
 
+    def accept(self, features: Tensor, view_mask: Tensor | None = None) -> Tensor:
+        """Features that this encoder computed earlier, as `forward` would return them.
+
+        Args:
+            features: `float[B, C, P, D_v]` of any floating type; content of absent views is never read.
+            view_mask: As for `forward`.
+
+        Raises:
+            ValueError: Features or mask have the wrong shape.
+        """
+        tokens = (self.grid[0] * self.grid[1], self.width)
+        if features.ndim != 4 or tuple(features.shape[2:]) != tokens:
+            expected = f"float[B, C, {tokens[0]}, {tokens[1]}]"
+            raise ValueError(f"`vision_features` must be {expected}, got {tuple(features.shape)}.")
+        features = features.to(next(self.model.parameters()).dtype)
+        if view_mask is None:
+            return features
+        _check_mask(view_mask, features, "vision_features")
+        return features.masked_fill(~view_mask[:, :, None, None], 0)
+
     def train(self, mode: bool = True) -> VisionEncoder:
         """Switch to training mode, except for an encoder whose parameters are all frozen."""
         return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
@@ -107,9 +127,8 @@ class VisionEncoder(nn.Module):
         if pixel_values.ndim != 5 or tuple(pixel_values.shape[2:]) != (3, size, size):
             expected = f"float[B, C, 3, {size}, {size}]"
             raise ValueError(f"`pixel_values` must be {expected}, got {tuple(pixel_values.shape)}.")
-        if view_mask is not None and view_mask.shape != pixel_values.shape[:2]:
-            expected = f"bool{list(pixel_values.shape[:2])}, like `pixel_values`"
-            raise ValueError(f"`view_mask` must be {expected}, got {list(view_mask.shape)}.")
+        if view_mask is not None:
+            _check_mask(view_mask, pixel_values, "pixel_values")
 
 
 def token_grid(config: PreTrainedConfig) -> tuple[int, int]:
@@ -125,6 +144,12 @@ def token_grid(config: PreTrainedConfig) -> tuple[int, int]:
 def token_width(config: PreTrainedConfig) -> int:
     """Width D_v of a view's tokens."""
     return int(config.hidden_sizes[-1] if config.model_type == "convnext" else config.hidden_size)
+
+
+def _check_mask(view_mask: Tensor, views: Tensor, name: str) -> None:
+    if view_mask.shape != views.shape[:2]:
+        expected = f"bool{list(views.shape[:2])}, like `{name}`"
+        raise ValueError(f"`view_mask` must be {expected}, got {list(view_mask.shape)}.")
 
 
 def _build_network(config: PreTrainedConfig, *, with_blocks: bool) -> nn.Module:
