@@ -10,10 +10,10 @@ Legend: B samples, C cameras, L question tokens, T answer tokens (encoder-decode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from drivedistill.batch import IGNORE, Batch, RoleInputs
-from drivedistill.data.images import PictureCache, image_size
+from drivedistill.data.images import Drawing, PictureCache, image_size
 from drivedistill.data.prior import family
 from drivedistill.data.prompt import prompt, to_unit
 from drivedistill.data.row_kinds import row_kinds
 from drivedistill.problems import InputError, Problem
-from drivedistill.records import CAMERAS, Sample
+from drivedistill.records import CAMERAS, Region, Sample
 
 TEXT, IMAGE, PADDING = 0, 1, 2
 Family = Literal["driving_t5", "hf_vlm"]
@@ -46,6 +46,17 @@ class Reading(BaseModel):
     max_answer_tokens: int = 512
 
 
+class FeatureReader(Protocol):
+    """Finds what a frozen vision tower made of a picture, which then need not be decoded."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """P and D_v: tokens of a view and their width."""
+
+    def read(self, path: str, region: Region | None, drawing: Drawing) -> Tensor:
+        """`float[P, D_v]` of a picture with a region drawn into it."""
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What turns samples into one model's tensors."""
@@ -55,6 +66,8 @@ class Preparation:
     processor: Any
     """driving_t5: an image processor; hf_vlm: the model's own processor (tokenizer, images, chat template)."""
     pictures: PictureCache
+    features: FeatureReader | None = None
+    """driving_t5: read instead of pictures."""
 
 
 def collate(samples: Sequence[Sample], preparations: dict[str, Preparation]) -> Batch:
@@ -159,24 +172,39 @@ def _encode_driving_t5(samples: Sequence[Sample], preparation: Preparation) -> R
 
 
 def _driving_t5_inputs(samples: Sequence[Sample], preparation: Preparation) -> dict[str, Tensor]:
-    """`input_ids, attention_mask: int64[B, L]`, `pixel_values: float[B, C, 3, H, W]`, `view_mask: bool[B, C]`."""
+    """`input_ids, attention_mask: int64[B, L]`, `view_mask: bool[B, C]`, and what the views show (see `_seen`)."""
     tokenizer, reading = preparation.tokenizer, preparation.reading
     texts = [
         _ids(tokenizer(_question(sample, reading)).input_ids, reading.max_question_tokens, sample, "question")
         for sample in samples
     ]
-    size = reading.image_size
-    pixels = torch.zeros(len(samples), len(CAMERAS), 3, size, size)
-    present = torch.zeros(len(samples), len(CAMERAS), dtype=torch.bool)
-    for b, sample in enumerate(samples):
-        for camera, picture in _pictures(sample, preparation).items():
-            c = CAMERAS.index(camera)
-            pixels[b, c] = preparation.processor(picture, return_tensors="pt").pixel_values[0]
-            present[b, c] = True
+    name, seen, present = _seen(samples, preparation)
     ids = pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad_token_id)
     lengths = torch.tensor([len(text) for text in texts])
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    return {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels, "view_mask": present}
+    return {"input_ids": ids, "attention_mask": mask, name: seen, "view_mask": present}
+
+
+def _seen(samples: Sequence[Sample], preparation: Preparation) -> tuple[str, Tensor, Tensor]:
+    """`pixel_values: float[B, C, 3, H, W]` or `vision_features: float[B, C, P, D_v]`, and which views exist."""
+    features, reading = preparation.features, preparation.reading
+    name, shape = ("vision_features", features.shape) if features else ("pixel_values", (3, *_side(reading)))
+    seen = torch.zeros(len(samples), len(CAMERAS), *shape)
+    present = torch.zeros(len(samples), len(CAMERAS), dtype=torch.bool)
+    for b, sample in enumerate(samples):
+        for camera, path, region in views(sample):
+            c = CAMERAS.index(camera)
+            present[b, c] = True
+            if features:
+                seen[b, c] = features.read(path, region, reading.region_drawing)
+            else:
+                seen[b, c] = pixels(path, region, preparation)
+    return name, seen, present
+
+
+def pixels(path: str, region: Region | None, preparation: Preparation) -> Tensor:
+    """One view as a driving_t5 model is given it: `float[3, H, W]`, scaled, with its region drawn, normalised."""
+    return preparation.processor(_picture(path, region, preparation), return_tensors="pt").pixel_values[0]
 
 
 # --- decoder-only: one sequence of pictures, question and answer ----------------------------------------------------
@@ -208,7 +236,7 @@ def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInpu
 def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
     """The processor's tensors for one sample: every view announced by its camera, then the question."""
     processor, reading = preparation.processor, preparation.reading
-    pictures = _pictures(sample, preparation)
+    pictures = {camera: _picture(path, region, preparation) for camera, path, region in views(sample)}
     content: list[dict[str, str]] = []
     for camera in pictures:
         content += [{"type": "text", "text": f"{camera}: "}, {"type": "image"}]
@@ -292,19 +320,28 @@ def picture_size(sample: Sample, camera: str) -> tuple[int, int]:
 _size_on_disk = lru_cache(maxsize=100_000)(image_size)
 
 
-def _pictures(sample: Sample, preparation: Preparation) -> dict[str, Image.Image]:
-    """The sample's pictures in nuScenes order, square, with the region drawn."""
+def views(sample: Sample) -> Iterator[tuple[str, str, Region | None]]:
+    """Camera, picture and the region drawn into it, for every view of a sample in nuScenes order.
+
+    Raises:
+        InputError: The sample has no picture.
+    """
     if not sample.images:
         remedy = "remove the sample, or give it a picture"
         raise InputError(Problem(sample.dataset, f"sample {sample.id}", "at least one picture", "none", remedy))
-    reading = preparation.reading
-    pictures: dict[str, Image.Image] = {}
     for camera in CAMERAS:
         if camera in sample.images:
             region = sample.region if sample.region and sample.region.camera == camera else None
-            size = (reading.image_size, reading.image_size)
-            pictures[camera] = preparation.pictures.load(sample.images[camera], size, region, reading.region_drawing)
-    return pictures
+            yield camera, sample.images[camera], region
+
+
+def _picture(path: str, region: Region | None, preparation: Preparation) -> Image.Image:
+    reading = preparation.reading
+    return preparation.pictures.load(path, _side(reading), region, reading.region_drawing)
+
+
+def _side(reading: Reading) -> tuple[int, int]:
+    return reading.image_size, reading.image_size
 
 
 def _ids(ids: list[int], limit: int, sample: Sample, what: str) -> Tensor:
