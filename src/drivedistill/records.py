@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -165,6 +165,26 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(file: BinaryIO, path: Path) -> None:
+    """Keep other processes out of `path`. The system releases the lock when this process ends, however it ends.
+
+    Args:
+        file: An open file; the lock is its.
+        path: What is locked, for the message.
+
+    Raises:
+        InputError: Another process has it.
+    """
+    import fcntl  # Windows has none, and everybody imports this file
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        remedy = "wait for the other process, or choose another --out"
+        expected = f"a {'folder' if path.is_dir() else 'file'} for this process"
+        raise InputError(Problem(str(path), "", expected, "another is writing it", remedy)) from None
 
 
 def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> list[R]:

@@ -14,10 +14,15 @@ def leave_group(worker: int) -> None:
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved; exit code 128 + the signal's number."""
+    """A command was asked to stop and has saved; exit code 128 + the signal's number.
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} after saving a checkpoint; go on with --resume")
+    Args:
+        number: The signal.
+        saved: What was saved, and how to go on.
+    """
+
+    def __init__(self, number: int, saved: str = "after saving a checkpoint; go on with --resume") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} {saved}")
         self.number = number
 
 

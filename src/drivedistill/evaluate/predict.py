@@ -15,7 +15,6 @@ reached the limit. `latency_ms` stays empty: answers made in batches have no lat
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import Counter
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ from drivedistill.evaluate.endpoint import Answer, Answerer
 from drivedistill.models.student import Student
 from drivedistill.problems import InputError, Problem, RunError
 from drivedistill.progress import Progress
-from drivedistill.records import Prediction, Sample, read_jsonl
+from drivedistill.records import Prediction, Sample, lock, read_jsonl
 from drivedistill.subject import Subject, load_subject, model_folder
 
 _FIRST_KEY = b'{"id":'
@@ -107,7 +106,7 @@ def predict(
     """
     _refuse_repeated(samples)
     with out.open("ab") as file:
-        _lock(file, out)
+        lock(file, out)
         done = _done(samples, out, model, decode, since)
         todo = [sample for sample in samples if sample.id not in done]
         with Progress(len(samples), len(samples) - len(todo), word="answer") as progress:
@@ -240,15 +239,6 @@ def _refuse_repeated(samples: Sequence[Sample]) -> None:
         found = f"{len(repeated)} ids more than once, first {', '.join(repeated[:5])}"
         remedy = "give every sample its own id: answers are found by it"
         raise InputError(Problem(samples[0].dataset, "id", "every id once", found, remedy))
-
-
-def _lock(file: BinaryIO, out: Path) -> None:
-    """Keep other processes out. The system releases the lock when this process ends, however it ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        remedy = "wait for the other process, or choose another --out"
-        raise InputError(Problem(str(out), "", "a file for this process", "another is writing it", remedy)) from None
 
 
 def _done(samples: Sequence[Sample], out: Path, model: str, decode: str, since: float | None) -> set[str]:
