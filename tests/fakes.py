@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from drivedistill.batch import Batch, Signal
-from drivedistill.distill.teacher import Identity
+from drivedistill.distill.teacher import LOGITS, Identity
 
 
 class FunctionTeacher:
@@ -16,12 +16,16 @@ class FunctionTeacher:
 
     def __init__(self, vocabulary: int) -> None:
         self.vocabulary = vocabulary
+        self.closed = False
 
-    def signal(self, batch: Batch) -> Signal:
+    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
         rows = [
             torch.randn(self.vocabulary, generator=torch.Generator().manual_seed(int(token))) for token in batch.gold
         ]
         return Signal(torch.stack(rows))
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class SilentTeacher:
@@ -30,5 +34,8 @@ class SilentTeacher:
     provides: frozenset[str] = frozenset()
     identity = None
 
-    def signal(self, batch: Batch) -> Signal:
+    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
         raise AssertionError("nobody may ask")
+
+    def close(self) -> None:
+        raise AssertionError("nobody may close")

@@ -37,10 +37,52 @@ def build_student(
         InputError: Something cannot be loaded, a pattern of the recipe matches nothing, or a part would stay random.
     """
     subject = _built(model, data, pictures, samples, tokenizer, own=False)
+    subject.model = _reshaped(subject.model, model)
     subject.model = _trainable(subject.model, model, subject.loaded)
     if model.gradient_checkpointing:
         bare(subject.model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return subject
+
+
+def _reshaped(built: Any, model: cards.Model) -> Any:
+    """Cut blocks, then turn what is left into experts."""
+    if model.shrink:
+        from drivedistill.models.shrink import shrink
+
+        built = shrink(built, model.shrink)
+    if model.adapter_experts:
+        from drivedistill.models.adapter import convert_adapter
+
+        convert_adapter(built, model.adapter_experts)
+    if model.ffn_experts:
+        from drivedistill.models.upcycle import convert_ffn
+
+        convert_ffn(built, model.ffn_experts)
+    return built
+
+
+def require_same_vision(student: Any, teacher: Any) -> None:
+    """The match stage compares features one by one.
+
+    Raises:
+        InputError: There is no teacher, a family's tower cannot be asked alone, or the towers' features differ in shape.
+    """
+    remedy = "match a `driving_t5` student cut from its teacher"
+    shapes = []
+    for model in (bare(student), bare(teacher) if teacher is not None else None):
+        if not hasattr(model, "vision"):
+            found = "no teacher" if model is None else f"a {model.config.model_type} model"
+            raise InputError(Problem("recipe", "distill.signal", "two models of driving_t5", found, remedy))
+        shapes.append((*model.vision.grid, model.vision.width))
+    if shapes[0] != shapes[1]:
+        found = f"{shapes[0]} for the student, {shapes[1]} for the teacher"
+        raise InputError(Problem("recipe", "distill.signal", "features of one shape", found, remedy))
+
+
+def train_only_vision(built: Any) -> None:
+    """The match stage leaves everything but the vision tower as it is."""
+    for name, parameter in bare(built).named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name.startswith("vision."))
 
 
 def build_teacher(model: cards.Model, data: cards.Data, pictures: PictureCache, samples: Sequence[Sample]) -> Subject:
@@ -121,7 +163,18 @@ def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # AdamW's small updates would round away in bfloat16
     _refuse_random(bare(built), model, loaded, never_run)
+    _refuse_cut_tower(bare(built), model)
     return built
+
+
+def _refuse_cut_tower(built: Any, model: cards.Model) -> None:
+    """Half of a vision tower sees badly until it has learnt; frozen, it never would."""
+    if getattr(built.config, "vision_state", "whole") != "cut" or model.allow_random:
+        return
+    if not any(parameter.requires_grad for parameter in built.vision.parameters()):
+        remedy = "match it to the teacher's first (distill.signal=vision), or unfreeze it"
+        found = "a cut tower that has not been trained since"
+        raise InputError(Problem("recipe", "model.frozen", "a vision tower that was trained", found, remedy))
 
 
 def _with_lora(built: Any, lora: cards.Lora) -> Any:

@@ -43,7 +43,13 @@ _TEMPORARY = ".writing-"
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], *, keep: int
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    *,
+    keep: int,
+    extra: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write `folder/step-NNNNNN`, point `last` (and `best`, if `state["best_step"]` is this step) to it, drop old ones.
 
@@ -55,6 +61,7 @@ def save_checkpoint(
         optimizer: Its optimizer.
         state: JSON values; needs `step`, may have `best_step`.
         keep: How many checkpoints stay, besides the best.
+        extra: Further tensors to remember, such as a mining bank; see `load_extra`.
     """
     weights = get_model_state_dict(model, options=_FULL)
     moments = get_optimizer_state_dict(model, optimizer, options=_FULL)
@@ -73,6 +80,8 @@ def save_checkpoint(
             temporary / "optimizer.safetensors",
         )
         save_file(generators, temporary / "random.safetensors")
+        if extra:
+            save_file(extra, temporary / "extra.safetensors")
         (temporary / "state.json").write_text(json.dumps({**state, "aliases": aliases}, indent=1), "utf-8")
         _flush(temporary)
         if target.exists():
@@ -107,6 +116,16 @@ def load_checkpoint(target: Path, model: nn.Module, optimizer: torch.optim.Optim
         set_optimizer_state_dict(model, optimizer, {"state": moments, "param_groups": groups}, options=options)
         _restore_generators(_tensors(target / "random.safetensors"))
     return state
+
+
+def load_extra(target: Path) -> dict[str, Tensor]:
+    """The further tensors of a checkpoint; empty where none were saved.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = target / "extra.safetensors"
+    return _tensors(path) if path.exists() else {}
 
 
 def last_checkpoint(folder: Path) -> Path | None:

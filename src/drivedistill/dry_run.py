@@ -10,6 +10,8 @@ import torch
 from drivedistill.batch import Batch
 from drivedistill.data.collate import collate
 from drivedistill.data.mixture import corner_draws, regime_ratio
+from drivedistill.distill.miner import Plan
+from drivedistill.distill.objective import Moment
 from drivedistill.models.parameters import count_parameters
 from drivedistill.recipe import Recipe
 from drivedistill.runs import Parts, assemble
@@ -91,10 +93,12 @@ def _activations(parts: Parts, batch: Batch) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    signal = parts.setting.teacher.signal(batch) if parts.setting.teacher else None
+    setting, moment = parts.setting, Moment(total=1, alpha=parts.setting.recipe.distill.weight)
+    objective = setting.objective
+    signal = setting.teacher.signal(batch, objective.needs) if setting.teacher and objective.needs else None
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        terms = parts.setting.objective(student(batch), signal, batch)
-    del terms
+        outcome = objective(student(batch, objective.wants), signal, batch, moment, Plan())
+    del outcome
     return sum(kept.values())
 
 

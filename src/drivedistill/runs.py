@@ -27,16 +27,17 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 import drivedistill
-from drivedistill.build import build_student, build_teacher
+from drivedistill.build import build_student, build_teacher, require_same_vision, train_only_vision
 from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover
 from drivedistill.data.collate import refuse_long, refuse_unlabelled
 from drivedistill.data.images import PictureCache, image_problem
 from drivedistill.data.mixture import corner_draws, draw, load_mixture, regime_ratio
 from drivedistill.data.prompt import load_tokenizer
-from drivedistill.distill.objective import Objective, SoftLabel, Supervised
+from drivedistill.distill.miner import Miner
+from drivedistill.distill.objective import Answers, Objective, VisionMatch
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
 from drivedistill.models.parameters import count_parameters
-from drivedistill.models.student import Student
+from drivedistill.models.student import Student, bare, mixtures
 from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, save_recipe
@@ -157,22 +158,14 @@ def require_pictures(samples: Sequence[Sample]) -> None:
 
 
 def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, teacher: Subject | None) -> Setting:
-    options, distill = recipe.train, recipe.distill
     preparations = {"student": student.preparation}
     live = None
-    objective: Objective = Supervised(options.reduction)
     if teacher is not None:
         if not _reads_alike(teacher, student):
             preparations["teacher"] = teacher.preparation
         live = LiveTeacher(Student(teacher.model, role="teacher"), teacher.identity)
-        objective = SoftLabel(
-            options.reduction,
-            len(student.preparation.tokenizer),
-            loss=distill.loss,
-            temperature=distill.temperature,
-            weight=distill.weight,
-            supervised_weight=distill.supervised_weight,
-        )
+    objective = _objective(recipe, splits["train"], student, teacher)
+    if live is not None:
         require_agreement(live, student.identity, objective.needs)
     return Setting(
         recipe=recipe,
@@ -181,7 +174,34 @@ def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, 
         objective=objective,
         teacher=live,
         train=splits["train"],
-        validation=draw(splits.get("val", []), options.validate_limit, recipe.seed),
+        validation=draw(splits.get("val", []), recipe.train.validate_limit, recipe.seed),
+    )
+
+
+def _objective(recipe: Recipe, train: Sequence[Sample], student: Subject, teacher: Subject | None) -> Objective:
+    options, distill = recipe.train, recipe.distill
+    if distill.signal == "vision":
+        require_same_vision(student.model, teacher.model if teacher else None)
+        train_only_vision(student.model)
+        return VisionMatch()
+    if recipe.mining and recipe.mining.exclude and not student.preparation.tokenizer.is_fast:
+        found, remedy = "a tokenizer without them", "remove mining.exclude, or use a fast tokenizer"
+        raise InputError(
+            Problem("recipe", "mining.exclude", "a tokenizer that knows its tokens' places", found, remedy)
+        )
+    layers = mixtures(student.model)
+    return Answers(
+        options.reduction,
+        vocabulary=len(student.preparation.tokenizer),
+        taught=teacher is not None,
+        loss=distill.loss,
+        temperature=distill.temperature,
+        on=distill.on,
+        supervised_weight=distill.supervised_weight if teacher else 1.0,
+        miner=Miner(recipe.mining, options.reduction, [s.id for s in train]) if recipe.mining else None,
+        router_weights={"balance": options.router_balance, "z": options.router_z, "entropy": options.router_entropy},
+        sparse=frozenset(name for name, layer in layers.items() if layer.router.kind in ("top_k", "top_p")),
+        mixtures=bool(layers),
     )
 
 
@@ -269,10 +289,19 @@ def _finish(recipe: Recipe, parts: Parts, folder: Path, facts: dict[str, Any], a
             subject = build_student(recipe.model, recipe.data, pictures, parts.splits["train"], tokenizer)
         student = Student(subject.model)
         load_checkpoint(folder / "checkpoints" / facts["model_from"], student, None)
+        _mark_trained_tower(bare(student.model))
         save_subject(subject, student.model, folder / "model", model_card(recipe, facts))
         write_json(folder / "run.json", facts)
     if dist.is_initialized():
         dist.barrier()
+
+
+def _mark_trained_tower(model: Any) -> None:
+    """A cut vision tower that has been trained may be frozen from now on."""
+    if getattr(model.config, "vision_state", "whole") == "cut" and any(
+        p.requires_grad for p in model.vision.parameters()
+    ):
+        model.config.vision_state = "matched"
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -321,6 +350,7 @@ def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "teacher": recipe.teacher.path or recipe.teacher.preset if recipe.teacher else None,
         "seed": recipe.seed,
         "params_m": round(parameters["total"] / 1e6, 6),
+        "activated_m": round(parameters.get("activated", parameters["total"]) / 1e6, 6),
         "trainable_m": round(parameters["trainable"] / 1e6, 6),
         "questions": {name: len(samples) for name, samples in parts.splits.items()},
         "regular_questions": regular,

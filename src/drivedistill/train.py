@@ -2,7 +2,8 @@
 
 The division. An optimizer window is `accumulate` micro-batches on each of W ranks. Its divisor, the number of supervised
 tokens (or samples) of the whole window over all ranks, is known before its first forward. Every term's sum is divided
-by it once, here; so the accumulated gradient is the same for 1x8 and 8x1 micro-batches and for one or two ranks.
+by it once, here; so the accumulated gradient is the same for 1x8 and 8x1 micro-batches and for one or two ranks. Mined
+terms are weighted so that their pool counts as much as its tokens do; router losses are averaged, not divided.
 """
 
 from __future__ import annotations
@@ -24,13 +25,28 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from drivedistill.batch import Batch
-from drivedistill.checkpoint import load_checkpoint, save_checkpoint
+from drivedistill.batch import Batch, Signal
+from drivedistill.checkpoint import load_checkpoint, load_extra, save_checkpoint
 from drivedistill.data.collate import Preparation, collate
 from drivedistill.data.stream import MicroBatches, SampleList, Stream
-from drivedistill.distill.objective import Objective, Supervised, Term, count, regime_sums
+from drivedistill.distill.diagnostics import report
+from drivedistill.distill.losses import cross_entropy
+from drivedistill.distill.miner import Plan
+from drivedistill.distill.mining import Selection
+from drivedistill.distill.objective import (
+    ROUTER_LOSSES,
+    Answers,
+    Moment,
+    Objective,
+    Outcome,
+    Term,
+    VisionMatch,
+    regime_sums,
+)
+from drivedistill.distill.release import alpha_at, gamma_for
 from drivedistill.distill.teacher import Teacher
-from drivedistill.models.student import Student
+from drivedistill.models.mixture import expert_distance
+from drivedistill.models.student import Student, mixtures
 from drivedistill.optimize import learning_rate_factor, parameter_groups, shard
 from drivedistill.problems import InputError, RunError
 from drivedistill.progress import Progress
@@ -66,6 +82,8 @@ class State:
     validated: int = 0
     """The last step after which the validation split was looked at."""
     seconds: float = 0.0
+    gamma: float = 1.0
+    """Decay rate of the teacher's weight; derived once, when the run begins."""
 
 
 @dataclass
@@ -83,6 +101,17 @@ class Loop:
     """Optimizer steps of the whole run."""
     per_epoch: int
     """Optimizer steps of one epoch, rounded up."""
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """Diagnostics since they were logged last, summed over this rank's micro-batches."""
+
+    @property
+    def moment(self) -> Moment:
+        """Where the run stands."""
+        distill, alpha = self.setting.recipe.distill, 0.0
+        if self.setting.teacher is not None:
+            below = distill.release.below if distill.release else None
+            alpha = alpha_at(self.state.step, distill.weight, self.state.gamma, below)
+        return Moment(self.state.step, self.total, alpha)
 
 
 def fit(setting: Setting, accelerator: Accelerator) -> State:
@@ -115,7 +144,8 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
             if not asked and (state.step % validate_every == 0 or last):
                 _validate(loop)
             if state.step % options.log_every == 0 or last:
-                setting.log({"step": state.step, "of": total, **record, "seconds": round(state.seconds, 3)})
+                notes, loop.notes = report(_sum_notes(loop.notes, accelerator)), {}
+                setting.log({"step": state.step, "of": total, **record, **notes, "seconds": round(state.seconds, 3)})
             best = state.best_step == state.step  # kept although no save is due: `model/` is made from it
             if state.step % save_every == 0 or best or last or asked:
                 _save(loop)
@@ -143,7 +173,9 @@ def _saved_first(loop: Loop, signals: Signals) -> Iterator[None]:
 
 def _save(loop: Loop) -> None:
     folder, keep = loop.setting.run / "checkpoints", loop.setting.recipe.train.keep
-    save_checkpoint(folder, loop.model, loop.optimizer, asdict(loop.state), keep=keep)
+    miner = loop.setting.objective.miner
+    extra = miner.state() if miner else {}
+    save_checkpoint(folder, loop.model, loop.optimizer, asdict(loop.state), keep=keep, extra=extra)
 
 
 def start(setting: Setting, accelerator: Accelerator) -> Loop:
@@ -156,12 +188,18 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
     else:
         model = accelerator.prepare_model(setting.student)
     optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
-    state = State()
+    stream = train_stream(recipe, setting.train, accelerator.num_processes)
+    total, per_epoch = total_steps(recipe, stream), math.ceil(stream.windows_per_epoch)
+    release = recipe.distill.release
+    state = State(gamma=gamma_for(recipe.distill.weight, release.end, total) if release else 1.0)
+    miner = setting.objective.miner
+    if miner is not None:
+        miner.gather, miner.rank = partial(_gather, accelerator=accelerator), accelerator.process_index
     if setting.resume_from is not None:
         saved = load_checkpoint(setting.resume_from, model, optimizer)
         state = State(**{name: saved[name] for name in asdict(state)})
-    stream = train_stream(recipe, setting.train, accelerator.num_processes)
-    total, per_epoch = total_steps(recipe, stream), math.ceil(stream.windows_per_epoch)
+        if miner is not None:
+            miner.load(load_extra(setting.resume_from))
     return Loop(setting, accelerator, model, optimizer, stream, state, total, per_epoch)
 
 
@@ -187,24 +225,36 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     Raises:
         RunError: A loss or the gradient is not finite; no update is made.
     """
-    accelerator, options = loop.accelerator, loop.setting.recipe.train
-    divisor = float(_sum(torch.tensor([sum(count(batch, options.reduction) for batch in window)]), accelerator))
+    accelerator, options, objective = loop.accelerator, loop.setting.recipe.train, loop.setting.objective
+    window = [batch.to(accelerator.device) for batch in window]
+    divisor = float(_sum(torch.tensor([sum(objective.count(batch) for batch in window)]), accelerator))
+    moment = loop.moment
+    _release(loop, moment)
+    plans = _plan(loop, window, moment)
     sums: dict[str, Tensor] = {}
-    terms: list[Term] = []
-    for position, batch in enumerate(window):
+    outcome = Outcome([])
+    hardness: list[Tensor] = []
+    for position, (batch, plan) in enumerate(zip(window, plans, strict=True)):
         with _exchange_gradients(loop.model, last=position == len(window) - 1):
-            terms = micro_batch(loop, batch.to(accelerator.device))
-            loss = torch.stack([term.weight * term.total for term in terms]).sum()
+            outcome = micro_batch(loop, batch, moment, plan)
             # DDP and FSDP2 average over ranks; times W makes it the sum that the divisor belongs to.
-            accelerator.backward(loss * (accelerator.num_processes / divisor))
-        for term in terms:
-            sums[term.name] = sums.get(term.name, 0) + term.by_regime
+            scale = {"aux": 1 / len(window)}
+            shared = accelerator.num_processes / divisor
+            loss = torch.stack([t.weight * t.total * scale.get(t.role, shared) for t in outcome.terms]).sum()
+            accelerator.backward(loss)
+        _add(sums, {term.name: _logged(term, divisor, accelerator, window) for term in outcome.terms})
+        _add(loop.notes, outcome.notes)
+        hardness += [] if outcome.hardness is None else [outcome.hardness]
     parameters = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(parameters, options.clip or math.inf)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    record = _record(window, sums, divisor, {term.name: term.weight for term in terms}, accelerator)
+    record = _record(window, sums, {term.name: term.weight for term in outcome.terms}, accelerator)
     record["grad_norm"] = float(norm)
+    if loop.setting.recipe.teacher is not None:
+        record["alpha"] = moment.alpha
     _require_finite(record, window)
+    if objective.miner is not None:
+        objective.miner.learn(window, hardness)
     factor = learning_rate_factor(options, loop.state.step, loop.total, loop.per_epoch)
     for group in loop.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
@@ -214,25 +264,81 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     return record | {"epoch": round(epoch, 4), "learning_rate": options.learning_rate * factor}
 
 
-def micro_batch(loop: Loop, batch: Batch) -> list[Term]:
-    """Terms of one micro-batch; the teacher speaks just in time and without gradient."""
-    setting = loop.setting
+def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
+    """The objective of one micro-batch; the teacher speaks just in time and without gradient."""
+    objective = loop.setting.objective
+    if plan.selection is not None and isinstance(objective, Answers) and objective.only_mined(moment):
+        chosen = plan.selection.rows
+        batch = batch.keep(chosen)
+        kept = Selection(torch.ones_like(chosen[chosen]), plan.selection.weights[chosen])
+        plan = Plan(kept, notes=plan.notes)
     with loop.accelerator.autocast():
-        signal = setting.teacher.signal(batch) if setting.teacher else None
-        rows = loop.model(batch)
-    return setting.objective(rows, signal, batch)
+        signal = _signal(loop, batch)
+        rows = loop.model(batch, objective.wants)
+    return objective(rows, signal, batch, moment, plan)
+
+
+def _signal(loop: Loop, batch: Batch) -> Signal | None:
+    teacher, needs = loop.setting.teacher, loop.setting.objective.needs
+    return teacher.signal(batch, needs) if teacher is not None and needs else None
+
+
+def _release(loop: Loop, moment: Moment) -> None:
+    """Free a teacher that nobody will ask again."""
+    release = loop.setting.recipe.distill.release
+    if release is not None and release.below is not None and moment.alpha == 0 and loop.setting.teacher is not None:
+        loop.setting.teacher.close()
+        loop.setting.teacher = None
+
+
+def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
+    """What mining settles before the forwards of a window."""
+    objective = loop.setting.objective
+    if objective.miner is None or not isinstance(objective, Answers):
+        return [Plan() for _ in window]
+
+    def score(batch: Batch) -> Tensor:
+        with torch.no_grad(), loop.accelerator.autocast():
+            rows = loop.model(batch)
+            signal = _signal(loop, batch) if objective.miner and objective.miner.spec.measure != "loss" else None
+        assert rows.logits is not None
+        return objective.measure(cross_entropy(rows.logits, batch.gold), signal, batch)
+
+    at = objective.miner.percentages(moment.step, moment.total)
+    scored = at is not None and objective.miner.spec.pool == "window"
+    loop.model.train(not scored)  # hardness without the noise of dropout
+    plans = objective.miner.plan(window, at, score)
+    loop.model.train()
+    return plans
+
+
+def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums[name] + value if name in sums else value
+
+
+def _logged(term: Term, divisor: float, accelerator: Accelerator, window: list[Batch]) -> Tensor:
+    """`float64[2]` whose sum over regimes, micro-batches and ranks is the term's mean; of `aux` terms all in the first."""
+    if term.role == "aux":
+        mean = term.total.detach().double().cpu() / (len(window) * accelerator.num_processes)
+        return torch.stack([mean, torch.zeros_like(mean)])
+    return term.by_regime.cpu() / divisor
 
 
 def _record(
-    window: list[Batch], sums: dict[str, Tensor], divisor: float, weights: dict[str, float], accelerator: Accelerator
+    window: list[Batch], sums: dict[str, Tensor], weights: dict[str, float], accelerator: Accelerator
 ) -> dict[str, Any]:
     """What the log says of a window: every term's mean, and the corner regime's share of samples, tokens and terms."""
     samples = sum(regime_sums(torch.ones(batch.num_samples), batch) for batch in window)
     tokens = sum(regime_sums(batch.tokens_per_sample().cpu(), batch) for batch in window)
     table = torch.stack([torch.as_tensor(row, dtype=torch.float64).cpu() for row in (samples, tokens, *sums.values())])
     rows = dict(zip(("samples", "tokens", *sums), _sum(table, accelerator), strict=True))
-    means = {name: float(rows[name].sum()) / divisor for name in sums}
-    share = {name: round(float(row[1] / row.sum()), 4) if row.sum() else 0.0 for name, row in rows.items()}
+    means = {name: float(rows[name].sum()) for name in sums}
+    share = {
+        name: round(float(row[1] / row.sum()), 4) if row.sum() else 0.0
+        for name, row in rows.items()
+        if name not in ROUTER_LOSSES
+    }
     loss = sum(weights[name] * mean for name, mean in means.items())
     return {"loss": loss, **means, "corner_share": share}
 
@@ -257,18 +363,21 @@ def _validate(loop: Loop) -> None:
     if state.best is None or loss < state.best:
         state.best, state.best_step = loss, state.step
     record = {"step": state.step, "validation_loss": loss, "best": state.best, "best_step": state.best_step}
+    if layers := mixtures(loop.setting.student.model):
+        record["expert_distance"] = {name: round(expert_distance(layer), 5) for name, layer in layers.items()}
     loop.setting.log(record)
 
 
 def validation_loss(loop: Loop) -> float:
-    """Cross-entropy per supervised token (or sample) over the validation split, in nats.
+    """Cross-entropy per supervised token (or sample) over the validation split, in nats; of the match stage its own loss.
 
     Every rank runs the same number of forwards, as FSDP2 demands; a rank that has run out repeats a sample unweighted.
     """
     options, accelerator = loop.setting.recipe.train, loop.accelerator
     chosen = loop.setting.validation
     ranks, rank = accelerator.num_processes, accelerator.process_index
-    objective = Supervised(options.reduction)
+    matching = isinstance(loop.setting.objective, VisionMatch)
+    objective: Objective = loop.setting.objective if matching else Answers(options.reduction)
     sums = torch.zeros(2, dtype=torch.float64)
     loop.model.eval()
     with torch.no_grad():
@@ -277,10 +386,11 @@ def validation_loss(loop: Loop) -> float:
             mine = chosen[first : first + options.batch_size]
             batch = collate(mine or chosen[:1], loop.setting.preparations).to(accelerator.device)
             with accelerator.autocast():
-                rows = loop.model(batch)
+                signal = _signal(loop, batch) if matching else None
+                rows = loop.model(batch, objective.wants)
             if mine:
-                total = float(objective(rows, None, batch)[0].total)
-                sums += torch.tensor([total, count(batch, options.reduction)], dtype=torch.float64)
+                total = float(objective(rows, signal, batch, Moment(), Plan()).terms[0].total)
+                sums += torch.tensor([total, objective.count(batch)], dtype=torch.float64)
     loop.model.train()
     total, number = _sum(sums, accelerator).tolist()
     return float(total / number)
@@ -323,6 +433,20 @@ def _sum(values: Tensor, accelerator: Accelerator) -> Tensor:
     values = values.to(accelerator.device)
     dist.all_reduce(values)
     return values.cpu()
+
+
+def _gather(values: Tensor, accelerator: Accelerator) -> list[Tensor]:
+    """A tensor of the same shape on every rank: those of all ranks, on the CPU."""
+    if accelerator.num_processes == 1:
+        return [values.cpu()]
+    values = values.to(accelerator.device)
+    everyone = [torch.empty_like(values) for _ in range(accelerator.num_processes)]
+    dist.all_gather(everyone, values)
+    return [value.cpu() for value in everyone]
+
+
+def _sum_notes(notes: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
+    return {name: _sum(value, accelerator) for name, value in notes.items()}
 
 
 def _any_rank(number: int, accelerator: Accelerator) -> int:

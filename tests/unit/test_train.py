@@ -13,7 +13,8 @@ from accelerate import Accelerator
 import tiny
 from drivedistill.data.collate import collate
 from drivedistill.data.stream import MicroBatches
-from drivedistill.distill.objective import SoftLabel, Supervised
+from drivedistill.distill.miner import Plan
+from drivedistill.distill.objective import Answers, Moment
 from drivedistill.problems import InputError, RunError
 from drivedistill.runs import assemble, run
 from drivedistill.signals import Interrupted
@@ -54,7 +55,7 @@ def test_accumulated_gradient_of_one_by_eight_equals_eight_by_one(tmp_path, redu
     def teach(setting):
         vocabulary = setting.student.model.config.text.vocab_size
         setting.teacher = FunctionTeacher(vocabulary)
-        setting.objective = SoftLabel(reduction, vocabulary, temperature=2.0, weight=0.5, supervised_weight=1.0)
+        setting.objective = Answers(reduction, vocabulary, taught=True, temperature=2.0)
 
     change = teach if taught else None
     sizes = [(8, 1), (1, 8), (2, 4)]
@@ -66,6 +67,7 @@ def test_accumulated_gradient_of_one_by_eight_equals_eight_by_one(tmp_path, redu
             train__accumulate=a,
             train__reduction=reduction,
             train__clip=None,
+            distill__weight=0.5,
         )
         for b, a in sizes
     ]
@@ -83,8 +85,8 @@ def test_samples_reduction_weighs_samples_and_tokens_reduction_weighs_tokens(tmp
 
     rows = Rows(torch.randn(batch.num_tokens, 300))
     values = cross_entropy(rows.logits, batch.gold)
-    (tokens,) = Supervised("tokens")(rows, None, batch)
-    (samples,) = Supervised("samples")(rows, None, batch)
+    (tokens,) = Answers("tokens")(rows, None, batch, Moment(), Plan()).terms
+    (samples,) = Answers("samples")(rows, None, batch, Moment(), Plan()).terms
     torch.testing.assert_close(tokens.total, values.sum())
     means = torch.stack([values[batch.sample_of_row == b].mean() for b in range(batch.num_samples)])
     torch.testing.assert_close(samples.total, means.sum())
@@ -190,7 +192,7 @@ def test_no_gradient_reaches_the_teacher_and_it_never_trains(tmp_path):
     def teach(setting):
         vocabulary = setting.student.model.config.text.vocab_size
         setting.teacher = teacher
-        setting.objective = SoftLabel("tokens", vocabulary, temperature=1.0, weight=1.0, supervised_weight=1.0)
+        setting.objective = Answers("tokens", vocabulary, taught=True)
 
     card = tiny.recipe(tmp_path)
     one_update(card, teach)

@@ -1,23 +1,35 @@
-"""The objective: rows, signal and batch in, named terms out.
+r"""The objective: rows, signal and batch in, named terms out.
 
-A term is a sum with a count; `train.py` divides it by the count of the whole optimizer window. Reduction `tokens`: the sum
-runs over supervised rows. Reduction `samples`: it runs over samples, each one the mean over its rows; so a sample
-counts the same whether its answer has two words or a hundred.
+.. math:: \text{Loss} = \text{Loss}_{H2G} + \alpha(t)\, \text{KL} + c \cdot \text{router losses}
+
+(CLKD equation 7; router losses are not in the paper, c = 0 is the letter.) Without mining the first term is the plain
+cross-entropy, with alpha = 0 it stands alone: supervised training, plain distillation (`Dis.`), and CLKD are one function
+with other fields.
+
+A term is a sum; `train.py` divides it by the count of the whole optimizer window. Reduction `tokens`: the sum runs over
+supervised rows. Reduction `samples`: it runs over samples, each one the mean over its rows; so a sample counts the same
+whether its answer has two words or a hundred.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from drivedistill.batch import Batch, Rows, Signal
+from drivedistill.batch import Batch, Routing, Rows, Signal
+from drivedistill.distill.diagnostics import expert_notes, mining_notes
 from drivedistill.distill.losses import DIVERGENCES, cross_entropy
+from drivedistill.distill.miner import Miner, Plan
+from drivedistill.distill.mining import Reduction, Selection, everything
+from drivedistill.distill.teacher import LOGITS
+from drivedistill.models.mixture import balance_loss, entropy, z_loss
 
-Reduction = Literal["tokens", "samples"]
 Role = Literal["anchor", "follower", "aux"]
+Needs = frozenset[str]
 
 
 @dataclass
@@ -26,86 +38,195 @@ class Term:
 
     name: str
     total: Tensor
-    """A scalar: the sum over rows or samples, before any division."""
+    """A scalar: the sum over rows or samples, before any division. Of an `aux` term: a mean, which is not divided but
+    averaged over micro-batches and ranks."""
     weight: float
     role: Role
     by_regime: Tensor
-    """`float64[2]`: the same sum over regular and over corner samples, without gradient."""
+    """`float64[2]`: the same sum over regular and over corner samples, without gradient; zeros for `aux`."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where the run stands."""
+
+    step: int = 0
+    """Optimizer steps made."""
+    total: int = 1
+    """Optimizer steps of the whole run."""
+    alpha: float = 0.0
+    """The teacher's weight now; 0 when it is not asked."""
+
+
+@dataclass
+class Outcome:
+    """What an objective makes of a micro-batch."""
+
+    terms: list[Term]
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """Diagnostics as sums, to be added up over micro-batches and ranks; see `diagnostics.report`."""
+    hardness: Tensor | None = None
+    """`float[B]`, of the samples, when somebody mines."""
 
 
 class Objective(Protocol):
     """Rows, signal and batch in; terms out."""
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the teacher must provide; empty when none is asked."""
+    miner: Miner | None
 
-    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
+    @property
+    def needs(self) -> Needs:
+        """What the teacher must provide at alpha > 0; empty when none is asked."""
+
+    @property
+    def wants(self) -> Needs:
+        """What the student must return."""
+
+    def count(self, batch: Batch) -> int:
+        """What this batch adds to the window's divisor; known before any forward."""
+
+    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
         """The terms of one micro-batch."""
 
 
-def count(batch: Batch, reduction: Reduction) -> int:
-    """What this batch adds to the window's divisor; known before any forward."""
-    return batch.num_tokens if reduction == "tokens" else batch.num_samples
-
-
-def reduce_rows(values: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
-    """Per-row values `float[N]` to per-sample sums `float[B]`: sums over rows, or means over rows."""
-    sums = values.new_zeros(batch.num_samples).index_add(0, batch.sample_of_row, values)
-    if reduction == "tokens":
-        return sums
-    return sums / batch.tokens_per_sample().clamp_min(1)
-
-
-@dataclass(frozen=True)
-class Supervised:
-    """Plain supervised training: cross-entropy of the gold tokens."""
+@dataclass
+class Answers:
+    """Learns to answer: from the gold tokens (all, or the mined ones), from the teacher's words, with balanced routers."""
 
     reduction: Reduction
-    needs: frozenset[str] = frozenset()
-
-    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
-        """One term, `ce`."""
-        return [_term("ce", cross_entropy(rows.logits, batch.gold), 1.0, batch, self.reduction)]
-
-
-@dataclass(frozen=True)
-class SoftLabel:
-    """Plain soft-label distillation, the papers' `Dis.`: `supervised_weight * CE + weight * divergence`, constant."""
-
-    reduction: Reduction
-    vocabulary: int
+    vocabulary: int = 0
     """Number of real tokens. Families pad their heads to different widths (Qwen: 151,936 and 152,064); heads of
     different widths are compared on the real tokens only."""
+    taught: bool = False
+    """There is a teacher; `moment.alpha` is its weight."""
     loss: str = "forward_kl"
     """A key of `losses.DIVERGENCES`."""
     temperature: float = 1.0
-    weight: float = 1.0
-    """alpha"""
+    on: Literal["all", "regular", "mined"] = "all"
+    """Rows that listen to the teacher."""
     supervised_weight: float = 1.0
-    needs: frozenset[str] = frozenset({"logits"})
+    miner: Miner | None = None
+    router_weights: dict[str, float] = field(default_factory=dict)
+    """Weights of `balance`, `z` and `entropy`."""
+    sparse: frozenset[str] = frozenset()
+    """Layers of experts whose routing may lose its balance; a dense mixture cannot."""
+    mixtures: bool = False
+    """The student has layers of experts."""
 
-    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch) -> list[Term]:
-        """Two terms: `ce`, and the divergence under its name."""
-        if signal is None:
+    @property
+    def needs(self) -> Needs:
+        """The teacher's logits."""
+        return LOGITS if self.taught else frozenset()
+
+    @property
+    def wants(self) -> Needs:
+        """Logits, and how experts were chosen."""
+        return LOGITS | {"routing"} if self.mixtures else LOGITS
+
+    def count(self, batch: Batch) -> int:
+        """Supervised tokens, or samples."""
+        return batch.num_tokens if self.reduction == "tokens" else batch.num_samples
+
+    def only_mined(self, moment: Moment) -> bool:
+        """Nothing but the mined rows is looked at, so that the others need no head."""
+        return moment.alpha == 0 or self.on == "mined"
+
+    def measure(self, losses: Tensor, signal: Signal | None, batch: Batch) -> Tensor:
+        """How hard every row is, `float[N]`, from its detached loss; see `recipe.Mining.measure`."""
+        measure = self.miner.spec.measure if self.miner else "loss"
+        if measure == "loss":
+            return losses
+        assert signal is not None and signal.logits is not None
+        excess = losses - cross_entropy(signal.logits, batch.gold)
+        return excess if measure == "excess" else torch.where(batch.corner()[batch.sample_of_row], losses, excess)
+
+    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
+        """Terms `ce` or `h2g`, the divergence under its name, `balance`, `z`, `entropy`."""
+        assert rows.logits is not None
+        losses = cross_entropy(rows.logits, batch.gold)
+        selection, outcome = everything(batch, self.reduction), Outcome([])
+        if self.miner is not None:
+            measures = self.measure(losses.detach(), signal, batch)
+            selection = self.miner.select(measures, batch, self.miner.percentages(moment.step, moment.total), plan)
+            outcome.hardness = self.miner.hardness(measures, batch)
+            notes = plan.notes
+            outcome.notes["mined"] = mining_notes(losses.detach(), selection, batch) if notes is None else notes
+        name = "ce" if self.miner is None else "h2g"
+        outcome.terms.append(_term(name, losses, selection.weights, self.supervised_weight, batch))
+        if moment.alpha > 0 and self.taught:
+            outcome.terms.append(self._taught(rows.logits, signal, batch, moment.alpha, selection))
+        outcome.terms += router_terms(
+            {layer: routing for layer, routing in rows.routing.items() if layer in self.sparse}, self.router_weights
+        )
+        for layer, routing in rows.routing.items():
+            outcome.notes[f"experts/{layer}"] = expert_notes(routing, batch)
+        return outcome
+
+    def _taught(self, ours: Tensor, signal: Signal | None, batch: Batch, alpha: float, selection: Selection) -> Term:
+        if signal is None or signal.logits is None:
             raise ValueError("soft-label distillation needs a teacher's signal.")
-        hard = cross_entropy(rows.logits, batch.gold)
-        ours, theirs = rows.logits, signal.logits
+        theirs = signal.logits
         if ours.shape[1] != theirs.shape[1]:
             ours, theirs = ours[:, : self.vocabulary], theirs[:, : self.vocabulary]
-        soft = DIVERGENCES[self.loss](ours, theirs, self.temperature)
-        return [
-            _term("ce", hard, self.supervised_weight, batch, self.reduction),
-            _term(self.loss, soft, self.weight, batch, self.reduction),
-        ]
+        weights = selection.weights if self.on == "mined" else everything(batch, self.reduction).weights
+        if self.on == "regular":  # the others keep their weight, so that a regular row learns as much as without
+            weights = weights * ~batch.corner()[batch.sample_of_row]
+        return _term(self.loss, DIVERGENCES[self.loss](ours, theirs, self.temperature), weights, alpha, batch)
 
 
-def _term(name: str, values: Tensor, weight: float, batch: Batch, reduction: Reduction) -> Term:
-    per_sample = reduce_rows(values, batch, reduction)
-    return Term(name, per_sample.sum(), weight, "anchor", regime_sums(per_sample.detach(), batch))
+ROUTER_LOSSES: dict[str, Callable[[Routing], Tensor]] = {
+    "balance": lambda routing: balance_loss(routing.probabilities, routing.selected),
+    "z": lambda routing: z_loss(routing.logits),
+    "entropy": lambda routing: entropy(routing.probabilities).mean(),
+}
+
+
+def router_terms(routing: dict[str, Routing], weights: dict[str, float]) -> list[Term]:
+    """Balance, z and entropy losses, each summed over layers (as LLaVA-MoD does); only those with a weight.
+
+    Products of means over the real tokens of a micro-batch, so they depend on how a window is cut.
+    """
+    zeros = torch.zeros(2, dtype=torch.float64)
+    return [
+        Term(name, torch.stack([ROUTER_LOSSES[name](layer) for layer in routing.values()]).sum(), weight, "aux", zeros)
+        for name, weight in weights.items()
+        if weight and routing
+    ]
+
+
+@dataclass
+class VisionMatch:
+    """Learns to see as the teacher sees: mean squared difference of the vision towers' features, per view.
+
+    A tower of which blocks were cut is a poor encoder; this stage comes before it may be frozen.
+    """
+
+    needs: Needs = frozenset({"vision"})
+    wants: Needs = frozenset({"vision"})
+    miner: Miner | None = None
+
+    def count(self, batch: Batch) -> int:
+        """Samples: an answer's length says nothing about its pictures."""
+        return batch.num_samples
+
+    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
+        """One term, `vision`: for every sample the mean over its views."""
+        if signal is None or signal.vision is None or rows.vision is None:
+            raise ValueError("vision matching needs the features of teacher and student.")
+        per_view = (rows.vision.float() - signal.vision.float()).square().flatten(1).mean(dim=1)
+        sample = batch.role("student").model["view_mask"].nonzero()[:, 0]
+        views = torch.bincount(sample, minlength=batch.num_samples).clamp_min(1)
+        per_sample = per_view.new_zeros(batch.num_samples).index_add(0, sample, per_view) / views
+        return Outcome([Term("vision", per_sample.sum(), 1.0, "anchor", regime_sums(per_sample.detach(), batch))])
+
+
+def _term(name: str, values: Tensor, row_weights: Tensor, weight: float, batch: Batch) -> Term:
+    weighted = values * row_weights
+    per_sample = weighted.detach().new_zeros(batch.num_samples).index_add(0, batch.sample_of_row, weighted.detach())
+    return Term(name, weighted.sum(), weight, "anchor", regime_sums(per_sample, batch))
 
 
 def regime_sums(per_sample: Tensor, batch: Batch) -> Tensor:
     """`float[B]` to `float64[2]`: the sum over regular and the sum over corner samples."""
-    corner = torch.tensor([regime == "corner" for regime in batch.regimes], device=per_sample.device)
+    corner = batch.corner().to(per_sample.device)
     return torch.stack([per_sample[~corner].sum(), per_sample[corner].sum()]).double()

@@ -13,8 +13,10 @@ import torch
 
 from drivedistill.batch import Batch, Signal
 from drivedistill.data.prompt import PROBE
-from drivedistill.models.student import Student
+from drivedistill.models.student import Student, bare
 from drivedistill.problems import InputError, Problem
+
+LOGITS = frozenset({"logits"})
 
 
 @dataclass(frozen=True)
@@ -38,29 +40,37 @@ class Teacher(Protocol):
     """Says something about rows."""
 
     provides: frozenset[str]
-    """What `signal` fills: `logits`."""
+    """What `signal` can fill: `logits`, `vision`."""
     identity: Identity | None
     """None for a teacher that fits every student (a fake)."""
 
-    def signal(self, batch: Batch) -> Signal:
+    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
         """The teacher's view of the batch's N rows, without gradient."""
+
+    def close(self) -> None:
+        """Nobody will ask again: free the memory."""
 
 
 class LiveTeacher:
     """A model in memory, run for every batch."""
 
-    provides = frozenset({"logits"})
-
     def __init__(self, student: Student, identity: Identity | None = None) -> None:
         self.model = student.eval().requires_grad_(False)
         self.identity = identity
+        sees = hasattr(bare(student.model), "vision")
+        self.provides = frozenset({"logits", "vision"} if sees else {"logits"})
 
-    def signal(self, batch: Batch) -> Signal:
-        """Dense logits `float[N, V]` of the rows."""
+    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
+        """Dense logits `float[N, V]` of the rows, or the vision tower's features."""
         if self.model.training:
             self.model.eval()
         with torch.no_grad():
-            return Signal(self.model(batch).logits.detach())
+            rows = self.model(batch, needs)
+        return Signal(rows.logits, rows.vision)
+
+    def close(self) -> None:
+        """Weights go to the meta device, whoever else holds the model."""
+        self.model.to("meta")
 
 
 def identity_of(tokenizer: Any, template: str, coordinates: str, image_tokens: int | None = None) -> Identity:

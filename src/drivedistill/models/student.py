@@ -1,6 +1,8 @@
 """`Student`: one way to ask any model for its supervised rows.
 
-    rows = student(batch)          # Rows(logits=float[N, V])
+    rows = student(batch)                           # Rows(logits=float[N, V])
+    rows = student(batch, {"logits", "routing"})    # and how every layer of experts treated the batch's real tokens
+    rows = student(batch, {"vision"})               # the vision tower's features alone
 
 The language-model head runs here, inside the wrapped forward and on the N supervised rows only: with 6 cameras a driving
 batch has thousands of positions and a few dozen answer tokens, so this saves almost all of the head's work and memory,
@@ -10,13 +12,15 @@ is asked through its base model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drivedistill.batch import Batch, RoleInputs, Rows
+from drivedistill.batch import Batch, RoleInputs, Routing, Rows
+from drivedistill.models.fusion import IMAGE, PADDING
+from drivedistill.models.mixture import Decision, Mixture
 
 
 class Student(nn.Module):
@@ -32,12 +36,27 @@ class Student(nn.Module):
         self.model = model
         self.role = role
 
-    def forward(self, batch: Batch) -> Rows:
-        """Logits of the supervised rows, `float[N, V]`; equal to `model(**inputs).logits` at these positions."""
+    def forward(self, batch: Batch, needs: Set[str] = frozenset({"logits"})) -> Rows:
+        """Logits of the supervised rows, `float[N, V]`; equal to `model(**inputs).logits` at these positions.
+
+        Args:
+            batch: The samples.
+            needs: `logits`, `routing` (with logits), `vision` (alone).
+        """
         inputs = batch.role(self.role)
         base = bare(self.model)
+        if "vision" in needs:
+            return Rows(vision=vision_features(base, inputs))
+        layers = mixtures(base) if "routing" in needs else {}
+        for layer in layers.values():
+            layer.recording = True
         hidden, head = FORWARD[base.config.model_type](base, inputs)
-        return Rows(head(hidden.flatten(0, 1)[inputs.rows]))
+        decisions = {name: layer.last for name, layer in layers.items() if layer.last is not None}
+        for layer in layers.values():  # gradient checkpointing runs the layers again: that is not recorded
+            layer.recording, layer.last = False, None
+        tokens = token_samples(base, inputs) if decisions else {}
+        routing = {name: _routing(decision, tokens[_place(name)]) for name, decision in decisions.items()}
+        return Rows(head(hidden.flatten(0, 1)[inputs.rows]), routing)
 
 
 def bare(model: Any) -> Any:
@@ -49,6 +68,17 @@ def bare_name(name: str) -> str:
     """A parameter's name in its own model, whatever it is wrapped in; what a recipe's patterns are matched against."""
     return name.removeprefix("module.").removeprefix("model.").removeprefix("base_model.model.")
 
+
+def mixtures(model: Any) -> dict[str, Mixture]:
+    """Layers of experts by name, PEFT's wrappers left out of the names."""
+    return {
+        name.replace(".base_layer", ""): module
+        for name, module in bare(model).named_modules()
+        if isinstance(module, Mixture)
+    }
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
 
 Head = Callable[[Tensor], Tensor]
 
@@ -73,3 +103,61 @@ def full_logits(model: Any, inputs: RoleInputs) -> Tensor:
     """`float[N, V]` by the model's own forward over every position: the reference that `Student` must equal."""
     with torch.no_grad():
         return model(**inputs.model).logits.flatten(0, 1)[inputs.rows]
+
+
+# --- vision ---------------------------------------------------------------------------------------------------------
+
+
+def vision_features(model: Any, inputs: RoleInputs) -> Tensor:
+    """Tokens of the present views, `float[X, P, D_v]`.
+
+    Raises:
+        ValueError: The family's tower cannot be asked alone.
+    """
+    if model.config.model_type != "driving_t5":
+        raise ValueError(f"the vision tower of {model.config.model_type} cannot be matched; only DrivingT5's can")
+    present = inputs.model["view_mask"]
+    if "vision_features" in inputs.model:
+        return inputs.model["vision_features"][present]
+    return model.vision(inputs.model["pixel_values"], present)[present]
+
+
+# --- routing --------------------------------------------------------------------------------------------------------
+
+
+def token_samples(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
+    """For the places where experts may sit, the sample of every token, -1 for padding, flat `int64[...]`."""
+    samples = torch.arange(inputs.targets.shape[0], device=inputs.targets.device)[:, None]
+    if model.config.model_type == "driving_t5":
+        text, views = inputs.model["attention_mask"], inputs.model["view_mask"]
+        real = {
+            "adapter": model.fusion.token_mask(views.bool()),
+            "encoder": model.token_kind(inputs.model["input_ids"], text, views) != PADDING,
+            "decoder": inputs.model["decoder_attention_mask"].bool(),
+        }
+    else:
+        assert inputs.token_kind is not None
+        real = {"adapter": inputs.token_kind == IMAGE, "decoder": inputs.token_kind != PADDING}
+    marked = {place: torch.where(mask, samples, -1).flatten() for place, mask in real.items()}
+    if model.config.model_type != "driving_t5":
+        marked["adapter"] = marked["adapter"][
+            marked["adapter"] >= 0
+        ]  # pictures lie one after the other, without padding
+    return marked
+
+
+def _place(name: str) -> str:
+    """`encoder`, `decoder` or `adapter`: which tokens a layer sees, from its name."""
+    if "adapter" in name or "projector" in name or "merger" in name:
+        return "adapter"
+    return "encoder" if ".encoder." in name else "decoder"
+
+
+def _routing(decision: Decision, samples: Tensor) -> Routing:
+    real = samples >= 0
+    return Routing(
+        decision.logits.flatten(0, -2)[real],
+        decision.probabilities.flatten(0, -2)[real],
+        decision.selected.flatten(0, -2)[real],
+        samples[real],
+    )

@@ -7,7 +7,8 @@ import torch
 
 import tiny
 from drivedistill.data.collate import collate
-from drivedistill.distill.objective import SoftLabel
+from drivedistill.distill.miner import Plan
+from drivedistill.distill.objective import Answers, Moment
 from drivedistill.distill.teacher import LiveTeacher, first_difference, identity_of, require_agreement
 from drivedistill.models.student import Student
 from drivedistill.problems import InputError
@@ -58,14 +59,14 @@ def test_teacher_that_cannot_provide_what_is_needed_is_refused(student):
 def test_fake_and_live_teachers_are_interchangeable(student, folder):
     batch = collate(tiny.samples(tiny.pictures(folder)), {"student": student.preparation})
     vocabulary = student.model.config.text.vocab_size
-    objective = SoftLabel("tokens", vocabulary, temperature=1.0, weight=1.0, supervised_weight=0.0)
+    objective = Answers("tokens", vocabulary, taught=True)
     rows = Student(student.model)(batch)
     live = LiveTeacher(Student(student.model, role="teacher"), None)
     for teacher, zero in ((live, True), (FunctionTeacher(vocabulary), False)):
         signal = teacher.signal(batch)
         assert signal.logits.shape == rows.logits.shape
         assert not signal.logits.requires_grad
-        divergence = objective(rows, signal, batch)[1].total
+        divergence = objective(rows, signal, batch, Moment(alpha=1.0), Plan()).terms[1].total
         assert (abs(float(divergence)) < 1e-3) == zero
 
 
@@ -75,8 +76,10 @@ def test_heads_of_different_width_are_compared_on_the_real_tokens(student, folde
     padded = torch.cat([rows.logits.detach(), torch.full((batch.num_tokens, 8), 50.0)], dim=1)
     from drivedistill.batch import Signal
 
-    objective = SoftLabel("tokens", 300, temperature=1.0, weight=1.0, supervised_weight=0.0)
-    assert float(objective(rows, Signal(padded), batch)[1].total) == pytest.approx(0, abs=1e-3)
+    objective = Answers("tokens", 300, taught=True)
+    assert float(objective(rows, Signal(padded), batch, Moment(alpha=1.0), Plan()).terms[1].total) == pytest.approx(
+        0, abs=1e-3
+    )
 
 
 def test_image_tokens_count_for_decoder_only_models(folder):
