@@ -4,12 +4,13 @@
 
 Legend: B samples, C cameras, P tokens of a view (a grid of h x w), D_v vision width, M present views of the batch.
 
-The networks are those of transformers, so published checkpoints load. What they contribute:
+The networks are those of transformers, so published checkpoints load; `unireplknet` is ours. What they contribute:
 
-    vit      all patch tokens without the class token; with `blocks=False` only patch and position embeddings, which is
-             what EM-VLM4AD's public code runs of ViT-B/32 (modules/multi_frame_model.py 117-125, commit ebfb59f4)
-    swin     the last feature map: 7 x 7 x 768 for Swin-T at 224 pixels (CLKD)
-    convnext the last feature map, normalised by the network's own final layer norm; small ones train from scratch
+    vit          all patch tokens without the class token; with `blocks=False` only patch and position embeddings, which is
+                 what EM-VLM4AD's public code runs of ViT-B/32 (modules/multi_frame_model.py 117-125, commit ebfb59f4)
+    swin         the last feature map: 7 x 7 x 768 for Swin-T at 224 pixels (CLKD)
+    convnext     the last feature map, normalised by the network's own final layer norm; small ones train from scratch
+    unireplknet  likewise (MiniDrive)
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Literal
 from torch import Tensor, nn
 from transformers import ConvNextModel, PreTrainedConfig, SwinModel, ViTModel
 
-VISION_MODELS = {"vit": ViTModel, "swin": SwinModel, "convnext": ConvNextModel}
+from drivedistill.models.large_kernel import LargeKernelModel
+
+VISION_MODELS = {"vit": ViTModel, "swin": SwinModel, "convnext": ConvNextModel, "unireplknet": LargeKernelModel}
 
 
 class VisionEncoder(nn.Module):
@@ -30,7 +33,7 @@ class VisionEncoder(nn.Module):
     and cached features would differ from live ones.
 
     Args:
-        config: Configuration of the network; `model_type` is `vit`, `swin` or `convnext`.
+        config: Configuration of the network; `model_type` is a key of `VISION_MODELS`.
         blocks: Run the transformer blocks. False (ViT only): patch and position embeddings.
         stored: `full` keeps blocks that `blocks=False` never runs; `used` drops them.
         classes: Size of a classification head that is stored and never run; 0 for none.
@@ -135,15 +138,14 @@ def token_grid(config: PreTrainedConfig) -> tuple[int, int]:
     """Height and width of a view's token grid; their product is P."""
     size, patch = int(config.image_size), int(config.patch_size)
     side = size // patch if config.model_type in ("vit", "convnext") else -(-size // patch)
-    halvings = {"vit": 0, "swin": len(getattr(config, "depths", ())), "convnext": len(getattr(config, "depths", ()))}
-    for _ in range(halvings[config.model_type] - 1):
+    for _ in range(len(getattr(config, "depths", ())) - 1):
         side = side // 2 if config.model_type == "convnext" else -(-side // 2)
     return side, side
 
 
 def token_width(config: PreTrainedConfig) -> int:
     """Width D_v of a view's tokens."""
-    return int(config.hidden_sizes[-1] if config.model_type == "convnext" else config.hidden_size)
+    return int(config.hidden_sizes[-1] if hasattr(config, "hidden_sizes") else config.hidden_size)
 
 
 def _check_mask(view_mask: Tensor, views: Tensor, name: str) -> None:
@@ -159,6 +161,8 @@ def _build_network(config: PreTrainedConfig, *, with_blocks: bool) -> nn.Module:
         network = ConvNextModel(config)
         network._supports_sdpa = network.encoder._supports_sdpa = True
         return network
+    if config.model_type == "unireplknet":
+        return LargeKernelModel(config)
     if with_blocks:
         return VISION_MODELS[config.model_type](config, add_pooling_layer=False)
     config = copy.deepcopy(config)
