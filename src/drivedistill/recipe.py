@@ -107,7 +107,14 @@ class Lora(Section):
     """Regular expressions on parameter names: what learns in full beside the adapters."""
 
 
-Blocks = Literal["half", "first_half", "alternate"] | list[Annotated[int, Field(ge=0)]]
+def _ascending(indices: list[int]) -> list[int]:
+    if sorted(set(indices)) != indices:
+        raise ValueError("indices in ascending order, each once")
+    return indices
+
+
+Indices = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_ascending)]
+Blocks = Literal["half", "first_half", "alternate"] | Indices
 """`half`: evenly spaced with the first and the last (6 -> 0, 2, 5); `alternate`: every second from 0; or the indices kept."""
 
 
@@ -121,6 +128,12 @@ class Shrink(Section):
     vision: Literal["half"] | list[Count] | None = None
     """Blocks kept per stage of a Swin tower (`half`: [2, 2, 6, 2] -> [1, 1, 3, 1]); one number for a plain tower."""
 
+    @model_validator(mode="after")
+    def _something(self) -> Shrink:
+        if self.encoder is None and self.decoder is None and self.vision is None:
+            raise ValueError("name what is cut: `encoder`, `decoder` or `vision`")
+        return self
+
 
 class AdapterExperts(Section):
     """The visual adapter as a mixture of experts (CLKD equations 1-2: dense, per visual token)."""
@@ -132,6 +145,12 @@ class AdapterExperts(Section):
     p: Annotated[float, Field(ge=0, le=1)] = 0.4
     init_noise: NotNegative = 0.02
     """Copied experts are equal; each gets Gaussian noise of this share of its weights' standard deviation."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> AdapterExperts:
+        if self.router == "top_k" and self.k > self.experts:
+            raise ValueError(f"`k` = {self.k} of {self.experts} experts")
+        return self
 
 
 class FfnExperts(Section):
@@ -334,6 +353,8 @@ class Recipe(Section):
             )
         if mining.measure != "loss" and self.teacher is None:
             raise ValueError(f"`mining.measure: {mining.measure}` needs a teacher")
+        if mining.measure != "loss" and self.distill.release and self.distill.release.below:
+            raise ValueError(f"`mining.measure: {mining.measure}` asks the teacher to the end; remove `release.below`")
         if self.distill.signal == "vision":
             raise ValueError("`mining` ranks answers; `distill.signal: vision` learns none")
         return self

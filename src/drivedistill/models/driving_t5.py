@@ -1,14 +1,15 @@
 """The EM-VLM4AD family as one Hugging Face class: EM-VLM4AD itself, CLKD's teacher and student, and small relatives.
 
-    pictures of C cameras -> vision -> fusion -> adapter -+
-                                                          +-> modal embeddings -> T5 encoder -> T5 decoder -> answer
-    question              -> T5 token embeddings ---------+
+    pictures of C cameras -> vision -> fusion -> adapter (-> interaction with the question) -+
+                                                                                             +-> modal embeddings -> T5
+    question              -> T5 token embeddings --------------------------------------------+
 
 Legend: B samples, C cameras, P tokens of a view, K image tokens of a sample, L question tokens, S encoder positions,
 T answer positions, d width of T5, V vocabulary.
 
 Source: EM-VLM4AD (arXiv 2403.19838) and its code (akshaygopalkr/EM-VLM4AD, commit ebfb59f4); CLKD (Zhao and Fang, ICRA
-2026) puts Swin-T and T5-Small into the same layout. Differences: padding is masked and, with `layout="compact"`, moved
+2026) puts Swin-T and T5-Small into the same layout; MiniDrive (arXiv 2409.07267) has another fusion and the interaction.
+Differences to EM-VLM4AD: padding is masked and, with `layout="compact"`, moved
 to the end, so that an answer does not depend on the batch; views may be absent.
 """
 
@@ -30,15 +31,19 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions, Seq2SeqLMOutput
 from transformers.utils import can_return_tuple
 
+from drivedistill.models.adapter import MixtureAdapter, build_adapter
 from drivedistill.models.driving_t5_config import DrivingT5Config
 from drivedistill.models.fusion import IMAGE, TEXT, Concatenation, GatedPooling, sequence_layout
+from drivedistill.models.minidrive import FeatureExperts, InstructionAdapter
+from drivedistill.models.upcycle import install_ffn
 from drivedistill.models.vision import VisionEncoder
+from drivedistill.recipe import FfnExperts
 
 
 class DrivingT5(PreTrainedModel, GenerationMixin):
     """Answers questions about the pictures of several cameras.
 
-    Sub-modules: `vision`, `camera_embedding`, `fusion`, `adapter`, `modal_embedding`, `language_model`.
+    Sub-modules: `vision`, `camera_embedding`, `fusion`, `adapter`, `interaction`, `modal_embedding`, `language_model`.
     """
 
     config_class = DrivingT5Config
@@ -59,14 +64,21 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
             nn.Embedding(len(config.cameras), self.vision.width) if config.camera_embeddings else None
         )
         grid = self.vision.grid
-        self.fusion: GatedPooling | Concatenation
+        self.fusion: GatedPooling | Concatenation | FeatureExperts
         if config.fusion == "gated_pooling":
             self.fusion = GatedPooling(grid[0] * grid[1], self.vision.width, config.fusion_hidden)
+        elif config.fusion == "feature_experts":
+            self.fusion = FeatureExperts(
+                grid, self.vision.width, config.tokens_per_view, config.fusion_hidden, config.fusion_experts
+            )
         else:
             self.fusion = Concatenation(grid, config.tokens_per_view)
-        self.adapter = nn.Linear(self.vision.width, width) if config.adapter == "linear" else nn.Identity()
+        self.adapter = build_adapter(config)
+        self.interaction = InstructionAdapter(width) if config.interaction else None
         self.modal_embedding = nn.Embedding(2, width) if config.modal_embeddings else None
         self.language_model = T5ForConditionalGeneration(config.text)
+        if config.ffn_experts is not None:
+            install_ffn(self, FfnExperts(**config.ffn_experts))
         self.generation_config.update(
             decoder_start_token_id=config.text.pad_token_id,
             pad_token_id=config.text.pad_token_id,
@@ -280,6 +292,8 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
     ) -> tuple[BaseModelOutput, Tensor]:
         embeddings = self.get_input_embeddings()(input_ids)
         image = self._image_embeddings(self.view_tokens(pixel_values, view_mask, vision_features), view_mask)
+        if self.interaction is not None:
+            image = self.interaction(image, embeddings, attention_mask)
         if self.modal_embedding is not None:
             embeddings = embeddings + self.modal_embedding.weight[TEXT]
             image = image + self.modal_embedding.weight[IMAGE]
@@ -301,7 +315,10 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         view_mask = None if view_mask is None else view_mask.bool()
         if self.camera_embedding is not None:
             views = views + self.camera_embedding.weight[: views.shape[1], None]
-        return self.adapter(self.fusion(views, view_mask))
+        tokens = self.fusion(views, view_mask)
+        if isinstance(self.adapter, MixtureAdapter) and view_mask is not None:
+            return self.adapter(tokens, self.fusion.token_mask(view_mask))
+        return self.adapter(tokens)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -317,6 +334,8 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
                 init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, 0.0, self.config.initializer_range)
+        elif isinstance(module, MixtureAdapter):
+            module.reset_parameters()
 
 
 AutoConfig.register("driving_t5", DrivingT5Config, exist_ok=True)

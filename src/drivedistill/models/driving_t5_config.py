@@ -8,7 +8,9 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, T5Config
 
 from drivedistill.models.fusion import pooled_grid
+from drivedistill.models.minidrive import HEADS
 from drivedistill.models.vision import VISION_MODELS, token_grid, token_width
+from drivedistill.recipe import AdapterExperts
 from drivedistill.records import CAMERAS
 
 
@@ -22,22 +24,35 @@ class DrivingT5Config(PreTrainedConfig):
     text: Any = None
     """Configuration of T5 (a mapping or a `T5Config`)."""
     vision: Any = None
-    """Configuration of the vision network (a mapping or a configuration); its `model_type` is `vit`, `swin` or `convnext`."""
+    """Configuration of the vision network (a mapping or a configuration); its `model_type` is `vit`, `swin`, `convnext`
+    or `unireplknet`."""
     vision_blocks: bool = True
     """False: patch and position embeddings only, as EM-VLM4AD's public code runs ViT-B/32."""
     vision_stored: Literal["used", "full"] = "used"
     """`full` also holds blocks and a 1000-class head that never run, for whole checkpoints and published totals."""
+    vision_state: Literal["whole", "cut", "matched"] = "whole"
+    """`cut`: blocks were taken out and the rest has not learnt to do without; `matched`: it has."""
     vision_classes: int = 0
     """Size of a classification head that is stored and never run."""
-    fusion: Literal["gated_pooling", "concatenation"] = "gated_pooling"
+    fusion: Literal["gated_pooling", "concatenation", "feature_experts"] = "gated_pooling"
     fusion_hidden: int = 128
-    """Width of the gates (gated pooling)."""
+    """Width of the gates (gated pooling), or channels between the two layers of an expert (feature experts)."""
+    fusion_experts: int = 4
+    """Number of experts (feature experts)."""
     tokens_per_view: int = 9
-    """Tokens that a view keeps (concatenation)."""
+    """Tokens that a view becomes (concatenation, feature experts)."""
     cameras: list[str] | tuple[str, ...] = CAMERAS
     """Names of the views, in their order."""
-    adapter: Literal["linear", "none"] = "linear"
-    """Vision width to T5 width; `none` needs equal widths."""
+    adapter: Literal["linear", "mlp", "none"] = "linear"
+    """Vision width to T5 width, see `models/adapter.py`; `none` needs equal widths."""
+    adapter_hidden: int | None = None
+    """Hidden width of the `mlp` adapter; null: that of T5."""
+    adapter_experts: dict[str, Any] | None = None
+    """The adapter as a mixture of experts: fields of the recipe's `AdapterExperts`; null: one dense layer."""
+    ffn_experts: dict[str, Any] | None = None
+    """T5's feed-forward layers as mixtures of experts: fields of the recipe's `FfnExperts`; null: all dense."""
+    interaction: bool = False
+    """Image tokens attend to the question before they join it (MiniDrive's DI-adapter)."""
     modal_embeddings: bool = True
     """Learnt vectors added to all text tokens and to all image tokens."""
     camera_embeddings: bool | None = None
@@ -72,13 +87,23 @@ class DrivingT5Config(PreTrainedConfig):
         """Refuse combinations that no model can be built from."""
         if not self.vision_blocks and self.vision.model_type != "vit":
             raise ValueError(f"`vision_blocks: false` is for a ViT, not for {self.vision.model_type}.")
-        if self.adapter == "none" and token_width(self.vision) != self.text.d_model:
-            widths = f"vision has {token_width(self.vision)}, T5 has {self.text.d_model}"
+        if self.adapter == "none" and self.fused_width != self.text.d_model:
+            widths = f"vision has {self.fused_width}, T5 has {self.text.d_model}"
             raise ValueError(f"`adapter: none` needs equal widths, but {widths}; use `adapter: linear`.")
+        if self.adapter_experts is not None:
+            if self.adapter == "none":
+                raise ValueError("`adapter_experts` need an adapter, but `adapter` is `none`; use `linear` or `mlp`.")
+            AdapterExperts(**self.adapter_experts)
         if min(token_grid(self.vision)) < 1:
             raise ValueError(f"`image_size` = {self.image_size} leaves no token; use larger pictures.")
         if self.fusion == "concatenation":
             pooled_grid(token_grid(self.vision), self.tokens_per_view)
+        if self.fusion == "feature_experts" and min(self.tokens_per_view, self.fusion_hidden, self.fusion_experts) < 1:
+            raise ValueError("`tokens_per_view`, `fusion_hidden` and `fusion_experts` must be at least 1.")
+        if self.interaction and self.text.d_model % HEADS:
+            raise ValueError(
+                f"`interaction` has {HEADS} heads; `text.d_model` = {self.text.d_model} is no multiple of that."
+            )
 
     @property
     def vocab_size(self) -> int:
@@ -86,8 +111,14 @@ class DrivingT5Config(PreTrainedConfig):
         return int(self.text.vocab_size)
 
     @property
+    def fused_width(self) -> int:
+        """Width of the image tokens behind the fusion."""
+        rows, columns = token_grid(self.vision)
+        return 4 * rows * columns if self.fusion == "feature_experts" else token_width(self.vision)
+
+    @property
     def image_tokens(self) -> int:
-        """Image tokens in the encoder's sequence: of a sample with gated pooling, of a view with concatenation."""
+        """Image tokens in the encoder's sequence: of a sample with gated pooling, of a view otherwise."""
         rows, columns = token_grid(self.vision)
         return rows * columns if self.fusion == "gated_pooling" else self.tokens_per_view
 

@@ -65,11 +65,16 @@ class Router(nn.Module):
         self.linear = nn.Linear(width, experts, bias=bias)
         self.kind, self.k, self.p, self.unit = kind, k, p, unit
 
-    def forward(self, tokens: Tensor) -> Decision:
-        """Decide for `float[..., d]`; in `sample` mode the last dimension before d runs over a sample's tokens."""
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Decision:
+        """Decide for `float[..., d]`; in `sample` mode the last dimension before d runs over a sample's tokens.
+
+        `mask`, `bool[...]`, says which tokens exist (None: all); the mean of `sample` mode leaves the others out.
+        """
         logits = self.linear(tokens).float()
         if self.kind == "sample":
-            logits = logits.mean(dim=-2, keepdim=True).expand(*tokens.shape[:-1], -1)
+            present = logits.new_ones(logits.shape[:-1]) if mask is None else mask.to(logits.dtype)
+            share = present / present.sum(dim=-1, keepdim=True)
+            logits = (logits * share[..., None]).sum(dim=-2, keepdim=True).expand_as(logits)
         return self.decide(logits)
 
     def decide(self, logits: Tensor) -> Decision:
