@@ -77,14 +77,14 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         self.interaction = InstructionAdapter(width) if config.interaction else None
         self.modal_embedding = nn.Embedding(2, width) if config.modal_embeddings else None
         self.language_model = T5ForConditionalGeneration(config.text)
-        if config.ffn_experts is not None:
-            install_ffn(self, FfnExperts(**config.ffn_experts))
         self.generation_config.update(
             decoder_start_token_id=config.text.pad_token_id,
             pad_token_id=config.text.pad_token_id,
             eos_token_id=config.text.eos_token_id,
         )
         self.post_init()
+        if config.ffn_experts is not None:  # after `post_init`, which would draw the routers as T5's other layers
+            install_ffn(self, FfnExperts(**config.ffn_experts))
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
