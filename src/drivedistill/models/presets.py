@@ -3,11 +3,28 @@
     em_vlm4ad_base         EM-VLM4AD-Base, what it uses                                234,938,241 parameters
     em_vlm4ad_base_stored  the same with the ViT-B/32 blocks that never run            320,763,241
     em_vlm4ad_small        "EM-VLM4AD-Small" of CLKD's tables = CLKD's teacher          98,823,651
+    em_vlm4ad_qlarge       EM-VLM4AD-QLarge, to which LoRA adds 18,874,368             836,315,753
+    minidrive224           MiniDrive, a re-implementation, with UniRepLKNet-N           82,890,380
+    minidrive384           the same with UniRepLKNet-S at 384 pixels                   121,781,708
+    paper_a                CLKD's student: gated pooling, modal embeddings              63,047,246
+    paper_b                CLKD's student: views one after the other, MLP adapter,
+                           neither modal nor camera embeddings                          61,325,110
     tiny                   from scratch in about a minute on two cores, 64-96 pixels
     tiny_student           tiny with half of the T5 blocks
+    tiny_minidrive         MiniDrive at the size of tiny
+
+CLKD prints 61.3 for its student and 63.5 with experts, in units of 2^20 elsewhere, and does not say of what. Both readings
+have T5-Small with 3 + 3 blocks and a Swin-T without ImageNet head; a is exact in 2^20, b close in 10^6:
+
+    paper_a    Swin [1, 1, 3, 1], LoRA r = 64 on q and v     64,226,894 = 61.25 * 2^20
+               and the linear adapter as 7 experts           66,594,645 = 63.51 * 2^20
+    paper_b    Swin [2, 2, 3, 2]                             61,325,110 = 61.33 * 10^6
+               and the MLP adapter as 4 experts              63,297,338 = 63.30 * 10^6
 
 Totals: EM-VLM4AD (arXiv 2403.19838) prints 235M for what is used. CLKD (ICRA 2026) counts whole modules in units of
-2^20: 94 for the small one, whose Swin-T keeps its ImageNet head.
+2^20: 94 for the small one, whose Swin-T keeps its ImageNet head, and 816 for QLarge with LoRA (855,190,121). MiniDrive
+(arXiv 2409.07267, no public code) prints 83M and 137M without naming its UniRepLKNet: N meets the first, and no variant
+the second (S gives 122M, B 168M).
 """
 
 from __future__ import annotations
@@ -26,9 +43,26 @@ if TYPE_CHECKING:
     from drivedistill.models.driving_t5_config import DrivingT5Config
 
 _VIT_B_32 = {"model_type": "vit", "patch_size": 32, "image_size": 224, "layer_norm_eps": 1e-6}
+_UNIREPLKNET_N = {"model_type": "unireplknet", "image_size": 224}
+_UNIREPLKNET_S = {
+    "model_type": "unireplknet",
+    "image_size": 384,
+    "depths": [3, 3, 27, 3],
+    "hidden_sizes": [96, 192, 384, 768],
+    "large_every": [0, 1, 3, 1],
+}
 _SWIN_T = {"model_type": "swin", "image_size": 224}
 _T5_BASE = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "vocab_size": 32128}
 _T5_SMALL = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32128}
+_T5_SMALL_HALF = {**_T5_SMALL, "num_layers": 3}
+_T5_LARGE = {"d_model": 1024, "d_kv": 64, "d_ff": 4096, "num_layers": 24, "num_heads": 16, "vocab_size": 32128}
+_MINIDRIVE = {
+    "fusion": "feature_experts",
+    "fusion_experts": 4,
+    "tokens_per_view": 16,
+    "interaction": True,
+    "modal_embeddings": False,
+}
 _TINY: dict[str, Any] = {
     "text": {
         "d_model": 128,
@@ -50,6 +84,16 @@ _TINY: dict[str, Any] = {
     },
     "fusion_hidden": 32,
 }
+_TINY_UNIREPLKNET = {
+    "model_type": "unireplknet",
+    "image_size": 64,
+    "depths": [1, 1, 1],
+    "hidden_sizes": [32, 64, 128],
+    "large_every": [0, 1, 1],
+    "large_kernel": 7,
+    # The published 0.02 suits networks that batch norms keep awake while they train; blocks this narrow would sleep.
+    "initializer_range": 0.1,
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "em_vlm4ad_base": {"text": _T5_BASE, "vision": _VIT_B_32, "vision_blocks": False, "adapter": "none"},
@@ -61,14 +105,29 @@ PRESETS: dict[str, dict[str, Any]] = {
         "adapter": "none",
     },
     "em_vlm4ad_small": {"text": _T5_SMALL, "vision": _SWIN_T, "vision_classes": 1000},
+    "paper_a": {"text": _T5_SMALL_HALF, "vision": {**_SWIN_T, "depths": [1, 1, 3, 1]}},
+    "paper_b": {
+        "text": _T5_SMALL_HALF,
+        "vision": {**_SWIN_T, "depths": [2, 2, 3, 2]},
+        "fusion": "concatenation",
+        "tokens_per_view": 49,
+        "adapter": "mlp",
+        "modal_embeddings": False,
+        "camera_embeddings": False,
+    },
+    "em_vlm4ad_qlarge": {"text": _T5_LARGE, "vision": _VIT_B_32, "vision_blocks": False, "vision_stored": "full"},
+    # Half of the map's channels between an expert's two layers is our choice; the paper does not say.
+    "minidrive224": {**_MINIDRIVE, "text": _T5_SMALL, "vision": _UNIREPLKNET_N, "fusion_hidden": 320},
+    "minidrive384": {**_MINIDRIVE, "text": _T5_SMALL, "vision": _UNIREPLKNET_S, "fusion_hidden": 384},
     "tiny": _TINY,
     "tiny_student": {**_TINY, "text": {**_TINY["text"], "num_layers": 2}},
+    "tiny_minidrive": {**_MINIDRIVE, "text": _TINY["text"], "vision": _TINY_UNIREPLKNET, "fusion_hidden": 32},
 }
 """Name -> fields of `DrivingT5Config`."""
 
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _HALF = ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
-STATISTICS = {"vit": _HALF, "swin": _IMAGENET, "convnext": _IMAGENET}
+STATISTICS = {"vit": _HALF, "swin": _IMAGENET, "convnext": _IMAGENET, "unireplknet": _IMAGENET}
 """Mean and standard deviation of the channels, by vision network. EM-VLM4AD: (x - 127.5) / 127.5 on 0-255."""
 
 _SAME_VALUES = {
@@ -144,7 +203,7 @@ def load_text_weights(model: DrivingT5, name: str) -> None:
 
 
 def load_vision_weights(model: DrivingT5, name: str) -> None:
-    """Fill the vision part from a directory or hub id of a ViT, Swin or ConvNeXt (safetensors only).
+    """Fill the vision part from a directory or hub id of a ViT, Swin, ConvNeXt or UniRepLKNet (safetensors only).
 
     Takes base models and classifiers; a stored classification head is filled too. With `vision_blocks: false` the
     checkpoint's blocks are left out, unless the model stores them.
@@ -154,7 +213,12 @@ def load_vision_weights(model: DrivingT5, name: str) -> None:
     """
     from transformers import ConvNextForImageClassification, SwinForImageClassification, ViTForImageClassification
 
+    from drivedistill.models.large_kernel_weights import load_large_kernel_weights
+
     vision, config = model.vision, copy.deepcopy(model.vision.model.config)
+    if vision.kind == "unireplknet":
+        load_large_kernel_weights(vision.model, name)
+        return
     if vision.head is None:
         options = {} if vision.kind == "convnext" else {"add_pooling_layer": False}
         may_skip = r"pooler|classifier|mask_token" + ("" if vision.stores_blocks else r"|layers\.|layernorm")
