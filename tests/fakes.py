@@ -1,4 +1,4 @@
-"""Teachers that are functions: nothing here is a model."""
+"""Teachers that are functions and batches without inputs: nothing here is a model."""
 
 from __future__ import annotations
 
@@ -39,3 +39,18 @@ class SilentTeacher:
 
     def close(self) -> None:
         raise AssertionError("nobody may close")
+
+
+def bare_batch(lengths, regimes=None, kinds=None, templates=None):
+    """A batch of answers with so many tokens; nothing else of it matters here."""
+    number, tokens = len(lengths), sum(lengths)
+    return Batch(
+        ids=[f"s{i}" for i in range(number)],
+        regimes=regimes or ["regular"] * number,
+        capabilities=["perception"] * number,
+        templates=templates or ["t"] * number,
+        gold=torch.zeros(tokens, dtype=torch.long),
+        sample_of_row=torch.repeat_interleave(torch.arange(number), torch.tensor(lengths)),
+        row_kind=torch.tensor(kinds if kinds is not None else [0] * tokens, dtype=torch.int8),
+        inputs={},
+    )

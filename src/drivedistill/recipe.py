@@ -103,7 +103,9 @@ class Lora(Section):
     dropout: NotNegative = 0.05
     targets: Pattern = r".*\.(q|v)"
     """Regular expression on module names."""
-    also_train: list[Pattern] = [r"(fusion|adapter|modal_embedding|camera_embedding)\."]
+    init: Literal["default", "loftq"] = "default"
+    """`loftq`: the adapters start as what mends the rounding of an 8-bit base (arXiv 2310.08659)."""
+    also_train: list[Pattern] = [r"(fusion|adapter|interaction|modal_embedding|camera_embedding)\."]
     """Regular expressions on parameter names: what learns in full beside the adapters."""
 
 
@@ -186,7 +188,7 @@ class Model(Section):
     path: str | None = None
     """A run, a directory in Hugging Face layout, or a hub id."""
     preset: str | None = None
-    """`tiny`, `tiny_student`, `em_vlm4ad_small`, `em_vlm4ad_base`."""
+    """A name from `models/presets.py`: `tiny`, `tiny_student`, `em_vlm4ad_small`, `paper_a`, ..."""
     overrides: dict[str, Any] = {}
     """Fields of the preset's configuration to change, e.g. `{text: {num_layers: 3}}`."""
     vision_weights: str | None = None
@@ -205,6 +207,8 @@ class Model(Section):
     lora: Lora | None = None
     frozen: list[Pattern] = []
     """Regular expressions on parameter names, e.g. `vision\\.`."""
+    quantize: Literal["int8"] | None = None
+    """Keep the language model's frozen linear layers in 8 bits while training; what is saved is ordinary again."""
     attention: Literal["sdpa", "eager"] = "sdpa"
     dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
@@ -221,6 +225,12 @@ class Model(Section):
                     raise ValueError(f"`{name}` belongs to a preset; a model from `path` brings its own")
         elif self.shrink:
             raise ValueError("`shrink` belongs to a model from `path`; a preset names its own numbers of blocks")
+        return self
+
+    @model_validator(mode="after")
+    def _rounding_to_mend(self) -> Model:
+        if self.lora and self.lora.init == "loftq" and not self.quantize:
+            raise ValueError("`lora.init: loftq` mends the rounding of `quantize: int8`, which is not asked for")
         return self
 
 
@@ -338,6 +348,12 @@ class Recipe(Section):
     def _precise(self) -> Recipe:
         if self.model.dtype == "bfloat16" and self.train.precision != "bf16":
             raise ValueError("`model.dtype: bfloat16` needs `train.precision: bf16`; what learns is kept in float32")
+        return self
+
+    @model_validator(mode="after")
+    def _not_sharded_in_8_bits(self) -> Recipe:
+        if self.train.sharding == "fsdp2" and any(card.quantize for card in (self.model, self.teacher) if card):
+            raise ValueError("`train.sharding: fsdp2` cannot split 8-bit layers; remove `quantize` or the sharding")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 
 import pytest
@@ -18,35 +17,9 @@ from drivedistill.distill.objective import Answers, Moment
 from drivedistill.problems import InputError, RunError
 from drivedistill.runs import assemble, run
 from drivedistill.signals import Interrupted
-from drivedistill.train import fit, start, step, total_steps, train_stream
+from drivedistill.train import fit, total_steps, train_stream
 from fakes import FunctionTeacher
-
-
-def one_update(recipe, change=None):
-    """Gradients of the first window and weights after its update."""
-    setting = assemble(recipe).setting
-    if change:
-        change(setting)
-    loop = start(setting, Accelerator(cpu=True))
-    order = iter(MicroBatches(loop.stream, 0, 0))
-    window = [
-        collate([setting.train[i] for i in next(order)], setting.preparations) for _ in range(recipe.train.accumulate)
-    ]
-    gradients = {}
-
-    def keep(*_):
-        gradients.update({n: p.grad.clone() for n, p in loop.model.named_parameters() if p.grad is not None})
-
-    loop.optimizer.register_step_pre_hook(keep)
-    step(loop, window)
-    return gradients
-
-
-def relative_difference(ours, theirs):
-    """Norm of the difference of two gradients over the norm of one."""
-    assert ours.keys() == theirs.keys()
-    ours, theirs = (torch.cat([g[name].flatten() for name in sorted(g)]).double() for g in (ours, theirs))
-    return float((ours - theirs).norm() / theirs.norm())
+from loops import one_update, relative_difference, stop_in, weights
 
 
 @pytest.mark.parametrize("reduction", ["tokens", "samples"])
@@ -116,26 +89,6 @@ def test_number_of_steps_counts_whole_windows(tmp_path):
     stream = train_stream(card, assemble(card).setting.train, 1)
     assert stream.windows_per_epoch == 1.5
     assert total_steps(card, stream) == 3
-
-
-def weights(folder):
-    from safetensors.torch import load_file
-
-    return load_file(folder / "checkpoints" / "last" / "model.safetensors")
-
-
-def stop_in(monkeypatch, at, number=signal.SIGTERM):
-    """Send a signal to ourselves in the middle of a step."""
-    import drivedistill.train as module
-
-    original = module.step
-
-    def stepping(loop, window):
-        if loop.state.step == at:
-            os.kill(os.getpid(), number)
-        return original(loop, window)
-
-    monkeypatch.setattr(module, "step", stepping)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4])  # 2: between a step and its validation

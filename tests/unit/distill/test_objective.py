@@ -1,0 +1,112 @@
+"""The objective of equation 7: which rows listen to whom, and what the log may say of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from drivedistill.batch import ROW_KINDS, Routing, Rows, Signal
+from drivedistill.distill.diagnostics import effective_experts, report
+from drivedistill.distill.losses import cross_entropy, forward_kl
+from drivedistill.distill.miner import Miner, Plan
+from drivedistill.distill.objective import Answers, Moment, router_terms
+from drivedistill.recipe import Mining
+from fakes import bare_batch as batch
+
+NOW = Moment(step=5, total=10, alpha=0.5)
+
+
+@pytest.fixture
+def pair():
+    """Two regular samples and a corner case; what student and teacher say about their nine tokens."""
+    generator = torch.Generator().manual_seed(0)
+    b = batch([3, 2, 4], regimes=["regular", "regular", "corner"], kinds=[0, 2, 5, 0, 5, 0, 0, 1, 5])
+    return b, Rows(torch.randn(9, 11, generator=generator)), Signal(torch.randn(9, 11, generator=generator))
+
+
+def terms(objective, pair, moment=NOW):
+    b, rows, signal = pair
+    return {term.name: term for term in objective(rows, signal, b, moment, Plan()).terms}
+
+
+def miner(**fields):
+    return Miner(Mining(**fields), "tokens", [])
+
+
+@pytest.mark.parametrize("on", ["all", "regular", "mined"])
+def test_rows_that_listen(pair, on):
+    b, rows, signal = pair
+    divergence = forward_kl(rows.logits, signal.logits)
+    objective = Answers("tokens", 11, taught=True, on=on, miner=miner(samples=34, tokens=50))
+    got = terms(objective, pair)["forward_kl"]
+    losses = cross_entropy(rows.logits, b.gold)
+    chosen = objective.miner.select(losses, b, (34, 50), Plan())
+    weights = {"all": torch.ones(9), "regular": (b.sample_of_row != 2).float(), "mined": chosen.weights}[on]
+    torch.testing.assert_close(got.total, (weights * divergence).sum())
+    assert got.weight == 0.5
+    if on == "regular":
+        assert float(got.by_regime[1]) == 0.0
+
+
+def test_a_teacher_of_weight_zero_leaves_no_term(pair):
+    assert terms(Answers("tokens", 11, taught=True), pair, Moment(alpha=0.0)).keys() == {"ce"}
+
+
+def test_a_student_that_is_the_teacher_has_no_divergence(pair):
+    b, rows, _ = pair
+    found = terms(Answers("tokens", 11, taught=True), (b, rows, Signal(rows.logits.clone())))
+    assert float(found["forward_kl"].total) == pytest.approx(0, abs=1e-5)
+
+
+def test_no_gradient_reaches_the_signal(pair):
+    b, _, signal = pair
+    ours = torch.randn(9, 11, requires_grad=True)
+    theirs = signal.logits.clone().requires_grad_()
+    outcome = Answers("tokens", 11, taught=True)(Rows(ours), Signal(theirs.detach()), b, NOW, Plan())
+    sum(t.weight * t.total for t in outcome.terms).backward()
+    assert theirs.grad is None and ours.grad is not None
+
+
+def test_mined_rows_share_mean_and_kinds_in_the_log(pair):
+    b, rows, signal = pair
+    objective = Answers("tokens", 11, miner=miner(samples=34, tokens=50, exclude=["coordinate", "end"]))
+    outcome = objective(rows, signal, b, NOW, Plan())
+    said = report(outcome.notes)["mined"]
+    losses = cross_entropy(rows.logits, b.gold)
+    chosen = objective.miner.select(losses, b, (34, 50), Plan()).rows
+    assert said["tokens"] == int(chosen.sum()) and said["of_tokens"] == 9
+    assert said["of_samples"] == 3 and said["corner_share"][1] == pytest.approx(1 / 3, abs=1e-4)
+    assert said["kinds"]["coordinate"] == [0.0, pytest.approx(1 / 9, abs=1e-4)]
+    assert said["mean_loss"] == [
+        pytest.approx(float(losses[chosen].mean()), abs=1e-4),
+        pytest.approx(float(losses.mean()), abs=1e-4),
+    ]
+    assert sum(said["loss_bins"][0]) == pytest.approx(1, abs=1e-3)
+    assert set(said["kinds"]) == set(ROW_KINDS)
+
+
+@pytest.mark.parametrize("measure", ["loss", "excess", "excess_regular"])
+def test_measures_of_hardness(pair, measure):
+    b, rows, signal = pair
+    ours, theirs = cross_entropy(rows.logits, b.gold), cross_entropy(signal.logits, b.gold)
+    objective = Answers("tokens", 11, taught=True, miner=miner(measure=measure))
+    corner = b.sample_of_row == 2
+    expected = {"loss": ours, "excess": ours - theirs, "excess_regular": torch.where(corner, ours, ours - theirs)}
+    torch.testing.assert_close(objective.measure(ours, signal, b), expected[measure])
+
+
+def test_router_losses_are_summed_over_layers_and_absent_at_weight_zero():
+    even = torch.full((6, 3), 1 / 3)
+    routing = Routing(even.log(), even, torch.eye(3, dtype=torch.bool).repeat(2, 1), torch.zeros(6, dtype=torch.long))
+    found = router_terms({"a": routing, "b": routing}, {"balance": 0.01, "z": 0.0, "entropy": 1e-4})
+    assert {t.name: pytest.approx(float(t.total)) for t in found} == {"balance": 2.0, "entropy": 2 * 1.0986123}
+    assert all(t.role == "aux" for t in found)
+
+
+def test_effective_numbers_of_experts():
+    p = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0], [0.6, 0.35, 0.05, 0.0]])
+    exp_entropy, above, half, most = effective_experts(p).T.tolist()
+    assert exp_entropy[:2] == pytest.approx([4, 1])
+    assert above == [0, 1, 2]
+    assert half == [2, 1, 1]
+    assert most == [4, 1, 2]

@@ -1,0 +1,237 @@
+"""CLKD in the loop: pools, release, resume. What the pieces do alone is in tests/unit/distill."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+import tiny
+from drivedistill.problems import InputError
+from drivedistill.recipe import Recipe
+from drivedistill.runs import assemble, run
+from drivedistill.signals import Interrupted
+from drivedistill.train import fit
+from loops import logged, one_update, relative_difference, stop_in, weights
+
+HALF = {"samples": 50, "tokens": 50}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A folder with a trained teacher: recipe changes that name it as the teacher."""
+    folder = tmp_path_factory.mktemp("clkd")
+    run(tiny.recipe(folder), folder / "teacher")
+    return folder, {"teacher": {"path": str(folder / "teacher")}}
+
+
+# --- pools ----------------------------------------------------------------------------------------------------------
+
+
+def cut(folder, batch_size, accumulate, **mining):
+    changes = {"train__batch_size": batch_size, "train__accumulate": accumulate, "train__clip": None}
+    return tiny.recipe(folder, {"train": 1.0}, **changes, mining={**HALF, **mining})
+
+
+@pytest.mark.parametrize("pool", ["window", "bank"])
+@pytest.mark.parametrize("within", [False, True])
+def test_pools_that_span_the_window_do_not_depend_on_how_it_is_cut(tmp_path, pool, within):
+    def seen_before(setting):
+        if pool == "bank":
+            hard = torch.arange(8, dtype=torch.float64)
+            setting.objective.miner.bank = torch.stack([hard, torch.zeros(8, dtype=torch.float64)], dim=1)
+
+    whole, *parts = [
+        one_update(cut(tmp_path, b, a, pool=pool, within_template=within), seen_before)
+        for b, a in [(8, 1), (1, 8), (2, 4)]
+    ]
+    for part in parts:
+        assert relative_difference(part, whole) < 1e-6
+    assert relative_difference(one_update(cut(tmp_path, 8, 1, samples=100, tokens=100)), whole) > 0.1
+
+
+def test_micro_pools_do(tmp_path):
+    whole, part = (one_update(cut(tmp_path, b, a)) for b, a in [(8, 1), (2, 4)])
+    assert relative_difference(part, whole) > 1e-3
+
+
+def test_mining_everything_is_plain_training_to_the_bit(tmp_path):
+    for pool in ("micro", "ranks", "window", "bank"):
+        mined = tiny.recipe(tmp_path, mining={"samples": 100, "tokens": 100, "pool": pool})
+        run(mined, tmp_path / pool, overwrite=(tmp_path / pool).exists())
+    run(tiny.recipe(tmp_path), tmp_path / "plain")
+    plain = weights(tmp_path / "plain")
+    for pool in ("micro", "ranks", "window", "bank"):
+        assert all(torch.equal(plain[name], value) for name, value in weights(tmp_path / pool).items()), pool
+
+
+def test_a_window_pool_computes_the_head_for_mined_rows_only(tmp_path, monkeypatch):
+    from drivedistill.models.driving_t5 import DrivingT5
+
+    seen = []
+    original = DrivingT5.lm_logits
+
+    def counted(model, hidden):
+        seen.append((torch.is_grad_enabled(), len(hidden)))
+        return original(model, hidden)
+
+    monkeypatch.setattr(DrivingT5, "lm_logits", counted)
+    one_update(cut(tmp_path, 4, 2, pool="window"))
+    scored, learnt = sum(n for grad, n in seen if not grad), sum(n for grad, n in seen if grad)
+    assert 0 < learnt <= scored / 2
+
+
+@pytest.mark.parametrize(("pool", "accumulate"), [("micro", 4), ("window", 1)])
+def test_a_pool_of_one_sample_is_refused(tmp_path, pool, accumulate):
+    with pytest.raises(ValueError, match="holds one sample"):
+        tiny.recipe(tmp_path, train__batch_size=1, train__accumulate=accumulate, mining={"pool": pool})
+    tiny.recipe(tmp_path, train__batch_size=1, mining={"pool": pool, "samples": 100})
+
+
+def test_the_bank_chooses_the_unseen_and_the_hard(tmp_path):
+    setting = assemble(cut(tmp_path, 8, 1, pool="bank")).setting
+    miner = setting.objective.miner
+    from drivedistill.data.collate import collate
+
+    batch = collate(setting.train, setting.preparations)
+    assert miner.plan([batch], (50, 50), None)[0].samples.all(), "nobody was seen"
+    miner.learn([batch], [torch.arange(8.0)])
+    places = torch.tensor([miner.place[name] for name in batch.ids])
+    assert miner.bank[places, 0].tolist() == list(range(8))
+    assert miner.plan([batch], (50, 50), None)[0].samples.tolist() == [False] * 4 + [True] * 4
+    miner.learn([batch], [torch.zeros(8)])
+    assert miner.bank[places, 0].tolist() == [value / 2 for value in range(8)], "momentum 0.5"
+
+
+def test_warm_up_then_annealing_from_everything(tmp_path):
+    card = tiny.recipe(tmp_path, mining={"samples": 50, "tokens": 20, "warmup": 0.25, "anneal": 0.5})
+    miner = assemble(card).setting.objective.miner
+    assert miner.percentages(0, 100) is miner.percentages(24, 100) is None
+    assert [miner.percentages(s, 100) for s in (25, 50, 75, 99)] == [(100, 100), (75, 60), (50, 20), (50, 20)]
+
+
+# --- release --------------------------------------------------------------------------------------------------------
+
+
+def test_alpha_falls_geometrically_and_gamma_is_kept_by_a_resumed_run(taught, tmp_path, monkeypatch):
+    folder, teacher = taught
+    release = {"distill__release": {"end": 0.1}}
+    with monkeypatch.context() as patch:
+        stop_in(patch, 2)
+        with pytest.raises(Interrupted):
+            run(tiny.recipe(folder, **teacher, **release), tmp_path / "run")
+    state = json.loads((tmp_path / "run" / "checkpoints" / "last" / "state.json").read_text("utf-8"))
+    assert state["gamma"] == pytest.approx(0.1 ** (1 / 6))
+    run(tiny.recipe(folder, **teacher, **release), tmp_path / "run", resume=True)
+    alphas = [record["alpha"] for record in logged(tmp_path / "run") if "alpha" in record]
+    assert alphas == pytest.approx([0.1 ** (t / 6) for t in range(6)])
+
+
+def test_a_released_teacher_is_not_asked_and_its_memory_is_free(taught):
+    folder, teacher = taught
+    card = tiny.recipe(folder, **teacher, distill__release={"end": 0.01, "below": 0.3})
+    parts = assemble(card)
+    parts.setting.run = folder / "released"
+    asked = []
+    live = parts.setting.teacher
+    original = live.signal
+    live.signal = lambda *given: asked.append(1) or original(*given)
+    records = []
+    parts.setting.log = records.append
+    fit(parts.setting, Accelerator(cpu=True))
+    alphas = [record["alpha"] for record in records if "alpha" in record]
+    assert len(asked) == sum(alpha > 0 for alpha in alphas) == 2
+    assert parts.setting.teacher is None
+    assert all(p.is_meta for p in parts.teacher.model.parameters())
+    assert ["forward_kl" in r for r in records if "loss" in r] == [True, True, False, False, False, False]
+
+
+def test_an_excess_needs_its_teacher_to_the_end(taught):
+    folder, teacher = taught
+    with pytest.raises(ValueError, match="to the end"):
+        tiny.recipe(folder, **teacher, mining={"measure": "excess"}, distill__release={"end": 0.01, "below": 0.3})
+    with pytest.raises(ValueError, match="needs a teacher"):
+        tiny.recipe(folder, mining={"measure": "excess"})
+
+
+# --- resume ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+@pytest.mark.parametrize("pool", ["micro", "bank"])
+def test_resumed_clkd_reaches_the_uninterrupted_weights_and_bank_bit_for_bit(taught, tmp_path, monkeypatch, pool, stop):
+    from safetensors.torch import load_file
+
+    folder, teacher = taught
+    experts = {"experts": 2, "k": 1, "layers": "all", "init_noise": 0.1}
+    card = tiny.recipe(
+        folder,
+        **teacher,
+        train__accumulate=2,
+        mining={**HALF, "pool": pool, "anneal": 0.5},
+        distill__release={"end": 0.01, "below": 0.3},
+        model__ffn_experts=experts,
+    )
+    run(card, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_in(patch, stop, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            run(card, tmp_path / "broken")
+    run(card, tmp_path / "broken", resume=True)
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    if pool == "bank":
+        banks = [
+            load_file(tmp_path / name / "checkpoints/last/extra.safetensors")["bank"] for name in ("whole", "broken")
+        ]
+        assert torch.equal(*banks) and not banks[0].isnan().any()
+    for ours, theirs in zip(logged(tmp_path / "whole"), logged(tmp_path / "broken"), strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+# --- the match stage ------------------------------------------------------------------------------------------------
+
+
+def test_a_cut_tower_is_matched_before_it_may_be_frozen(tmp_path):
+    vision = {"depths": [2, 2], "hidden_sizes": [16, 32], "num_stages": 2, "layer_scale_init_value": 1.0}
+    deep = tiny.recipe(tmp_path)
+    overrides = {**deep.model.overrides, "vision": vision}
+    run(tiny.recipe(tmp_path, model__overrides=overrides), tmp_path / "teacher")
+    tree = deep.model_dump(mode="json") | {"teacher": {"path": str(tmp_path / "teacher")}}
+    cut = {"path": str(tmp_path / "teacher"), "shrink": {"vision": [1, 1]}}
+
+    def recipe(**changes):
+        return Recipe.model_validate(tree | changes)
+
+    with pytest.raises(InputError, match=r"(?s)trained since.*distill.signal=vision"):
+        assemble(recipe(model=cut | {"frozen": [r"^vision\."]}))
+    match = recipe(model=cut, distill={"signal": "vision"}, train=tree["train"] | {"steps": 12, "learning_rate": 3e-3})
+    run(match, tmp_path / "matched")
+    records = logged(tmp_path / "matched")
+    losses = [record["validation_loss"] for record in records if "validation_loss" in record]
+    assert losses[-1] < losses[0]
+    assert {"vision"} == {name for record in records for name in record if name in ("ce", "h2g", "vision")}
+    before, after = (
+        assemble(match).student.model,
+        assemble(recipe(model={"path": str(tmp_path / "matched")})).student.model,
+    )
+    changed = {
+        n for (n, p), q in zip(before.named_parameters(), after.parameters(), strict=True) if not torch.equal(p, q)
+    }
+    assert changed and all(name.startswith("vision.") for name in changed)
+    parts = assemble(recipe(model={"path": str(tmp_path / "matched"), "frozen": [r"^vision\."]}))
+    assert parts.student.model.config.vision_state == "matched"
+
+
+def test_towers_of_other_shapes_cannot_be_matched(taught, tmp_path):
+    folder, teacher = taught
+    wide = {"depths": [1, 1], "hidden_sizes": [16, 48], "num_stages": 2}
+    overrides = {**tiny.recipe(folder).model.overrides, "vision": wide}
+    with pytest.raises(InputError, match="features of one shape"):
+        assemble(tiny.recipe(folder, **teacher, model__overrides=overrides, distill__signal="vision"))
+    with pytest.raises(InputError, match="no teacher"):
+        assemble(tiny.recipe(folder, distill__signal="vision"))
