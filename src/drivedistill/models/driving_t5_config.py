@@ -94,6 +94,8 @@ class DrivingT5Config(PreTrainedConfig):
             if self.adapter == "none":
                 raise ValueError("`adapter_experts` need an adapter, but `adapter` is `none`; use `linear` or `mlp`.")
             AdapterExperts(**self.adapter_experts)
+        if self.adapter_hidden is not None and self.adapter_hidden < 1:
+            raise ValueError(f"`adapter_hidden` must be at least 1, got {self.adapter_hidden}.")
         if min(token_grid(self.vision)) < 1:
             raise ValueError(f"`image_size` = {self.image_size} leaves no token; use larger pictures.")
         if self.fusion == "concatenation":

@@ -6,9 +6,10 @@
     em_vlm4ad_qlarge       EM-VLM4AD-QLarge, to which LoRA adds 18,874,368             836,315,753
     minidrive224           MiniDrive, a re-implementation, with UniRepLKNet-N           82,890,380
     minidrive384           the same with UniRepLKNet-S at 384 pixels                   121,781,708
-    paper_a                CLKD's student: gated pooling, modal embeddings              63,047,246
-    paper_b                CLKD's student: views one after the other, MLP adapter,
-                           neither modal nor camera embeddings                          61,325,110
+    paper_a                CLKD's student: gated pooling, linear adapter; modal embeddings are counted,
+                           camera embeddings there are none                             63,047,246
+    paper_b                CLKD's student: concatenated views, MLP adapter; neither modal nor camera
+                           embeddings                                                   61,325,110
     tiny                   from scratch in about a minute on two cores, 64-96 pixels
     tiny_student           tiny with half of the T5 blocks
     tiny_minidrive         MiniDrive at the size of tiny

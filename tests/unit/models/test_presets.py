@@ -17,6 +17,8 @@ from transformers import (
     ViTModel,
 )
 
+from drivedistill import recipe as cards
+from drivedistill.build import _with_lora
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.parameters import count_parameters
 from drivedistill.models.presets import (
@@ -26,6 +28,7 @@ from drivedistill.models.presets import (
     load_text_weights,
     load_vision_weights,
 )
+from drivedistill.models.shrink import shrink
 from drivedistill.problems import InputError
 
 
@@ -69,6 +72,35 @@ def test_swin_t_without_its_head_has_its_published_size():
 
 def test_clkd_prints_the_small_one_as_94():
     assert round(98_823_651 / 2**20, 2) == 94.25
+
+
+@pytest.mark.parametrize(
+    ("preset", "experts", "lora", "total"),
+    [
+        ("paper_a", None, False, 63_047_246),
+        ("paper_a", None, True, 64_226_894),
+        ("paper_a", 7, True, 66_594_645),
+        ("paper_b", None, False, 61_325_110),
+        ("paper_b", 4, False, 63_297_338),
+    ],
+)
+def test_clkds_student_has_its_size_in_both_readings(preset, experts, lora, total):
+    overrides = {"adapter_experts": {"experts": experts}} if experts else None
+    with torch.device("meta"):
+        model = DrivingT5(build_config(preset, overrides=overrides))
+        model = _with_lora(model, cards.Lora()) if lora else model
+    assert count_parameters(model)["total"] == total
+
+
+def test_clkd_prints_its_student_as_61_3_and_63_5():
+    assert (round(64_226_894 / 2**20, 2), round(66_594_645 / 2**20, 2)) == (61.25, 63.51)
+    assert (round(61_325_110 / 1e6, 1), round(63_297_338 / 1e6, 1)) == (61.3, 63.3), "b falls short of 63.5"
+
+
+def test_clkds_student_is_half_of_its_teacher():
+    """Cutting the teacher gives reading a; its ImageNet head goes with the whole tower."""
+    halves = shrink(on_meta("em_vlm4ad_small"), cards.Shrink(encoder="half", decoder="half", vision="half"))
+    assert count_parameters(halves) == count_parameters(on_meta("paper_a"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -134,6 +166,9 @@ def test_every_unknown_field_is_named_at_once():
         ({"vision": {"model_type": "resnet"}}, "convnext"),
         ({"vision": 3}, "a mapping"),
         ({"adapter": "none", "text": {"d_model": 64}}, "equal widths"),
+        ({"adapter": "none", "adapter_experts": {}}, "need an adapter"),
+        ({"adapter_experts": {"experts": 2, "k": 3, "router": "top_k"}}, "3 of 2 experts"),
+        ({"adapter": "mlp", "adapter_hidden": 0}, "adapter_hidden"),
         ({"fusion": "concatenation", "tokens_per_view": 25}, "tokens_per_view"),
         ({"vision_blocks": False}, "vision_blocks"),
         ({"image_size": 96}, "data.image_size"),
