@@ -26,7 +26,7 @@ from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact
 from drivedistill.distill.teacher import Identity, identity_of
 from drivedistill.models.driving_t5 import DrivingT5
-from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm
+from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm, require_all_tensors
 from drivedistill.problems import InputError, Problem, unavailable
 from drivedistill.records import validation_problems
 
@@ -172,9 +172,10 @@ def _require_built_for(reading: Reading, model: DrivingT5, data: cards.Data | No
 
 def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:
     try:
-        model = DrivingT5.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        model, info = DrivingT5.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(unavailable(folder, "a DrivingT5 model in safetensors", error)) from error
+    require_all_tensors(folder, info)
     if attention == "eager":  # every part can; `sdpa` is the default of those that have it
         model.set_attn_implementation("eager")
     return model

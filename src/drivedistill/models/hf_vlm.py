@@ -1,7 +1,8 @@
 """Published decoder-only models exactly as Hugging Face ships them: InternVL3, Qwen2.5-VL, LLaVA.
 
-Nothing of the models is changed. What is ours is a way around torchvision: their processors insist on a video processor,
-which needs it, although a still picture does not.
+Nothing of the models is changed, unless the configuration that lies beside the weights asks for experts (`ffn_experts`,
+`adapter_experts`: such a model was converted here). What is ours is a way around torchvision: their processors insist on
+a video processor, which needs it, although a still picture does not.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, LlavaProcessor
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, LlavaProcessor
 from transformers import InternVLProcessor as _InternVLProcessor
 from transformers import Qwen2_5_VLProcessor as _Qwen2_5_VLProcessor
 from transformers.utils import cached_file
 
 from drivedistill.problems import InputError, Problem, unavailable
+from drivedistill.recipe import AdapterExperts, FfnExperts
 
 
 # The classes keep the official names, so that what they save loads anywhere; their signature has no `video_processor`,
@@ -61,13 +63,62 @@ def load_vlm(name: str, *, attention: str = "sdpa", dtype: str = "float32") -> A
     try:
         config = AutoConfig.from_pretrained(name)
         _supported(name, config.model_type)
-        model = AutoModelForImageTextToText.from_pretrained(
-            name, attn_implementation=attention, dtype=dtype, use_safetensors=True
+        published = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+        kind = _with_experts(published, config) if has_experts(config) else published
+        model, info = kind.from_pretrained(
+            name, attn_implementation=attention, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(unavailable(name, "a vision-language model", error)) from error
+    if not has_experts(config):
+        info["unexpected_keys"] = ()  # published checkpoints may hold more than is used
+    require_all_tensors(name, info)
+    model.__class__ = published
     freeze_never_run(model)
     return model
+
+
+def has_experts(config: Any) -> bool:
+    """Whether a configuration says that layers of experts take the place of dense ones."""
+    return any(getattr(config, field, None) is not None for field in ("adapter_experts", "ffn_experts"))
+
+
+def _with_experts(published: Any, config: Any) -> Any:
+    """A sub-class that is built with the layers of experts which its configuration names, for `from_pretrained`.
+
+    It has the published class's name and module, by which transformers finds how tensors are named in files.
+    """
+    from drivedistill.models.adapter import install_adapter
+    from drivedistill.models.upcycle import install_ffn
+
+    adapter = AdapterExperts(**config.adapter_experts) if getattr(config, "adapter_experts", None) else None
+    ffn = FfnExperts(**config.ffn_experts) if getattr(config, "ffn_experts", None) else None
+
+    def build(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        published.__init__(self, config, *args, **kwargs)
+        if adapter:
+            install_adapter(self, adapter)
+        if ffn:
+            install_ffn(self, ffn)
+
+    return type(published.__name__, (published,), {"__init__": build, "__module__": published.__module__})
+
+
+def require_all_tensors(name: str, info: dict[str, Any]) -> None:
+    """Nothing may stay random because a file lacks it.
+
+    Args:
+        name: Directory or hub id.
+        info: The loading information of `from_pretrained`.
+
+    Raises:
+        InputError: Tensors are missing or have no place in the model; each is listed.
+    """
+    remedy = "the weights belong to another config.json; take both from the same model"
+    missing = [Problem(name, key, "a tensor", "nothing", remedy) for key in sorted(info["missing_keys"])]
+    extra = [Problem(name, key, "no such tensor", "a tensor", remedy) for key in sorted(info["unexpected_keys"])]
+    if missing or extra:
+        raise InputError([*missing, *extra])
 
 
 def freeze_never_run(model: Any) -> None:
