@@ -14,6 +14,8 @@ from drivedistill.data.collate import Preparation
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import load_tokenizer, require_ends, train_tokenizer
 from drivedistill.models.driving_t5 import DrivingT5
+from drivedistill.models.int8 import quantize
+from drivedistill.models.moe import FeedForwardExperts
 from drivedistill.models.presets import build_config, image_statistics, load_text_weights, load_vision_weights
 from drivedistill.models.student import bare
 from drivedistill.problems import InputError, Problem
@@ -94,6 +96,7 @@ def build_teacher(model: cards.Model, data: cards.Data, pictures: PictureCache, 
     subject = _built(model, data, pictures, samples, None, own=True)
     subject.model.requires_grad_(False)
     _refuse_random(subject.model, model, subject.loaded, set())
+    _quantize(subject.model, model)
     return subject
 
 
@@ -164,6 +167,7 @@ def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
             parameter.data = parameter.data.float()  # AdamW's small updates would round away in bfloat16
     _refuse_random(bare(built), model, loaded, never_run)
     _refuse_cut_tower(bare(built), model)
+    _quantize(bare(built), model)
     return built
 
 
@@ -186,6 +190,7 @@ def _with_lora(built: Any, lora: cards.Lora) -> Any:
     config = LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, bias="none"
     )
+    config.target_parameters = _expert_stacks(built, lora)
     names = [name for name, _ in built.named_parameters()]
     for pattern in lora.also_train if "also_train" in lora.model_fields_set else ():
         if not any(re.search(pattern, name) for name in names):
@@ -195,6 +200,30 @@ def _with_lora(built: Any, lora: cards.Lora) -> Any:
         if "lora_" not in name and any(re.search(pattern, name) for pattern in lora.also_train):
             parameter.requires_grad_(True)
     return built
+
+
+def _expert_stacks(built: Any, lora: cards.Lora) -> list[str] | None:
+    """Names of the stacked expert weights that get LoRA."""
+    if lora.expert_targets is None:
+        return None
+    names = [
+        f"{layer}.{name}"
+        for layer, module in built.named_modules()
+        if isinstance(module, FeedForwardExperts)
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3
+    ]
+    chosen = [name for name in names if re.search(lora.expert_targets, name)]
+    if not chosen:
+        raise InputError(_matches_nothing("model.lora.expert_targets", lora.expert_targets, names))
+    return chosen
+
+
+def _quantize(built: Any, model: cards.Model) -> None:
+    """Comes last: only by now is it known what is frozen, and the adapters that are to mend the rounding exist."""
+    if model.quantize and not quantize(built, mend=model.lora is not None and model.lora.init == "loftq"):
+        found, remedy = "a language model that learns in full", "add model.lora, freeze it, or remove model.quantize"
+        raise InputError(Problem("recipe", "model.quantize", "frozen linear layers", found, remedy))
 
 
 def _refuse_random(built: Any, model: cards.Model, loaded: frozenset[str], never_run: set[int]) -> None:

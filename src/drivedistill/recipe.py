@@ -105,8 +105,20 @@ class Lora(Section):
     """Regular expression on module names."""
     init: Literal["default", "loftq"] = "default"
     """`loftq`: the adapters start as what mends the rounding of an 8-bit base (arXiv 2310.08659)."""
-    also_train: list[Pattern] = [r"(fusion|adapter|interaction|modal_embedding|camera_embedding)\."]
-    """Regular expressions on parameter names: what learns in full beside the adapters."""
+    expert_targets: Pattern | None = None
+    """Regular expression on the names of stacked feed-forward experts, e.g. `expert_(up|gate|down)$`: every expert gets an
+    adapter of its own. Needs `dropout: 0`, since an adapter of a stack is added to the weights, not run on tokens."""
+    also_train: list[Pattern] = [
+        r"(fusion|adapter|interaction|modal_embedding|camera_embedding|router|expert_(up|gate|down))\.|(weight|bias)_[12]$"
+    ]
+    """Regular expressions on parameter names: what learns in full beside the adapters. The default has routers, adapter
+    experts and `lora` experts; experts that are whole layers or slices learn when they are named: `expert_`."""
+
+    @model_validator(mode="after")
+    def _no_dropout_on_stacks(self) -> Lora:
+        if self.expert_targets is not None and self.dropout:
+            raise ValueError(f"`expert_targets` needs `dropout: 0`, got {self.dropout:g}")
+        return self
 
 
 def _ascending(indices: list[int]) -> list[int]:
@@ -225,10 +237,6 @@ class Model(Section):
                     raise ValueError(f"`{name}` belongs to a preset; a model from `path` brings its own")
         elif self.shrink:
             raise ValueError("`shrink` belongs to a model from `path`; a preset names its own numbers of blocks")
-        return self
-
-    @model_validator(mode="after")
-    def _rounding_to_mend(self) -> Model:
         if self.lora and self.lora.init == "loftq" and not self.quantize:
             raise ValueError("`lora.init: loftq` mends the rounding of `quantize: int8`, which is not asked for")
         return self
@@ -345,15 +353,16 @@ class Recipe(Section):
     train: Train = Train()
 
     @model_validator(mode="after")
-    def _precise(self) -> Recipe:
+    def _fits_together(self) -> Recipe:
         if self.model.dtype == "bfloat16" and self.train.precision != "bf16":
             raise ValueError("`model.dtype: bfloat16` needs `train.precision: bf16`; what learns is kept in float32")
-        return self
-
-    @model_validator(mode="after")
-    def _not_sharded_in_8_bits(self) -> Recipe:
-        if self.train.sharding == "fsdp2" and any(card.quantize for card in (self.model, self.teacher) if card):
-            raise ValueError("`train.sharding: fsdp2` cannot split 8-bit layers; remove `quantize` or the sharding")
+        if self.train.sharding == "fsdp2" and self.model.quantize:
+            raise ValueError("`train.sharding: fsdp2` cannot split 8-bit layers; remove one of it and `model.quantize`")
+        if self.distill.on == "mined" and self.mining is None:
+            raise ValueError("`distill.on: mined` needs `mining`")
+        release = self.distill.release
+        if release is not None and not 0 < release.end <= self.distill.weight:
+            raise ValueError(f"`distill.release.end` must lie in (0, distill.weight = {self.distill.weight:g}]")
         return self
 
     @model_validator(mode="after")
@@ -373,15 +382,6 @@ class Recipe(Section):
             raise ValueError(f"`mining.measure: {mining.measure}` asks the teacher to the end; remove `release.below`")
         if self.distill.signal == "vision":
             raise ValueError("`mining` ranks answers; `distill.signal: vision` learns none")
-        return self
-
-    @model_validator(mode="after")
-    def _listens_to_somebody(self) -> Recipe:
-        if self.distill.on == "mined" and self.mining is None:
-            raise ValueError("`distill.on: mined` needs `mining`")
-        release = self.distill.release
-        if release is not None and not 0 < release.end <= self.distill.weight:
-            raise ValueError(f"`distill.release.end` must lie in (0, distill.weight = {self.distill.weight:g}]")
         return self
 
 

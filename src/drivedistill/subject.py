@@ -27,6 +27,7 @@ from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact
 from drivedistill.distill.teacher import Identity, identity_of
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm, require_all_tensors
+from drivedistill.models.int8 import dequantize, is_quantized
 from drivedistill.problems import InputError, Problem, unavailable
 from drivedistill.records import validation_problems
 
@@ -101,9 +102,10 @@ def load_subject(
 def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
     """Write a model as `save_pretrained` does, with tokenizer, processor, reading and card; completely or not at all.
 
-    LoRA is merged into the weights, so the directory needs no PEFT and loads anywhere.
+    LoRA is merged into the weights, and 8-bit layers become ordinary ones, so the directory needs no PEFT and loads
+    anywhere.
     """
-    merged = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    merged = _plain(model)
     temporary = folder.with_name(f".writing-{folder.name}")
     _clear(temporary)
     merged.save_pretrained(temporary)
@@ -119,6 +121,15 @@ def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
         folder.rename(old)
     temporary.rename(folder)
     _clear(old)
+
+
+def _plain(model: Any) -> Any:
+    """The model without LoRA and 8-bit layers; a copy where there are any."""
+    lora = hasattr(model, "merge_and_unload")
+    if lora or is_quantized(model):
+        model = copy.deepcopy(model)
+        dequantize(model)
+    return model.merge_and_unload() if lora else model
 
 
 def model_folder(name: str) -> str:
