@@ -26,10 +26,10 @@ def full(value: torch.Tensor) -> torch.Tensor:
     return (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().clone()
 
 
-def gradients(folder: Path, sharding: str) -> dict[str, torch.Tensor]:
+def gradients(folder: Path, sharding: str, pool: str | None) -> dict[str, torch.Tensor]:
     """The first window's gradient, 3 samples on each of two ranks, in micro-batches of one."""
     changes = {"train__batch_size": 1, "train__accumulate": 3, "train__clip": None, "train__sharding": sharding}
-    card = tiny.recipe(folder, **changes)
+    card = tiny.recipe(folder, **changes, **mined(pool))
     setting = assemble(card).setting
     loop = start(setting, Accelerator(cpu=True))
     order = iter(MicroBatches(loop.stream, 0, dist.get_rank()))
@@ -42,6 +42,13 @@ def gradients(folder: Path, sharding: str) -> dict[str, torch.Tensor]:
     )
     step(loop, window)
     return kept
+
+
+def mined(pool: str | None) -> dict[str, object]:
+    """Recipe changes: mining among a pool, by a student with experts."""
+    experts = {"experts": 2, "k": 1, "layers": "all", "init_noise": 0.1}
+    balance = {"train__router_balance": 0.0}  # a product of means depends on how a window is cut
+    return {"mining": {"pool": pool}, "model__ffn_experts": experts, **balance} if pool else {}
 
 
 def parity(folder: Path) -> dict[str, float]:
@@ -72,7 +79,8 @@ def main() -> None:
     result: dict[str, object] = {}
     if job == "gradients":
         for sharding in ("none", "fsdp2"):
-            torch.save(gradients(folder, sharding), folder / f"{sharding}-{dist.get_rank()}.pt")
+            for pool in (None, "window", "ranks", "bank"):
+                torch.save(gradients(folder, sharding, pool), folder / f"{sharding}-{pool}-{dist.get_rank()}.pt")
     elif job == "parity":
         result = dict(parity(folder))
     elif job == "run":

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from ranks import mined
 from safetensors.torch import load_file
 
 import tiny
 from drivedistill.runs import run
+from loops import one_update
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 
@@ -33,16 +35,15 @@ def flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_two_ranks_give_the_gradient_of_one_process(tmp_path):
     tiny.recipe(tmp_path)  # writes the data once
     torchrun("gradients", str(tmp_path))
-    sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-    from test_train import one_update
-
-    card = tiny.recipe(tmp_path, train__batch_size=6, train__clip=None)
-    expected = flat(one_update(card))
-    for sharding in ("none", "fsdp2"):
-        for rank in (0, 1):
-            saved = torch.load(tmp_path / f"{sharding}-{rank}.pt", weights_only=True)
-            difference = (flat(saved) - expected).norm() / expected.norm()
-            assert difference < 1e-6, (sharding, rank, float(difference))
+    for pool in (None, "window", "ranks", "bank"):
+        # Two ranks with a sample each are a pool `ranks`; so is one process with micro-batches of two.
+        sizes = {"train__batch_size": 2, "train__accumulate": 3} if pool == "ranks" else {"train__batch_size": 6}
+        expected = flat(one_update(tiny.recipe(tmp_path, **sizes, train__clip=None, **mined(pool))))
+        for sharding in ("none", "fsdp2"):
+            for rank in (0, 1):
+                saved = torch.load(tmp_path / f"{sharding}-{pool}-{rank}.pt", weights_only=True)
+                difference = (flat(saved) - expected).norm() / expected.norm()
+                assert difference < 1e-6, (sharding, pool, rank, float(difference))
 
 
 def test_rows_equal_the_models_own_logits_under_ddp_and_fsdp2(tmp_path):
