@@ -15,6 +15,7 @@ and 0.99. Gating the inputs of linear experts instead takes as long and keeps la
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import initialization as init
 
-from drivedistill.models.mixture import Mixture, Router
+from drivedistill.models.mixture import Router
+from drivedistill.models.moe import StackedExperts
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import AdapterExperts
 
@@ -36,7 +38,7 @@ def build_adapter(config: DrivingT5Config) -> nn.Module:
         return nn.Identity()
     width, out = config.fused_width, int(config.text.d_model)
     if config.adapter == "linear":
-        dense = [nn.Linear(width, out)]
+        dense: list[nn.Module] = [nn.Linear(width, out)]
     else:
         hidden = config.adapter_hidden or out
         dense = [nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out)]
@@ -109,30 +111,38 @@ def _not_convertible(model: Any, spec: AdapterExperts) -> Problem | None:
     return None
 
 
-class MixtureAdapter(Mixture):
+class MixtureAdapter(StackedExperts):
     """A mixture of visual adapters, all of them computed at once; see the module.
 
-    Weights are stacked by expert, biases lie one after the other, so that an optimizer takes them for what they are.
+    `expert_up` is `[E, H, d_in]` and `expert_down` `[E, H, d]`; linear experts have the first alone, with d for H. Biases lie
+    one after the other, so that an optimizer takes them for what they are.
 
     Args:
         dense: The layer to multiply, `[linear]` or `[linear, activation, linear]`; gives sizes, biases, device and type.
         spec: How many experts, and how they are chosen.
     """
 
-    def __init__(self, dense: list[nn.Module], spec: AdapterExperts) -> None:
+    expert_up: nn.Parameter
+    expert_up_bias: nn.Parameter | None
+    expert_down: nn.Parameter | None
+    expert_down_bias: nn.Parameter | None
+
+    def __init__(self, dense: Sequence[nn.Module], spec: AdapterExperts) -> None:
         super().__init__()
-        first, self.act, second = (dense[0], *dense[1:]) if len(dense) == 3 else (dense[0], None, None)
-        assert isinstance(first, nn.Linear)
-        like = {"device": first.weight.device, "dtype": first.weight.dtype}
-        experts, hidden, width = spec.experts, first.out_features, first.in_features
-        self.router = Router(width, experts, spec.router, k=spec.k, p=spec.p).to(**like)
-        self.weight_1 = nn.Parameter(torch.empty(experts, hidden, width, **like))
-        self.bias_1 = nn.Parameter(torch.empty(experts * hidden, **like)) if first.bias is not None else None
-        self.weight_2 = self.bias_2 = None
-        if isinstance(second, nn.Linear):
-            out = second.out_features
-            self.weight_2 = nn.Parameter(torch.empty(experts, hidden, out, **like))
-            self.bias_2 = nn.Parameter(torch.empty(experts * out, **like)) if second.bias is not None else None
+        up, down = dense[0], dense[-1]
+        assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
+        self.router = Router(up.in_features, spec.experts, spec.router, k=spec.k, p=spec.p).to(up.weight)
+        self.act = dense[1] if len(dense) == 3 else None
+
+        def stack(*shape: int) -> nn.Parameter:
+            return nn.Parameter(up.weight.new_empty(shape))
+
+        count, mlp = spec.experts, self.act is not None
+        self.expert_up = stack(count, up.out_features, up.in_features)
+        self.register_parameter("expert_up_bias", None if up.bias is None else stack(count * up.out_features))
+        self.register_parameter("expert_down", stack(count, *down.weight.T.shape) if mlp else None)
+        biased = mlp and down.bias is not None
+        self.register_parameter("expert_down_bias", stack(count * down.out_features) if biased else None)
         self.reset_parameters()
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -140,48 +150,41 @@ class MixtureAdapter(Mixture):
 
         Args:
             tokens: Visual tokens.
-            mask: `bool[..., T]`, which of them exist (None: all); `sample` routing takes no other into account.
+            mask: `bool[..., T]`, which of them exist (None: all); `sample` routing leaves the others out of its mean.
         """
         weights = self.remember(self.router(tokens, mask)).weights.to(tokens.dtype)
-        stacked = linear(tokens, self.weight_1.flatten(0, 1), self.bias_1)
-        if self.weight_2 is None:
+        stacked = linear(tokens, self.expert_up.flatten(0, 1), self.expert_up_bias)
+        if self.act is None or self.expert_down is None:
             return torch.einsum("...e,...ed->...d", weights, stacked.unflatten(-1, (self.num_experts, -1)))
-        assert self.act is not None
         hidden = self.act(stacked).unflatten(-1, (self.num_experts, -1)) * weights[..., None]
-        adapted = hidden.flatten(-2) @ self.weight_2.flatten(0, 1)
-        return adapted if self.bias_2 is None else adapted + weights @ self.bias_2.view(self.num_experts, -1)
+        adapted = hidden.flatten(-2) @ self.expert_down.flatten(0, 1)
+        if self.expert_down_bias is None:
+            return adapted
+        return adapted + weights @ self.expert_down_bias.view(self.num_experts, -1)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw every expert as torch draws a linear layer."""
-        for weight, bias, width in (
-            (self.weight_1, self.bias_1, self.weight_1.shape[2]),
-            (self.weight_2, self.bias_2, self.weight_1.shape[1]),
+        hidden, width = self.expert_up.shape[1:]
+        for parts, inputs in (
+            ((self.expert_up, self.expert_up_bias), width),
+            ((self.expert_down, self.expert_down_bias), hidden),
         ):
-            for parameter in (weight, bias):
-                if parameter is not None:
-                    init.uniform_(parameter, -(width**-0.5), width**-0.5)
+            for part in parts:
+                if part is not None:
+                    init.uniform_(part, -(inputs**-0.5), inputs**-0.5)
 
     @torch.no_grad()
-    def copy_dense(self, dense: list[nn.Module], noise: float) -> None:
-        """Make every expert the dense layer, plus Gaussian noise of a share of its weights' standard deviation."""
-        for layer, weight, bias in ((dense[0], self.weight_1, self.bias_1), (dense[-1], self.weight_2, self.bias_2)):
-            if weight is None:
-                continue
-            assert isinstance(layer, nn.Linear)
-            source = layer.weight if weight is self.weight_1 else layer.weight.T
-            weight.copy_(source.expand_as(weight))
-            weight.add_(torch.randn_like(weight), alpha=noise * float(source.std()))
-            if bias is not None:
-                bias.copy_(layer.bias.repeat(self.num_experts))
-
-    def expert_vectors(self) -> Tensor:
-        """Every expert's weights and biases in a row, `float[E, X]`, without gradient."""
-        return torch.cat([part.detach().float().reshape(self.num_experts, -1) for part in self._parts()], dim=1)
-
-    def expert_parameters(self) -> int:
-        """Number of parameters of all experts together, without the router."""
-        return sum(part.numel() for part in self._parts())
-
-    def _parts(self) -> list[nn.Parameter]:
-        return [part for part in (self.weight_1, self.bias_1, self.weight_2, self.bias_2) if part is not None]
+    def copy_dense(self, dense: Sequence[nn.Module], noise: float) -> None:
+        """Make every expert the dense layer, plus Gaussian noise of a share of each tensor's standard deviation."""
+        up, down = dense[0], dense[-1]
+        assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
+        for part, source in (
+            (self.expert_up, up.weight),
+            (self.expert_up_bias, up.bias),
+            (self.expert_down, down.weight.T),
+            (self.expert_down_bias, down.bias),
+        ):
+            if part is not None:
+                part.view(self.num_experts, *source.shape).copy_(source.expand(self.num_experts, *source.shape))
+                part.add_(torch.randn_like(part) * (noise * source.std(correction=0)))
