@@ -131,6 +131,7 @@ def token_samples(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
     if model.config.model_type == "driving_t5":
         text, views = inputs.model["attention_mask"], inputs.model["view_mask"]
         real = {
+            "fusion": views.bool(),  # MiniDrive's gate decides for a picture
             "adapter": model.fusion.token_mask(views.bool()),
             "encoder": model.token_kind(inputs.model["input_ids"], text, views) != PADDING,
             "decoder": inputs.model["decoder_attention_mask"].bool(),
@@ -147,7 +148,9 @@ def token_samples(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
 
 
 def _place(name: str) -> str:
-    """`encoder`, `decoder` or `adapter`: which tokens a layer sees, from its name."""
+    """`fusion`, `adapter`, `encoder` or `decoder`: which tokens a layer sees, from its name."""
+    if name == "fusion":
+        return name
     if "adapter" in name or "projector" in name or "merger" in name:
         return "adapter"
     return "encoder" if ".encoder." in name else "decoder"
