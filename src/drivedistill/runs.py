@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +33,7 @@ from drivedistill.data.collate import refuse_long, refuse_unlabelled
 from drivedistill.data.images import PictureCache, image_problem
 from drivedistill.data.mixture import corner_draws, draw, load_mixture, regime_ratio
 from drivedistill.data.prompt import load_tokenizer
+from drivedistill.distill.cache import open_cache
 from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective, VisionMatch
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
@@ -130,6 +131,11 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
     if tokenizer_folder is not None and tokenizer_folder.is_dir():
         tokenizer = load_tokenizer(str(tokenizer_folder))
     student = build_student(recipe.model, recipe.data, pictures, splits["train"], tokenizer)
+    if recipe.data.vision_cache is not None:
+        subjects = {"student": student} | ({"teacher": teacher} if teacher else {})
+        read = [*splits["train"], *splits.get("val", [])]
+        for role, features in open_cache(recipe.data.vision_cache, subjects, read, recipe.train.precision).items():
+            subjects[role].preparation = replace(subjects[role].preparation, features=features)
     parts = Parts(splits, student, teacher, _setting(recipe, splits, student, teacher))
     for preparation in parts.setting.preparations.values():
         refuse_long([*splits["train"], *splits.get("val", [])], preparation)
@@ -208,6 +214,8 @@ def _objective(recipe: Recipe, train: Sequence[Sample], student: Subject, teache
 def _reads_alike(teacher: Subject, student: Subject) -> bool:
     """Whether the student's tensors serve the teacher too, so that a batch is prepared once."""
     ours, theirs = student.preparation, teacher.preparation
+    if ours.features != theirs.features:
+        return False
     return ours.reading == theirs.reading and ours.processor.to_dict() == theirs.processor.to_dict()
 
 
@@ -240,6 +248,7 @@ def _spare_what_is_needed(recipe: Recipe, folder: Path) -> None:
         used |= {
             f"{section}.{key}": getattr(card, key) for key in ("path", "tokenizer", "vision_weights", "text_weights")
         }
+    used["data.vision_cache"] = recipe.data.vision_cache
     inside = [name for name, path in used.items() if path and Path(path).resolve().is_relative_to(folder.resolve())]
     if inside:
         found = f"{', '.join(inside)} inside it"

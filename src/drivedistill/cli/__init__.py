@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from drivedistill import __version__
+from drivedistill.cli.ablate import ablate
+from drivedistill.cli.cache import cache
 from drivedistill.cli.data import data
 from drivedistill.cli.learn import distill, train
 from drivedistill.cli.predict import predict
@@ -26,7 +28,7 @@ app = typer.Typer(
     help="Turn a large driving vision-language model into a small one that answers in time.",
 )  # fmt: skip
 app.add_typer(data, name="data")
-for verb in (world, train, distill, predict, score):
+for verb in (world, cache, train, distill, predict, score, ablate):
     app.command()(verb)
 
 
