@@ -109,7 +109,8 @@ class Lora(Section):
     """Regular expression on the names of stacked feed-forward experts, e.g. `expert_(up|gate|down)$`: every expert gets an
     adapter of its own. Needs `dropout: 0`, since an adapter of a stack is added to the weights, not run on tokens."""
     also_train: list[Pattern] = [
-        r"(fusion|adapter|interaction|modal_embedding|camera_embedding|router|expert_(up|gate|down))\.|(weight|bias)_[12]$"
+        r"(fusion|adapter|interaction|modal_embedding|camera_embedding|router|expert_(up|gate|down))\.",
+        r"(projector|merger)\..*expert_",
     ]
     """Regular expressions on parameter names: what learns in full beside the adapters. The default has routers, adapter
     experts and `lora` experts; experts that are whole layers or slices learn when they are named: `expert_`."""
