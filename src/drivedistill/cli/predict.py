@@ -25,6 +25,9 @@ def predict(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 16,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
+    limit_per_set: Annotated[
+        int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
+    ] = None,
     served_model: Annotated[str, typer.Option(help="Model name sent to a server.")] = "default",
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the questions; write nothing.")] = False,
@@ -40,7 +43,7 @@ def predict(
 
     way = decoding(decode, max_new_tokens)
     samples = read_questions(data, format, file, regime) if data else _own_split(model, split)
-    samples = samples[:limit]
+    samples = _spread(samples, limit_per_set)[:limit]
     require_pictures(samples)
     served = model.startswith(("http://", "https://"))
     if served and decode != "greedy":
@@ -82,6 +85,16 @@ def _own_split(model: str, split: str) -> list[Any]:
         found = f"splits: {', '.join(name for name, samples in splits.items() if samples)}"
         raise InputError(Problem(str(path), "data.sources", f"samples in the split `{split}`", found, "choose another"))
     return splits[split]
+
+
+def _spread(samples: list[Any], limit: int | None) -> list[Any]:
+    """At most `limit` samples of each data set and regime."""
+    from drivedistill.data.mixture import draw
+
+    sets: dict[tuple[str, str], list[Any]] = {}
+    for sample in samples:
+        sets.setdefault((sample.dataset, sample.regime), []).append(sample)
+    return [sample for members in sets.values() for sample in draw(members, limit, seed=0)]
 
 
 def _default_predictions(model: str, what: str, decode: str) -> Path:

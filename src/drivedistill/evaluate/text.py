@@ -89,6 +89,20 @@ def score_groups(
     return {key: _score(pairs, meteors.get(key), rouge_of_pair, label) for key, pairs in tokens.items()}
 
 
+def rouge_l_each(groups: Mapping[Key, Sequence[Pair]], *, tokenizer: Tokenizer = "ptb") -> dict[Key, tuple[float, ...]]:
+    """ROUGE-L of every pair, the same numbers as `score_groups(...)[key].rouge_l_each`, without the other metrics.
+
+    Raises:
+        InputError: The scorers or Java are missing.
+        RunError: A Java program failed.
+    """
+    scorers_folder()
+    texts = list(dict.fromkeys(text for pairs in groups.values() for pair in pairs for text in pair))
+    tokenized = dict(zip(texts, _tokenize(texts, tokenizer), strict=True))
+    known: dict[Pair, float] = {}
+    return {key: _rouge([(tokenized[a], tokenized[b]) for a, b in pairs], known) for key, pairs in groups.items()}
+
+
 def implementation(tokenizer: Tokenizer, *, meteor: bool) -> str:
     """Scorer, tokenizer and Java with their versions: the label of every number made here."""
     scorer = f"pycocoevalcap {scorers_version()}"
@@ -121,7 +135,6 @@ def _score(
 ) -> CaptionScores:
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
 
     references = {number: [reference] for number, (reference, _) in enumerate(pairs)}
     hypotheses = {number: [hypothesis] for number, (_, hypothesis) in enumerate(pairs)}
@@ -129,20 +142,27 @@ def _score(
     # The scorer fails where it finds no word to weigh.
     has_words = any(reference for reference, _ in pairs)
     cider = float(Cider().compute_score(references, hypotheses)[0]) if has_words else None
-    rouge = Rouge()
-    for reference, hypothesis in set(pairs) - rouge_of_pair.keys():
-        rouge_of_pair[reference, hypothesis] = float(rouge.calc_score([hypothesis], [reference]))
-    rouge_l_each = tuple(rouge_of_pair[pair] for pair in pairs)
+    each = _rouge(pairs, rouge_of_pair)
     return CaptionScores(
         n=len(pairs),
         bleu_1=float(bleu[0]),
         bleu_2=float(bleu[1]),
         bleu_3=float(bleu[2]),
         bleu_4=float(bleu[3]),
-        rouge_l=sum(rouge_l_each) / len(pairs),
+        rouge_l=sum(each) / len(pairs),
         meteor=meteor[0] if meteor else None,
         cider=cider,
-        rouge_l_each=rouge_l_each,
+        rouge_l_each=each,
         meteor_each=tuple(meteor[1]) if meteor else None,
         implementation=label,
     )
+
+
+def _rouge(pairs: list[Pair], known: dict[Pair, float]) -> tuple[float, ...]:
+    """ROUGE-L of tokenized pairs; what was computed before is taken from `known`, which grows."""
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    rouge = Rouge()
+    for reference, hypothesis in set(pairs) - known.keys():
+        known[reference, hypothesis] = float(rouge.calc_score([hypothesis], [reference]))
+    return tuple(known[pair] for pair in pairs)

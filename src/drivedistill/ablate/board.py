@@ -1,0 +1,99 @@
+"""The list of a table's runs while they run: a bar for each, what is left, and a line for each that has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from drivedistill.ablate.jobs import Job, Outcome
+
+LEARNING = 0.85
+"""Share of a run's time that goes into training; the rest answers and scores."""
+
+
+class ProgressList:
+    """`with ProgressList(total) as board: run_jobs(..., board)`.
+
+    Bars need a terminal; the lines of runs that have ended are printed in any case.
+
+    Args:
+        total: Runs of this call.
+    """
+
+    def __init__(self, total: int) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            speed_estimate_period=600,
+        )
+        self._total = total
+        self._ended = 0
+        self._all = self._bars.add_task(f"0 of {total} runs", total=total)
+        self._tasks: dict[str, TaskID] = {}
+
+    def started(self, job: Job) -> None:
+        """Begin a bar."""
+        self._tasks[job.name] = self._bars.add_task(job.name, total=1.0)
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """Replace the bar by a line."""
+        self._ended += 1
+        if job.name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(job.name))
+        said = f"done in {outcome.seconds:g} s"
+        if outcome.waited_for:
+            said = f"not run: {outcome.waited_for} failed"
+        elif outcome.stopped:
+            said = f"stopped after {outcome.seconds:g} s"
+        elif outcome.code:
+            said = f"failed with exit code {outcome.code}: see {job.log}"
+        self._console.print(f"{job.name}: {said}", markup=False, soft_wrap=True)
+
+    def tick(self, running: Sequence[Job]) -> None:
+        """Move the bars."""
+        if self._bars.disable:
+            return
+        shares = {job.name: job.share_done() for job in running}
+        for name, share in shares.items():
+            self._bars.update(self._tasks[name], completed=share)
+        done = f"{self._ended} of {self._total} runs"
+        self._bars.update(self._all, completed=self._ended + sum(shares.values()), description=done)
+
+    def __enter__(self) -> ProgressList:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+def share_done(folder: Path) -> float:
+    """How far a run has come, 0 to 1, from the last line of its `metrics.jsonl`."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return 0.0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 20_000))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+            return LEARNING * float(record["step"] / record["of"])
+        except (ValueError, KeyError, TypeError):  # half a line, or one of the validation
+            continue
+    return 0.0

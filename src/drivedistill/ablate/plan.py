@@ -1,0 +1,209 @@
+"""What has to be run for a table: every row's recipe for every seed, in an order in which nobody waits for a later one.
+
+OUT/table.yaml  table.md  table.csv  table.json
+OUT/ROW/seed-S/    an ordinary run, with predictions/, results.json and log.txt
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from drivedistill.ablate.card import Scoring, Table, TableRow
+from drivedistill.problems import InputError, Problem, missing_file
+from drivedistill.recipe import Recipe, changed_fields, load_recipe, parse_recipe, save_recipe
+from drivedistill.records import write_text
+from drivedistill.yaml_tree import flat, read_tree
+
+State = Literal["new", "begun", "done", "changed"]
+CLI = [sys.executable, "-m", "drivedistill.cli"]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row with one seed."""
+
+    row: str
+    seed: int
+    folder: Path
+    recipe: Recipe
+    needs: tuple[str, ...]
+    """Names of the runs that must be done first."""
+
+    @property
+    def name(self) -> str:
+        """`clkd/seed-0`; also the folder's place below OUT."""
+        return run_name(self.row, self.seed)
+
+    @property
+    def learnt(self) -> bool:
+        """Whether its training is over."""
+        return bool(self.facts().get("finished"))
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says; empty before the run has begun."""
+        path = self.folder / "run.json"
+        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+
+    def predictions(self, scoring: Scoring) -> dict[str, Path]:
+        """Split -> file of the answers."""
+        limit = f"-{scoring.limit}" if scoring.limit else ""
+        return {
+            split: self.folder / "predictions" / f"{split}-{scoring.decode}{limit}.jsonl" for split in scoring.splits
+        }
+
+    def state(self, scoring: Scoring) -> State:
+        """`new`, `begun`, `done` (scored), or `changed`: begun by another recipe than is planned now."""
+        if not (self.folder / "run.json").is_file():
+            return "new"
+        if changed_fields(load_recipe(self.folder / "recipe.yaml"), self.recipe):
+            return "changed"
+        files = [self.folder / "results.json", *self.predictions(scoring).values()]
+        return "done" if all(file.is_file() for file in files) else "begun"
+
+
+def run_name(row: str, seed: int) -> str:
+    """Name of a run, and its folder below OUT."""
+    return f"{row}/seed-{seed}"
+
+
+def plan(table: Table, path: Path, out: Path) -> list[PlannedRun]:
+    """Every run of the table, first seeds first, each after those that it uses.
+
+    Args:
+        table: The table.
+        path: Its file; bases are relative to it.
+        out: Folder of the table.
+
+    Raises:
+        InputError: A base or a row's change cannot be used; all findings of all rows, each once.
+    """
+    runs: list[PlannedRun] = []
+    problems: dict[Problem, None] = {}
+    for row in table.rows:
+        for seed in table.seeds_of(row):
+            try:
+                runs.append(_planned(table, path, out, row, seed))
+            except InputError as error:
+                problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise InputError(problems)
+    position = {run.name: table.seeds_of(table.row(run.row)).index(run.seed) for run in runs}
+    waiting = sorted(runs, key=lambda run: position[run.name])
+    ordered: list[PlannedRun] = []
+    while waiting:  # `load_table` has refused circles
+        placed = {run.name for run in ordered}
+        following = next(run for run in waiting if placed.issuperset(run.needs))
+        waiting.remove(following)
+        ordered.append(following)
+    return ordered
+
+
+def choose(runs: Sequence[PlannedRun], rows: Sequence[str], scoring: Scoring) -> list[PlannedRun]:
+    """The runs of some rows and, where they are not done, of the rows that they use.
+
+    Raises:
+        InputError: There is no such row.
+    """
+    known = dict.fromkeys(run.row for run in runs)
+    problems = [
+        Problem("command line", "--rows", f"rows of the table: {', '.join(known)}", repr(name), "correct the name")
+        for name in rows
+        if name not in known
+    ]
+    if problems:
+        raise InputError(problems)
+    wanted = {run.name for run in runs if run.row in rows}
+    for run in reversed(runs):  # what is used comes before who uses it
+        if run.name in wanted and run.state(scoring) != "done":
+            wanted |= set(run.needs)
+    return [run for run in runs if run.name in wanted]
+
+
+def commands(run: PlannedRun, scoring: Scoring) -> list[list[str]]:
+    """The command lines that are still needed: learn, answer every split, score. Each goes on where it stopped."""
+    folder = str(run.folder)
+    lines = []
+    if not run.learnt:  # training again would write `model/` again, and answers must be younger than it
+        verb = "distill" if run.recipe.teacher else "train"
+        lines.append([*CLI, verb, str(run.folder / "recipe.yaml"), "--out", folder, "--resume"])
+    files = run.predictions(scoring)
+    for split, file in files.items():
+        lines.append([*CLI, "predict", folder, "--split", split, "--out", str(file), "--decode", scoring.decode])
+        lines[-1] += ["--max-new-tokens", str(scoring.max_new_tokens), "--batch-size", str(scoring.batch_size)]
+        lines[-1] += ["--limit-per-set", str(scoring.limit)] if scoring.limit else []
+    answers = [str(file) for file in files.values()]
+    lines.append([*CLI, "score", *answers, "--out", str(run.folder / "results.json"), "--tokenizer", scoring.tokenizer])
+    lines[-1] += [] if scoring.meteor else ["--no-meteor"]
+    return lines
+
+
+def refuse_other_plan(table: Table, runs: Sequence[PlannedRun], out: Path) -> None:
+    """Look at what lies in OUT, and at the data, before anything is started.
+
+    Raises:
+        InputError: A run was made by another recipe, or by runs that are gone; answers were scored in another way; a
+            data folder is missing.
+    """
+    problems = [*_other_scoring(table, out), *_missing_data(runs)]
+    learnt = {run.name: run.learnt for run in runs}
+    for run in runs:
+        if not (run.folder / "run.json").is_file():
+            continue
+        again = f"choose another --out, or remove {run.folder}"
+        before = load_recipe(run.folder / "recipe.yaml")
+        for field, (old, new) in changed_fields(before, run.recipe).items():
+            problems.append(Problem(str(run.folder), field, f"{old!r} as when the run began", repr(new), again))
+        if gone := [name for name in run.needs if not learnt.get(name, True)]:
+            found = f"{', '.join(gone)} not finished"
+            problems.append(Problem(str(run.folder), "", "the runs that it was made from", found, again))
+    if problems:
+        raise InputError(problems)
+
+
+def write_plan(table: Table, runs: Sequence[PlannedRun], out: Path) -> None:
+    """Write OUT/table.yaml and the recipe of every run that has not begun."""
+    out.mkdir(parents=True, exist_ok=True)
+    tree = table.model_dump(mode="json")
+    write_text(out / "table.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    for run in runs:
+        if not (run.folder / "run.json").is_file():
+            run.folder.mkdir(parents=True, exist_ok=True)
+            save_recipe(run.recipe, run.folder / "recipe.yaml")
+
+
+def _planned(table: Table, path: Path, out: Path, row: TableRow, seed: int) -> PlannedRun:
+    base = path.parent / (row.recipe or table.base or "")
+    used = {field: run_name(name, table.used_seed(name, seed)) for field, name in row.uses.items()}
+    tree = copy.deepcopy(read_tree(base))
+    tree |= {"name": f"{table.name}.{row.name}", "about": row.label or row.name}
+    folders = [f"{field}={json.dumps((out / name).as_posix())}" for field, name in used.items()]
+    where = f"{path}: rows.{row.name}"
+    recipe = parse_recipe(tree, [*row.set, f"seed={seed}", *folders], origin=f"{base} with {where}", place=where)
+    return PlannedRun(row.name, seed, out / run_name(row.name, seed), recipe, tuple(dict.fromkeys(used.values())))
+
+
+def _other_scoring(table: Table, out: Path) -> Iterator[Problem]:
+    """Answers that lie in OUT were asked for in the way that `table.yaml` says."""
+    path = out / "table.yaml"
+    if not path.is_file():
+        return
+    before, now = (flat(tree) for tree in (read_tree(path).get("score") or {}, table.score.model_dump(mode="json")))
+    for field in sorted(before.keys() | now.keys()):
+        if before.get(field) != now.get(field):
+            expected = f"{before.get(field)!r} as when the table began"
+            remedy = f"choose another --out; or remove {path} and, of every run, predictions/ and results.json"
+            yield Problem(str(path), f"score.{field}", expected, repr(now.get(field)), remedy)
+
+
+def _missing_data(runs: Sequence[PlannedRun]) -> Iterator[Problem]:
+    for root in dict.fromkeys(source.root for run in runs for source in run.recipe.data.sources):
+        if not root.is_dir():
+            yield missing_file(root, "a data folder", "write or download the data first; see the recipe's comment")

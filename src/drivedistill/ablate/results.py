@@ -1,0 +1,129 @@
+"""From finished runs to the figures of a table: means over seeds, what the paper says, what a run cost.
+
+All figures are in the papers' scale (BLEU-4, METEOR, ROUGE-L and exact match times 100), as `metric.METRICS` says.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drivedistill.ablate.card import COLUMNS, Table, TableRow
+from drivedistill.ablate.differences import differences
+from drivedistill.ablate.figures import Place, figure, places_of, read_scores
+from drivedistill.ablate.jobs import Outcome
+from drivedistill.ablate.plan import PlannedRun
+from drivedistill.evaluate.metric import METRICS
+from drivedistill.records import Score
+
+DIAGNOSTICS = ("alpha", "mined", "experts", "expert_distance")
+"""What the loop logs of CLKD's parts; the last record of each is kept."""
+
+FACTS = ("params_m", "activated_m", "trainable_m", "seconds", "steps", "best_step", "device", "threads", "git_commit")
+
+
+def gather(table: Table, runs: Sequence[PlannedRun], outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """Everything about a table, ready for `table.json`.
+
+    Args:
+        table: The table.
+        runs: All runs of the table, started or not.
+        outcomes: How the runs of this call ended.
+
+    Raises:
+        InputError: Answers cannot be read.
+        RunError: Java failed.
+    """
+    scores = {run.name: read_scores(run.folder) for run in runs if run.state(table.score) == "done"}
+    places = places_of(scores.values())
+    labels = {row.implementation for rows in scores.values() for row in rows if row.name in ("bleu_4", "exact_match")}
+    return {
+        "name": table.name,
+        "about": table.about,
+        "columns": {column: METRICS[COLUMNS[column]].unit for column in table.columns},
+        "implementation": sorted(labels),
+        "score": table.score.model_dump(mode="json"),
+        "rows": [_row(table, row, [run for run in runs if run.row == row.name], places, scores, outcomes)
+                 for row in table.rows],
+        "differences": differences(table, [run for run in runs if run.name in scores], scores),
+    }  # fmt: skip
+
+
+def _row(
+    table: Table,
+    row: TableRow,
+    runs: Sequence[PlannedRun],
+    places: Sequence[Place],
+    scores: Mapping[str, list[Score]],
+    outcomes: Mapping[str, Outcome],
+) -> dict[str, Any]:
+    done = [run for run in runs if run.name in scores]
+    lines = []
+    for place in places:
+        cells = {column: _cell([figure(scores[run.name], place, column) for run in done]) for column in table.columns}
+        if any(cell["mean"] is not None for cell in cells.values()):
+            lines.append({**place._asdict(), "figures": cells})
+    return {
+        "name": row.name,
+        "label": row.label or row.name,
+        "seeds": [run.seed for run in done],
+        "published": row.published,
+        "places": lines,
+        "cost": {fact: _mean([run.facts().get(fact) for run in done]) for fact in FACTS[:4]},
+        "runs": [_run(table, run, scores, outcomes) for run in runs],
+    }
+
+
+def _cell(found: Sequence[tuple[float, int] | None]) -> dict[str, Any]:
+    values = [pair[0] for pair in found if pair is not None]
+    spread = round(statistics.stdev(values), 4) if len(values) > 1 else None
+    questions = next((pair[1] for pair in found if pair is not None), 0)
+    return {"mean": _mean(values), "sd": spread, "n_seeds": len(values), "n": questions}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.fmean(known), 4) if known else None
+
+
+def _run(
+    table: Table, run: PlannedRun, scores: Mapping[str, list[Score]], outcomes: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """One run: how it stands, what it cost, its diagnostics and its figures."""
+    outcome, facts = outcomes.get(run.name), run.facts()
+    entry: dict[str, Any] = {"seed": run.seed, "folder": str(run.folder), "state": status(table, run, outcome)}
+    entry |= {fact: facts[fact] for fact in FACTS if fact in facts}
+    entry["diagnostics"] = diagnostics(run)
+    entry["figures"] = [
+        {"name": row.name, "value": row.value * METRICS[row.name].factor, "regime": row.regime, "dataset": row.dataset,
+         "split": row.split, "task": row.task, "n": row.n, "low": row.low, "high": row.high}
+        for row in scores.get(run.name, []) if row.name in METRICS
+    ]  # fmt: skip
+    return entry
+
+
+def status(table: Table, run: PlannedRun, outcome: Outcome | None) -> str:
+    """How a run stands, in words."""
+    state = run.state(table.score)
+    if state == "done":
+        return "done"
+    if outcome is not None and outcome.waited_for:
+        return f"not run: {outcome.waited_for} failed"
+    if outcome is not None and outcome.code and not outcome.stopped:
+        return f"failed (exit code {outcome.code})"
+    return {"new": "not run", "begun": "not finished", "changed": "made by another recipe"}[state]
+
+
+def diagnostics(run: PlannedRun) -> dict[str, Any]:
+    """The last of each of `DIAGNOSTICS` in `metrics.jsonl`, with its step; empty where nothing was logged."""
+    path = run.folder / "metrics.jsonl"
+    last: dict[str, Any] = {}
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:  # the last line of a killed process
+            continue
+        last |= {key: {"step": record["step"], "value": record[key]} for key in DIAGNOSTICS if key in record}
+    return last

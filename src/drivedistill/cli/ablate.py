@@ -1,0 +1,108 @@
+"""`drivedistill ablate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drivedistill.problems import InputError, Problem, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from drivedistill.ablate.card import Table
+    from drivedistill.ablate.jobs import Job, Outcome
+    from drivedistill.ablate.plan import PlannedRun
+
+
+def ablate(
+    table: Annotated[Path, typer.Argument(help="Table recipe; ready ones are in recipes/tables/.", metavar="TABLE")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the table and its runs; default runs/NAME.")] = None,
+    rows: Annotated[str | None, typer.Option(help="Only these rows, e.g. student,clkd, and what they use.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time; they share the cores.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Start a table that is only listed (`run: false`).")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
+) -> None:
+    """Run a table: rows x seeds, scored and compared. What is done is kept; an interrupted call is repeated.
+
+    Example: drivedistill ablate recipes/tables/clkd_table_2_world.yaml --dry-run
+    """
+    from drivedistill.ablate.board import ProgressList
+    from drivedistill.ablate.card import load_table
+    from drivedistill.ablate.jobs import run_jobs
+    from drivedistill.ablate.plan import choose, plan, refuse_other_plan, write_plan
+
+    card = load_table(table)
+    folder = out or Path("runs") / card.name
+    runs = plan(card, table, folder)
+    chosen = choose(runs, rows.split(","), card.score) if rows else runs
+    if dry_run:
+        typer.echo(_plan_text(card, chosen))
+        return
+    if not (card.run or force):
+        remedy = "provide it and add --force; --dry-run shows the plan"
+        raise InputError(Problem(str(table), "run", card.needs, "a table that is only listed (`run: false`)", remedy))
+    refuse_other_plan(card, chosen, folder)
+    _require_scorers(card)
+    write_plan(card, chosen, folder)
+    todo = [run for run in chosen if run.state(card.score) != "done"]
+    with ProgressList(len(todo)) as board:
+        outcomes = run_jobs([_job(card, run) for run in todo], folder, jobs, board)
+    _show(card, runs, outcomes, folder)
+    failed = [name for name, outcome in outcomes.items() if outcome.code and not outcome.waited_for]
+    if failed:
+        raise RunError(f"{', '.join(failed)} failed; their log.txt says why. Repeat the call to try again")
+
+
+def _job(card: Table, run: PlannedRun) -> Job:
+    from drivedistill.ablate.board import share_done
+    from drivedistill.ablate.jobs import Job
+    from drivedistill.ablate.plan import commands
+
+    return Job(
+        run.name, frozenset(run.needs), lambda: commands(run, card.score), run.folder / "log.txt",
+        lambda: share_done(run.folder),
+    )  # fmt: skip
+
+
+def _plan_text(card: Table, runs: Sequence[PlannedRun]) -> str:
+    """Order, state, dependencies and command lines."""
+    import shlex
+
+    from drivedistill.ablate.plan import CLI, commands
+
+    lines = [f"{card.name}: {len(runs)} runs"]
+    if not card.run:
+        lines.append(f"only listed; needs: {card.needs}")
+    for number, run in enumerate(runs, start=1):
+        state = run.state(card.score)
+        after = f", after {', '.join(run.needs)}" if run.needs else ""
+        lines.append(f"\n{number:>3}  {run.name} ({state}{after})")
+        for command in commands(run, card.score) if state != "done" else ():
+            lines.append(f"     {shlex.join(['drivedistill', *command[len(CLI) :]])}")
+    return "\n".join(lines)
+
+
+def _require_scorers(card: Table) -> None:
+    """Fail now, not after hours of training."""
+    from drivedistill.evaluate.java import find_java, scorers_folder
+
+    scorers_folder()
+    if card.score.tokenizer == "ptb":
+        find_java()
+
+
+def _show(card: Table, runs: Sequence[PlannedRun], outcomes: Mapping[str, Outcome], folder: Path) -> None:
+    """Write the table in three forms and print it."""
+    from drivedistill.ablate.results import gather
+    from drivedistill.ablate.table import csv_text, markdown
+    from drivedistill.records import write_json, write_text
+
+    found = gather(card, runs, outcomes)
+    page = markdown(found)
+    write_json(folder / "table.json", found)
+    write_text(folder / "table.csv", csv_text(found))
+    write_text(folder / "table.md", page)
+    typer.echo(f"\n{page}\n{folder / 'table.md'}, table.csv, table.json")
