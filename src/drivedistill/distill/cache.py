@@ -42,6 +42,9 @@ from drivedistill.records import Region, Sample
 
 Precision = Literal["no", "bf16"]
 
+VERSION = 1
+"""Of what our own code makes of a picture (`VisionEncoder`, drawing of regions); raise it when that changes."""
+
 CARD = "cache.json"
 HOLDS = "caches of drivedistill: one subfolder per frozen vision tower, digests of the pictures that were read"
 
@@ -82,6 +85,7 @@ class Tower:
             },
             "decoder": {"pillow": PIL.__version__, "libjpeg_turbo": pillow.version_feature("libjpeg_turbo")},
             "dtype": dtype,
+            "version": VERSION,
         }
         return json.loads(json.dumps(tree))
 
@@ -212,12 +216,14 @@ def open_cache(
             problems.append(_other_tower(folder, role, tower))
             continue
         keys = wanted(readers[0], chosen, tower.preparation.reading.region_drawing)
-        lacking, reader = min(((sum(key not in r.store for key in keys), r) for r in readers), key=lambda item: item[0])
+        missing = {reader: [view for key, view in keys.items() if key not in reader.store] for reader in readers}
+        reader, lacking = min(missing.items(), key=lambda item: len(item[1]))
         found[role] = reader
         if lacking:
             place = f"{reader.store.folder.name}, for the {role}"
             expected = f"features of {len(keys):,} views"
-            problems.append(Problem(str(folder), place, expected, f"{lacking:,} of them are missing", _BUILD))
+            shown = f"{len(lacking):,} are missing, first {lacking[0].path}"
+            problems.append(Problem(str(folder), place, expected, shown, _BUILD))
     if problems:
         raise InputError(problems)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import drivedistill
 from drivedistill.data.collate import Preparation, pixels
+from drivedistill.data.images import PictureCache
 from drivedistill.distill.cache import (
     CARD,
     HOLDS,
@@ -195,7 +196,9 @@ class _Pictures(Dataset[Tensor]):
     """Views as the tower is given them, `float[3, H, W]`."""
 
     def __init__(self, chosen: Sequence[View], preparation: Preparation) -> None:
-        self.chosen, self.preparation = chosen, preparation
+        self.chosen = chosen
+        # No picture is wanted twice; and one that was remembered might be older than its digest.
+        self.preparation = replace(preparation, pictures=PictureCache(0))
 
     def __len__(self) -> int:
         return len(self.chosen)
