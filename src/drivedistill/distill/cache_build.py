@@ -74,7 +74,7 @@ def plan(
     if folder.exists() and not _is_new(folder):
         require_cache(folder)
     with Signals() as signals:
-        return _plan(folder, roles, samples, precision, dtype, signals, keep=False)
+        return _plan(folder, frozen_towers(roles, precision), samples, dtype, signals, keep=False)
 
 
 def build(
@@ -108,8 +108,9 @@ def build(
             be read.
         Interrupted: SIGINT or SIGTERM; what was computed is kept.
     """
+    towers = frozen_towers(roles, precision)
     with _claimed(folder), Signals() as signals:
-        parts = _plan(folder, roles, samples, precision, dtype, signals, keep=True)
+        parts = _plan(folder, towers, samples, dtype, signals, keep=True)
         computed = 0
         for part in parts:
             _begin(part)
@@ -120,16 +121,9 @@ def build(
 
 
 def _plan(
-    folder: Path,
-    roles: Mapping[str, Reads],
-    samples: Sequence[Sample],
-    precision: Precision,
-    dtype: DType,
-    signals: Signals,
-    *,
-    keep: bool,
+    folder: Path, towers: Mapping[str, Tower], samples: Sequence[Sample], dtype: DType, signals: Signals, *, keep: bool
 ) -> list[Part]:
-    towers = frozen_towers(roles, precision)
+    """What is needed of every tower; `keep` saves the digests of the pictures."""
     digests, chosen = PictureDigests(folder / "pictures.jsonl"), views_of(samples)
     pictures = {view.path for view in chosen}
     try:
