@@ -13,11 +13,14 @@ from drivedistill import recipe as cards
 from drivedistill.data.collate import Preparation
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import load_tokenizer, require_ends, train_tokenizer
+from drivedistill.models.adapter import convert_adapter
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.int8 import quantize
 from drivedistill.models.moe import FeedForwardExperts
 from drivedistill.models.presets import build_config, image_statistics, load_text_weights, load_vision_weights
+from drivedistill.models.shrink import shrink, tower_learns
 from drivedistill.models.student import bare
+from drivedistill.models.upcycle import convert_ffn
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Sample
 from drivedistill.subject import Subject, load_subject, reading_of
@@ -49,16 +52,10 @@ def build_student(
 def _reshaped(built: Any, model: cards.Model) -> Any:
     """Cut blocks, then turn what is left into experts."""
     if model.shrink:
-        from drivedistill.models.shrink import shrink
-
         built = shrink(built, model.shrink)
     if model.adapter_experts:
-        from drivedistill.models.adapter import convert_adapter
-
         convert_adapter(built, model.adapter_experts)
     if model.ffn_experts:
-        from drivedistill.models.upcycle import convert_ffn
-
         convert_ffn(built, model.ffn_experts)
     return built
 
@@ -175,8 +172,8 @@ def _refuse_cut_tower(built: Any, model: cards.Model) -> None:
     """Half of a vision tower sees badly until it has learnt; frozen, it never would."""
     if getattr(built.config, "vision_state", "whole") != "cut" or model.allow_random:
         return
-    if not any(parameter.requires_grad for parameter in built.vision.parameters()):
-        remedy = "match it to the teacher's first (distill.signal=vision), or unfreeze it"
+    if not tower_learns(built):
+        remedy = "match it to the teacher's first (driving_t5: distill.signal=vision), or unfreeze it"
         found = "a cut tower that has not been trained since"
         raise InputError(Problem("recipe", "model.frozen", "a vision tower that was trained", found, remedy))
 

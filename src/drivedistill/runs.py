@@ -38,6 +38,7 @@ from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective, VisionMatch
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
 from drivedistill.models.parameters import count_parameters
+from drivedistill.models.shrink import tower_learns
 from drivedistill.models.student import Student, bare, mixtures
 from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
@@ -307,9 +308,7 @@ def _finish(recipe: Recipe, parts: Parts, folder: Path, facts: dict[str, Any], a
 
 def _mark_trained_tower(model: Any) -> None:
     """A cut vision tower that has been trained may be frozen from now on."""
-    if getattr(model.config, "vision_state", "whole") == "cut" and any(
-        p.requires_grad for p in model.vision.parameters()
-    ):
+    if getattr(model.config, "vision_state", "whole") == "cut" and tower_learns(model):
         model.config.vision_state = "matched"
 
 
@@ -359,7 +358,7 @@ def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "teacher": recipe.teacher.path or recipe.teacher.preset if recipe.teacher else None,
         "seed": recipe.seed,
         "params_m": round(parameters["total"] / 1e6, 6),
-        "activated_m": round(parameters.get("activated", parameters["total"]) / 1e6, 6),
+        "activated_m": round(parameters["activated"] / 1e6, 6),
         "trainable_m": round(parameters["trainable"] / 1e6, 6),
         "questions": {name: len(samples) for name, samples in parts.splits.items()},
         "regular_questions": regular,

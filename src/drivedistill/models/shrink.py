@@ -52,6 +52,12 @@ def shrink(model: Any, spec: Shrink) -> Any:
     return _build(model, plan)
 
 
+def tower_learns(model: Any) -> bool:
+    """Whether anything of a model's vision tower is trained: what a cut tower needs before it may be frozen."""
+    towers = ("vision.", "model.vision_tower.", "model.visual.")
+    return any(parameter.requires_grad for name, parameter in model.named_parameters() if name.startswith(towers))
+
+
 def kept_blocks(blocks: Blocks, total: int) -> list[int]:
     """Indices of the blocks that stay, of `total`; see `recipe.Blocks`.
 

@@ -14,7 +14,9 @@ from transformers import SwinConfig, SwinModel, T5Config
 
 import tiny
 from drivedistill import recipe as cards
+from drivedistill.build import build_student
 from drivedistill.data.collate import collate
+from drivedistill.data.images import PictureCache
 from drivedistill.models.adapter import convert_adapter
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.parameters import count_parameters
@@ -367,3 +369,27 @@ def test_what_published_models_cannot_spare_is_refused(family: str, spec: dict[s
 def test_lists_that_mean_nothing_are_refused_by_the_recipe(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cards.Shrink(**spec)
+
+
+@pytest.mark.parametrize(
+    ("family", "frozen"), [("driving_t5", r"^vision\."), ("internvl", r"vision_tower"), ("qwen2_5_vl", r"\.visual\.")]
+)
+def test_a_cut_tower_may_not_be_frozen(family: str, frozen: str, tmp_path: Path) -> None:
+    if family == "driving_t5":
+        subject = tiny.subject(family, tmp_path)
+        subject.model = driving_t5(layers=2)
+        save_subject(subject, subject.model, tmp_path / "model", "card")
+    else:
+        model, processor = tiny.VLMS[family]()
+        if family == "qwen2_5_vl":
+            model.config.vision_config.fullatt_block_indexes = [0]
+        model.save_pretrained(tmp_path / "model")
+        processor.save_pretrained(tmp_path / "model")
+    data = cards.Data(
+        sources=[cards.Source(name="drawn", format="jsonl", root=tmp_path, regime="regular")],
+        image_size=64 if family == "driving_t5" else 28,
+    )
+    options: dict[str, Any] = {"path": str(tmp_path / "model"), "shrink": cards.Shrink(vision="half")}
+    build_student(cards.Model(**options), data, PictureCache(1), [])
+    with pytest.raises(InputError, match="a vision tower that was trained"):
+        build_student(cards.Model(**options, frozen=[frozen]), data, PictureCache(1), [])
