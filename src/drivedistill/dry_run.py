@@ -44,6 +44,8 @@ def _counts(recipe: Recipe, parts: Parts) -> str:
         f"regular:corner  {regular:,}:{corner:,} ({ratio})",
         f"student         {student['total']:>13,} parameters, {student['trainable']:,} trainable",
     ]
+    if student["activated"] < student["total"]:
+        lines.append(f"  for a token   {student['activated']:>13,} of them, since not all experts run")
     if parts.teacher is not None:
         total = count_parameters(parts.teacher.model)["total"]
         lines.append(f"teacher         {total:>13,} parameters ({parts.teacher.name})")

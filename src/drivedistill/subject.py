@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,12 +203,33 @@ def _image_processor(folder: str) -> ViTImageProcessorPil:
 def model_card(recipe: cards.Recipe, facts: dict[str, Any]) -> str:
     """The model's README: what it is, what it was trained on, with what."""
     sources = "\n".join(f"- `{s.name}` ({s.format}, {s.regime}, split by {s.split_by})" for s in recipe.data.sources)
-    kind = f"distilled ({recipe.distill.loss}, T={recipe.distill.temperature:g})" if recipe.teacher else "supervised"
+    kind = "; ".join(_method(recipe))
     return (
         f"---\nlibrary_name: drivedistill\ntags: [autonomous-driving, visual-question-answering]\n---\n\n"
         f"# {recipe.name}\n\n{recipe.about}\n\nTraining: {kind}, seed {recipe.seed}.\n\nData:\n\n{sources}\n\n"
         f"```json\n{json.dumps(facts, indent=2)}\n```\n"
     )
+
+
+def _method(recipe: cards.Recipe) -> Iterator[str]:
+    """How a recipe trains, in words."""
+    distill, mining, model = recipe.distill, recipe.mining, recipe.model
+    if recipe.teacher is None:
+        yield "supervised"
+    elif distill.signal == "vision":
+        yield "vision tower matched to the teacher's"
+    else:
+        end = f" falling to {distill.release.end:g}" if distill.release else ""
+        yield f"distilled ({distill.loss}, T={distill.temperature:g}, weight {distill.weight:g}{end}, on {distill.on} rows)"
+    if mining:
+        yield f"H2G (m={mining.samples:g} %, n={mining.tokens:g} %, pool {mining.pool}, by {mining.measure})"
+    if model.shrink:
+        kept = {name: value for name, value in model.shrink.model_dump().items() if value is not None}
+        yield f"blocks of {model.path} kept: {kept}"
+    if model.adapter_experts:
+        yield f"{model.adapter_experts.experts} adapter experts ({model.adapter_experts.router})"
+    if experts := model.ffn_experts:
+        yield f"{experts.experts} feed-forward experts ({experts.kind}, {experts.router})"
 
 
 def _clear(folder: Path) -> None:

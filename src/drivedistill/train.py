@@ -197,7 +197,7 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
         miner.gather, miner.rank = partial(_gather, accelerator=accelerator), accelerator.process_index
     if setting.resume_from is not None:
         saved = load_checkpoint(setting.resume_from, model, optimizer)
-        state = State(**{name: saved[name] for name in asdict(state)})
+        state = State(**{name: saved.get(name, value) for name, value in asdict(state).items()})
         if miner is not None:
             miner.load(load_extra(setting.resume_from))
     return Loop(setting, accelerator, model, optimizer, stream, state, total, per_epoch)
