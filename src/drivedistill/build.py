@@ -69,7 +69,7 @@ def require_same_vision(student: Any, teacher: Any) -> None:
     remedy = "match a `driving_t5` student cut from its teacher"
     shapes = []
     for model in (bare(student), bare(teacher) if teacher is not None else None):
-        if not hasattr(model, "vision"):
+        if model is None or not hasattr(model, "vision"):
             found = "no teacher" if model is None else f"a {model.config.model_type} model"
             raise InputError(Problem("recipe", "distill.signal", "two models of driving_t5", found, remedy))
         shapes.append((*model.vision.grid, model.vision.width))

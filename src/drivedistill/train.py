@@ -362,7 +362,8 @@ def _validate(loop: Loop) -> None:
     state.validated = state.step
     if state.best is None or loss < state.best:
         state.best, state.best_step = loss, state.step
-    record = {"step": state.step, "validation_loss": loss, "best": state.best, "best_step": state.best_step}
+    record: dict[str, Any] = {"step": state.step, "validation_loss": loss}
+    record |= {"best": state.best, "best_step": state.best_step}
     if layers := mixtures(loop.setting.student.model):
         record["expert_distance"] = {name: round(expert_distance(layer), 5) for name, layer in layers.items()}
     loop.setting.log(record)
