@@ -54,8 +54,8 @@ def shrink(model: Any, spec: Shrink) -> Any:
 
 def tower_learns(model: Any) -> bool:
     """Whether anything of a model's vision tower is trained: what a cut tower needs before it may be frozen."""
-    towers = ("vision.", "model.vision_tower.", "model.visual.")
-    return any(parameter.requires_grad for name, parameter in model.named_parameters() if name.startswith(towers))
+    blocks = ("vision.", "model.vision_tower.", "model.visual.blocks.")  # beside them lies Qwen's adapter
+    return any(parameter.requires_grad for name, parameter in model.named_parameters() if name.startswith(blocks))
 
 
 def kept_blocks(blocks: Blocks, total: int) -> list[int]:
