@@ -7,9 +7,9 @@ LoftQ (arXiv 2310.08659, algorithm 1) starts the adapters so that they mend the 
 
     Q_t = round(W - c B_t-1 A_t-1),    c B_t A_t = the r largest singular parts of W - s Q_t,    c = alpha / r
 
-Why not a library: bitsandbytes needs CUDA, and PEFT's LoftQ needs bitsandbytes; with torchao 0.18 LoRA trains, but its
-tensors neither go into safetensors by our checkpoints nor merge. PEFT leaves c out, so at c = 0.5 (EM-VLM4AD: alpha 32,
-r 64) its adapters mend half of the error.
+Why not a library: PEFT's LoftQ needs bitsandbytes and an accelerator; over torchao 0.18 LoRA trains, but torchao's tensors
+do not go into a safetensors checkpoint and merge only if transformers loaded them. PEFT leaves c out, so at c = 0.5
+(EM-VLM4AD: alpha 32, r 64) its adapters mend half of the error.
 """
 
 from __future__ import annotations
