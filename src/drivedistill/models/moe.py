@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.models.mixture import Mixture, Router
 
 
@@ -150,8 +150,12 @@ class FeedForwardExperts(StackedExperts):
         """`float[..., d]` to `float[..., d]`."""
         decision = self.remember(self.router(tokens))
         rows, selected, weights = (tensor.flatten(0, -2) for tensor in (tokens, decision.selected, decision.weights))
-        static = self.static or self.router.kind == "dense" or torch.compiler.is_exporting()
-        output = self._all(rows, weights) if static else self._selected(rows, weights, selected)
+        if self.static or self.router.kind == "dense" or torch.compiler.is_exporting():
+            output = self._all(rows, weights)
+        elif len(rows) == 1 and rows.device.type == "cpu" and not torch.is_grad_enabled():
+            output = self._one(rows, weights, selected)
+        else:
+            output = self._selected(rows, weights, selected)
         return output.view(tokens.shape)
 
     def _all(self, rows: Tensor, weights: Tensor) -> Tensor:
@@ -168,6 +172,20 @@ class FeedForwardExperts(StackedExperts):
             if self.expert_down_bias is None
             else output + weights @ self.expert_down_bias.view(self.num_experts, -1)
         )
+
+    def _one(self, rows: Tensor, weights: Tensor, selected: Tensor) -> Tensor:
+        """A single token, as when an answer is written: what sorts many tokens would take as long as the products."""
+        biases = None if self.expert_down_bias is None else self.expert_down_bias.view(self.num_experts, -1)
+        outputs = []
+        for e in selected[0].nonzero().flatten().tolist():
+
+            def project(weight: Tensor, bias: Tensor | None, e: int = e) -> Tensor:
+                return functional.linear(rows, weight[e], None if bias is None else bias.view(self.num_experts, -1)[e])
+
+            output = self._hidden(project) @ self.expert_down[e]
+            output = output if biases is None else output + biases[e]
+            outputs.append(output * weights[:, e, None].to(output.dtype))
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).sum(dim=0)
 
     def _selected(self, rows: Tensor, weights: Tensor, selected: Tensor) -> Tensor:
         """The selected experts only: tokens gathered by expert, grouped products, one scatter."""

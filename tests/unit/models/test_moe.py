@@ -13,7 +13,7 @@ from transformers.models.t5.modeling_t5 import T5DenseActDense, T5DenseGatedActD
 from drivedistill.models import moe
 from drivedistill.models.mixture import expert_distance
 from drivedistill.models.moe import FeedForwardExperts, LowRankExperts, experts_like
-from drivedistill.recipe import FfnExperts
+from drivedistill.sections import FfnExperts
 
 ROUTERS = {
     "top_1": {"router": "top_k", "k": 1},
@@ -138,10 +138,17 @@ def test_a_model_in_bfloat16(tokens):
     assert output.isfinite().all()
 
 
-def test_no_tokens_and_one_token(tokens):
-    built = layer()
-    assert built(tokens[:0]).shape == (0, 7, 16)
-    torch.testing.assert_close(built(tokens[:1, :1]), built(tokens)[:1, :1])
+def test_no_tokens():
+    assert layer()(torch.zeros(0, 7, 16)).shape == (0, 7, 16)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+@pytest.mark.parametrize("dense", DENSE)
+@torch.no_grad()
+def test_one_token_alone_is_treated_as_among_others(dense, router, tokens):
+    built = layer(dense, router=router)
+    alone = torch.stack([built(token[None, None])[0, 0] for token in tokens[0]])
+    torch.testing.assert_close(alone, built(tokens)[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("router", ["top_2", "top_p", "dense"])
