@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.batch import Batch, RoleInputs, Signal
 from drivedistill.build import build_student
 from drivedistill.data.images import PictureCache

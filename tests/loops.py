@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from drivedistill.data.collate import collate
 from drivedistill.data.stream import MicroBatches
 from drivedistill.runs import assemble
-from drivedistill.train import start, step
+from drivedistill.step import step
+from drivedistill.train import start
 
 
 def one_update(recipe, change=None):

@@ -22,11 +22,12 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.build import build_student
 from drivedistill.data.images import PictureCache
 from drivedistill.data.samples import write_samples
 from drivedistill.models.hf_vlm import InternVLProcessor, Qwen2_5_VLProcessor
+from drivedistill.recipe import Recipe
 from drivedistill.records import CAMERAS, Sample
 from drivedistill.subject import Subject
 
@@ -287,7 +288,7 @@ SPOKEN = {
 FAMILIES = ["driving_t5", *VLMS]
 
 
-def recipe(folder: Path, fractions: dict[str, float] | None = None, **changes: Any) -> cards.Recipe:
+def recipe(folder: Path, fractions: dict[str, float] | None = None, **changes: Any) -> Recipe:
     """A run of a few steps on the eight samples; `changes` are dotted fields with `__` for the dot."""
     root = folder / "drawn"
     if not root.exists():
@@ -325,4 +326,4 @@ def recipe(folder: Path, fractions: dict[str, float] | None = None, **changes: A
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = value
-    return cards.Recipe.model_validate(tree)
+    return Recipe.model_validate(tree)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import ViTImageProcessorPil
 
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.data.collate import Preparation
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import load_tokenizer, require_ends, train_tokenizer

@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 
 from drivedistill.models.student import Student, bare, bare_name
 from drivedistill.problems import InputError, Problem
-from drivedistill.recipe import Train
+from drivedistill.sections import Train
 
 
 def parameter_groups(model: nn.Module, options: Train) -> list[dict[str, Any]]:

@@ -44,8 +44,9 @@ from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, save_recipe
 from drivedistill.records import Sample, write_json
+from drivedistill.step import Setting
 from drivedistill.subject import Subject, model_card, save_subject
-from drivedistill.train import Setting, fit, write_metrics
+from drivedistill.train import fit, write_metrics
 from drivedistill.yaml_tree import flat
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, ViTImageProcessorPil
 from transformers.utils import cached_file
 
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.data.collate import Family, Preparation, Reading
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact
@@ -30,6 +30,7 @@ from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm, require_all_tensors
 from drivedistill.models.int8 import dequantize, is_quantized
 from drivedistill.problems import InputError, Problem, unavailable
+from drivedistill.recipe import Recipe
 from drivedistill.records import validation_problems
 
 READING = "reading.json"
@@ -200,7 +201,7 @@ def _image_processor(folder: str) -> ViTImageProcessorPil:
         raise InputError(unavailable(folder, "an image processor (preprocessor_config.json)", error)) from error
 
 
-def model_card(recipe: cards.Recipe, facts: dict[str, Any]) -> str:
+def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """The model's README: what it is, what it was trained on, with what."""
     sources = "\n".join(f"- `{s.name}` ({s.format}, {s.regime}, split by {s.split_by})" for s in recipe.data.sources)
     kind = "; ".join(_method(recipe))
@@ -211,7 +212,7 @@ def model_card(recipe: cards.Recipe, facts: dict[str, Any]) -> str:
     )
 
 
-def _method(recipe: cards.Recipe) -> Iterator[str]:
+def _method(recipe: Recipe) -> Iterator[str]:
     """How a recipe trains, in words."""
     distill, mining, model = recipe.distill, recipe.mining, recipe.model
     if recipe.teacher is None:

@@ -19,7 +19,8 @@ from drivedistill.data.stream import MicroBatches
 from drivedistill.models.student import Student, full_logits
 from drivedistill.optimize import shard
 from drivedistill.runs import assemble, run
-from drivedistill.train import start, step
+from drivedistill.step import step
+from drivedistill.train import start
 
 
 def full(value: torch.Tensor) -> torch.Tensor:

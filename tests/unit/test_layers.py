@@ -19,12 +19,14 @@ ROOT = PACKAGE.parents[1]
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 LAYERS = {
-    **dict.fromkeys(("__init__", "problems", "records", "yaml_tree", "recipe", "batch", "progress", "signals"), 0),
+    **dict.fromkeys(
+        ("__init__", "problems", "records", "yaml_tree", "recipe", "sections", "batch", "progress", "signals"), 0
+    ),
     **dict.fromkeys(("data", "models"), 1),
     **dict.fromkeys(("distill", "checkpoint"), 2),
     "subject": 2.4,
     "build": 2.5,
-    **dict.fromkeys(("optimize", "train", "runs", "evaluate", "dry_run", "world"), 3),
+    **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "world"), 3),
     **dict.fromkeys(("report", "deploy"), 4),
     **dict.fromkeys(("ablate", "quickstart", "cli"), 5),
 }
@@ -34,9 +36,16 @@ MAY_IMPORT_BESIDE = {
     ("records", "problems"),
     ("recipe", "problems"),
     ("recipe", "records"),
+    ("recipe", "sections"),
+    ("sections", "records"),
     ("recipe", "yaml_tree"),
     ("yaml_tree", "problems"),
+    ("step", "optimize"),
+    ("step", "ranks"),
+    ("train", "step"),
     ("train", "optimize"),
+    ("train", "ranks"),
+    ("runs", "step"),
     ("runs", "train"),
     ("runs", "optimize"),
     ("dry_run", "runs"),

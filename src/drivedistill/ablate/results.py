@@ -96,12 +96,16 @@ def _run(
     entry: dict[str, Any] = {"seed": run.seed, "folder": str(run.folder), "state": status(table, run, outcome)}
     entry |= {fact: facts[fact] for fact in FACTS if fact in facts}
     entry["diagnostics"] = diagnostics(run)
-    entry["figures"] = [
-        {"name": row.name, "value": row.value * METRICS[row.name].factor, "regime": row.regime, "dataset": row.dataset,
-         "split": row.split, "task": row.task, "n": row.n, "low": row.low, "high": row.high}
-        for row in scores.get(run.name, []) if row.name in METRICS
-    ]  # fmt: skip
+    entry["figures"] = [_in_papers_scale(row) for row in scores.get(run.name, [])]
     return entry
+
+
+def _in_papers_scale(row: Score) -> dict[str, Any]:
+    """A row of `results.json`, its value and interval as papers print them."""
+    factor = METRICS[row.name].factor
+    scaled = {name: None if value is None else value * factor for name, value in
+              (("value", row.value), ("low", row.low), ("high", row.high))}  # fmt: skip
+    return row.model_dump(include={"name", "n", "dataset", "split", "regime", "task", "decode"}) | scaled
 
 
 def status(table: Table, run: PlannedRun, outcome: Outcome | None) -> str:

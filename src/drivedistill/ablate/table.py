@@ -27,7 +27,7 @@ def markdown(found: dict[str, Any]) -> str:
     costs = [_cost_line(row) for row in found["rows"] if row["seeds"]]
     if costs:
         header = ["Row", "parameters (M)", "activated (M)", "trainable (M)", "training (s)", "seeds"]
-        parts += ["## What the models cost", _lines([header, *costs])]
+        parts += ["## What the models cost", _lines([header, *costs], left=1)]
     if found["differences"]:
         lines = [_difference_line(item, list(found["columns"]), several) for item in found["differences"]]
         header = ["A - B", "Data", *found["columns"], "seeds"]
@@ -139,13 +139,13 @@ def _notes(found: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _lines(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are also straight in a terminal."""
+def _lines(lines: Sequence[Sequence[str]], left: int = 2) -> str:
+    """A Markdown table whose columns are also straight in a terminal; all but the first `left` end at the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     made = []
     for line in lines:
-        first = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
-        rest = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+        first = [cell.ljust(width) for cell, width in zip(line[:left], widths[:left], strict=True)]
+        rest = [cell.rjust(width) for cell, width in zip(line[left:], widths[left:], strict=True)]
         made.append(f"| {' | '.join([*first, *rest])} |")
-    rule = ["-" * width for width in widths[:2]] + ["-" * (width - 1) + ":" for width in widths[2:]]
+    rule = ["-" * width for width in widths[:left]] + ["-" * (width - 1) + ":" for width in widths[left:]]
     return "\n".join([made[0], f"| {' | '.join(rule)} |", *made[1:]])

@@ -11,8 +11,8 @@ from typing import TypeVar
 from drivedistill.data import READERS
 from drivedistill.data.splits import refuse_leakage, shared_scenes, split_by_question, split_by_scene
 from drivedistill.problems import InputError, Problem
-from drivedistill.recipe import Source
 from drivedistill.records import Sample
+from drivedistill.sections import Source
 
 log = logging.getLogger(__name__)
 

@@ -203,13 +203,14 @@ def open_cache(
     Raises:
         InputError: No tower is frozen, the folder is no cache, or it holds features of other towers or lacks some.
     """
+    towers = frozen_towers(roles, precision)
     require_cache(folder)
     digests, chosen = PictureDigests(folder / "pictures.jsonl"), views_of(samples)
     for _ in digests.look({view.path for view in chosen}):
         pass
     found: dict[str, CachedFeatures] = {}
     problems: list[Problem] = []
-    for role, tower in frozen_towers(roles, precision).items():
+    for role, tower in towers.items():
         stores = [tower.store(folder, dtype) for dtype in get_args(DType)]
         readers = [CachedFeatures(store, digests) for store in stores if (store.folder / CARD).is_file()]
         if not readers:

@@ -22,7 +22,7 @@ from drivedistill.batch import ROW_KINDS, Batch
 from drivedistill.distill import mining
 from drivedistill.distill.diagnostics import mining_notes
 from drivedistill.distill.mining import Reduction, Selection
-from drivedistill.recipe import Mining
+from drivedistill.sections import Mining
 
 Gather = Callable[[Tensor], list[Tensor]]
 """A tensor of equal shape on every rank -> those of all ranks, in their order, on the CPU."""

@@ -27,7 +27,7 @@ from transformers import initialization as init
 from drivedistill.models.mixture import Router
 from drivedistill.models.moe import StackedExperts
 from drivedistill.problems import InputError, Problem
-from drivedistill.recipe import AdapterExperts
+from drivedistill.sections import AdapterExperts
 
 if TYPE_CHECKING:
     from drivedistill.models.driving_t5_config import DrivingT5Config

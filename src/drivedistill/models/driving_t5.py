@@ -37,7 +37,7 @@ from drivedistill.models.fusion import IMAGE, TEXT, Concatenation, GatedPooling,
 from drivedistill.models.minidrive import FeatureExperts, InstructionAdapter
 from drivedistill.models.upcycle import install_ffn
 from drivedistill.models.vision import VisionEncoder
-from drivedistill.recipe import FfnExperts
+from drivedistill.sections import FfnExperts
 
 
 class DrivingT5(PreTrainedModel, GenerationMixin):

@@ -10,8 +10,8 @@ from transformers import AutoConfig, PreTrainedConfig, T5Config
 from drivedistill.models.fusion import pooled_grid
 from drivedistill.models.minidrive import HEADS
 from drivedistill.models.vision import VISION_MODELS, token_grid, token_width
-from drivedistill.recipe import AdapterExperts
 from drivedistill.records import CAMERAS
+from drivedistill.sections import AdapterExperts
 
 
 @strict

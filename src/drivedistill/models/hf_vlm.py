@@ -18,7 +18,7 @@ from transformers import Qwen2_5_VLProcessor as _Qwen2_5_VLProcessor
 from transformers.utils import cached_file
 
 from drivedistill.problems import InputError, Problem, unavailable
-from drivedistill.recipe import AdapterExperts, FfnExperts
+from drivedistill.sections import AdapterExperts, FfnExperts
 
 
 # The classes keep the official names, so that what they save loads anywhere; their signature has no `video_processor`,

@@ -19,7 +19,7 @@ from transformers import initialization
 
 from drivedistill.models.adapter import install_adapter
 from drivedistill.problems import InputError, Problem
-from drivedistill.recipe import AdapterExperts, Blocks, Shrink
+from drivedistill.sections import AdapterExperts, Blocks, Shrink
 
 STAGES = {"swin": "vision.model.encoder.layers.{}.blocks", "convnext": "vision.model.encoder.stages.{}.layers"}
 """Where the blocks of a stage lie in a `DrivingT5`."""

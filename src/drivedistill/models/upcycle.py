@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.models.mixture import Mixture
 from drivedistill.models.moe import FeedForwardExperts, experts_like, parts_of
 from drivedistill.problems import InputError, Problem

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from drivedistill.data.mixture import epoch_order, load_mixture, regime_ratio
 from drivedistill.data.samples import write_samples
 from drivedistill.problems import InputError
-from drivedistill.recipe import Source
 from drivedistill.records import Sample
+from drivedistill.sections import Source
 
 
 def rows(regimes: str) -> list[Sample]:

@@ -10,7 +10,7 @@ from drivedistill.distill.diagnostics import effective_experts, report
 from drivedistill.distill.losses import cross_entropy, forward_kl
 from drivedistill.distill.miner import Miner, Plan
 from drivedistill.distill.objective import Answers, Moment, router_terms
-from drivedistill.recipe import Mining
+from drivedistill.sections import Mining
 from fakes import bare_batch as batch
 
 NOW = Moment(step=5, total=10, alpha=0.5)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.data.collate import collate
 from drivedistill.models.adapter import MixtureAdapter, convert_adapter
 from drivedistill.models.driving_t5 import DrivingT5

@@ -17,7 +17,7 @@ from transformers import (
     ViTModel,
 )
 
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.build import _with_lora
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.parameters import count_parameters

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import SwinConfig, SwinModel, T5Config
 
 import tiny
-from drivedistill import recipe as cards
+from drivedistill import sections as cards
 from drivedistill.build import build_student
 from drivedistill.data.collate import collate
 from drivedistill.data.images import PictureCache

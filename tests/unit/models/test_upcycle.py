@@ -19,7 +19,7 @@ from drivedistill.models.moe import FeedForwardExperts
 from drivedistill.models.parameters import count_parameters
 from drivedistill.models.upcycle import convert_ffn
 from drivedistill.problems import InputError
-from drivedistill.recipe import AdapterExperts, Data, FfnExperts, Lora, Model, Source
+from drivedistill.sections import AdapterExperts, Data, FfnExperts, Lora, Model, Source
 from drivedistill.subject import load_subject, save_subject
 
 VISION = {"model_type": "convnext", "num_stages": 2, "depths": [1, 1], "hidden_sizes": [8, 16]}

@@ -1,0 +1,331 @@
+"""The sections of a recipe: what each field means, and its default.
+
+Papers leave much open; every such point is a field here, and its default is our reading of the paper.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from drivedistill.records import Regime
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class Section(BaseModel):
+    """A part of the recipe; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    """A data set and how it is split. Every source names its regime, since no published file does."""
+
+    name: str
+    format: Literal["drivelm", "coda_lm", "jsonl"]
+    root: Path
+    regime: Regime
+    split_by: Literal["scene", "question", "file"] = "scene"
+    """`scene`: no scene is shared between splits (the default). `question`: EM-VLM4AD's way, which leaks scenes.
+    `file`: the data set's own files or folders."""
+    file: str = "train"
+    """Which of the format's files is read (and then split by scene or question)."""
+    fractions: dict[str, NotNegative] = {"train": 0.9, "val": 0.05, "test": 0.05}
+    files: dict[str, str] = {}
+    """For `split_by: file`: our split -> the format's file or folder, e.g. `{train: Train, val: Mini}`."""
+    seed: int = 0
+    limit: Count | None = None
+    """Keep only the first samples of every split; for smoke runs."""
+
+    @model_validator(mode="after")
+    def _splits(self) -> Source:
+        if self.split_by == "file" and not self.files:
+            raise ValueError("split_by `file` needs `files`, e.g. {train: Train, val: Val}")
+        if self.split_by != "file" and abs(sum(self.fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"`fractions` must sum to 1, got {sum(self.fractions.values()):g}")
+        return self
+
+
+class Data(Section):
+    """What is learnt from, and how a sample becomes tensors."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    corner_ratio: Positive | None = None
+    """Sample so many regular questions per corner question (CLKD: 17); null takes the data as they are."""
+    image_size: Count = 224
+    """Side of the square picture given to the model, in pixels."""
+    region_drawing: Literal["target", "full"] = "target"
+    """Draw a region's red rectangle after scaling (never thinner than a pixel), or on the full picture (official)."""
+    coordinates: Literal["pixel", "unit"] = "pixel"
+    """How the model reads and writes points: pixels (DriveLM) or 0-1 (DriveBench)."""
+    layout: Literal["compact", "padded"] = "compact"
+    """`compact`: text, then image tokens, padding last. `padded`: EM-VLM4AD's padded text before the image tokens."""
+    max_question_tokens: Count = 512
+    max_answer_tokens: Count = 512
+    """Longer texts are refused, never cut."""
+    vision_cache: Path | None = None
+    """Folder of `drivedistill cache`: features of frozen vision towers are read from it instead of pictures."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    image_cache_mb: Annotated[int, Field(ge=0)] = 512
+    """Memory for decoded pictures; about 90 DriveLM questions share a frame."""
+
+
+class Lora(Section):
+    """Low-rank adapters (EM-VLM4AD: r 64, alpha 32, dropout 0.05 on q and v)."""
+
+    r: Count = 64
+    alpha: Positive = 32
+    dropout: NotNegative = 0.05
+    targets: Pattern = r".*\.(q|v)"
+    """Regular expression on module names."""
+    init: Literal["default", "loftq"] = "default"
+    """`loftq`: the adapters start as what mends the rounding of an 8-bit base (arXiv 2310.08659)."""
+    expert_targets: Pattern | None = None
+    """Regular expression on the names of stacked feed-forward experts, e.g. `expert_(up|gate|down)$`: every expert gets an
+    adapter of its own. Needs `dropout: 0`, since an adapter of a stack is added to the weights, not run on tokens."""
+    also_train: list[Pattern] = [
+        r"(fusion|adapter|interaction|modal_embedding|camera_embedding|router|expert_(up|gate|down))\.",
+        r"(projector|merger)\..*expert_",
+    ]
+    """Regular expressions on parameter names: what learns in full beside the adapters. The default has routers, adapter
+    experts and `lora` experts; experts that are whole layers or slices learn when they are named: `expert_`."""
+
+    @model_validator(mode="after")
+    def _no_dropout_on_stacks(self) -> Lora:
+        if self.expert_targets is not None and self.dropout:
+            raise ValueError(f"`expert_targets` needs `dropout: 0`, got {self.dropout:g}")
+        return self
+
+
+def _ascending(indices: list[int]) -> list[int]:
+    if sorted(set(indices)) != indices:
+        raise ValueError("indices in ascending order, each once")
+    return indices
+
+
+Indices = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_ascending)]
+Blocks = Literal["half", "first_half", "alternate"] | Indices
+"""`half`: evenly spaced with the first and the last (6 -> 0, 2, 5); `alternate`: every second from 0; or the indices kept."""
+
+
+class Shrink(Section):
+    """Which blocks of the model at `path` stay (CLKD: half of them). Null: all."""
+
+    encoder: Blocks | None = None
+    """T5's encoder; null for decoder-only models."""
+    decoder: Blocks | None = None
+    """T5's decoder, or the language model of a decoder-only one."""
+    vision: Literal["half"] | list[Count] | None = None
+    """Blocks kept per stage of a Swin tower (`half`: [2, 2, 6, 2] -> [1, 1, 3, 1]); one number for a plain tower."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Shrink:
+        if self.encoder is None and self.decoder is None and self.vision is None:
+            raise ValueError("name what is cut: `encoder`, `decoder` or `vision`")
+        return self
+
+
+class AdapterExperts(Section):
+    """The visual adapter as a mixture of experts (CLKD equations 1-2: dense, per visual token)."""
+
+    experts: Count = 4
+    router: Literal["dense", "sample", "top_k", "top_p"] = "dense"
+    """`dense`: every token weighs all experts; `sample`: all tokens of a sample share their weights."""
+    k: Count = 2
+    p: Annotated[float, Field(ge=0, le=1)] = 0.4
+    init_noise: NotNegative = 0.02
+    """Copied experts are equal; each gets Gaussian noise of this share of its weights' standard deviation."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> AdapterExperts:
+        if self.router == "top_k" and self.k > self.experts:
+            raise ValueError(f"`k` = {self.k} of {self.experts} experts")
+        return self
+
+
+class FfnExperts(Section):
+    """Feed-forward layers as mixtures of experts (CLKD section III-B; GShard, Switch, LLaVA-MoD)."""
+
+    experts: Count = 4
+    kind: Literal["upcycle", "split", "lora"] = "upcycle"
+    """`upcycle`: full copies; `split`: slices of the hidden width, parameter-neutral; `lora`: one shared layer and thin
+    low-rank experts (meets CLKD's 63.5 M)."""
+    router: Literal["top_k", "top_p", "dense"] = "top_k"
+    k: Count = 2
+    p: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Smallest set whose probabilities sum to more than p (arXiv 2403.07652)."""
+    layers: Literal["every_second", "all", "first_half", "second_half"] | list[Annotated[int, Field(ge=0)]] = (
+        "every_second"
+    )
+    """In encoder and decoder alike; `every_second` from block 0 (LLaVA-MoD's `sparse`)."""
+    rank: Count = 8
+    """Of `lora` experts."""
+    init_noise: NotNegative = 0.0
+    """As for the adapter; 0 keeps the converted model equal to the dense one, and its experts equal to each other."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> FfnExperts:
+        if self.router == "top_k" and self.k > self.experts:
+            raise ValueError(f"`k` = {self.k} of {self.experts} experts")
+        return self
+
+
+class Model(Section):
+    """A model: loaded from `path`, or built from `preset` and filled with the weights that are named."""
+
+    path: str | None = None
+    """A run, a directory in Hugging Face layout, or a hub id."""
+    preset: str | None = None
+    """A name from `models/presets.py`: `tiny`, `tiny_student`, `em_vlm4ad_small`, `paper_a`, ..."""
+    overrides: dict[str, Any] = {}
+    """Fields of the preset's configuration to change, e.g. `{text: {num_layers: 3}}`."""
+    vision_weights: str | None = None
+    text_weights: str | None = None
+    """Directory or hub id of pre-trained parts for a preset."""
+    tokenizer: str | None = None
+    """For a preset, a directory or hub id. Null: that of `text_weights`, else the teacher's, else one is trained here."""
+    tokenizer_size: Count = 1024
+    """Vocabulary of a tokenizer trained here."""
+    shrink: Shrink | None = None
+    """Cut blocks out of the model at `path`; happens first."""
+    adapter_experts: AdapterExperts | None = None
+    """Turn the visual adapter into experts, after cutting."""
+    ffn_experts: FfnExperts | None = None
+    """Turn feed-forward layers into experts, after cutting."""
+    lora: Lora | None = None
+    frozen: list[Pattern] = []
+    """Regular expressions on parameter names, e.g. `vision\\.`."""
+    quantize: Literal["int8"] | None = None
+    """Keep the language model's frozen linear layers in 8 bits while training; what is saved is ordinary again."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    allow_random: bool = False
+    """Permit frozen parts that hold random weights (they cannot learn; useful only to measure speed)."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Model:
+        if (self.path is None) == (self.preset is None):
+            raise ValueError("name exactly one of `path` and `preset`")
+        if self.path is not None:
+            for name in ("overrides", "vision_weights", "text_weights", "tokenizer"):
+                if getattr(self, name):
+                    raise ValueError(f"`{name}` belongs to a preset; a model from `path` brings its own")
+        elif self.shrink:
+            raise ValueError("`shrink` belongs to a model from `path`; a preset names its own numbers of blocks")
+        if self.lora and self.lora.init == "loftq" and not self.quantize:
+            raise ValueError("`lora.init: loftq` mends the rounding of `quantize: int8`, which is not asked for")
+        return self
+
+
+class Release(Section):
+    """Progressive release (CLKD equation 6): alpha falls geometrically from `distill.weight` at every optimizer step."""
+
+    end: Positive = 0.1
+    """alpha after the last step; gamma follows from it and from the run's number of steps."""
+    below: Positive | None = None
+    """Once alpha is smaller, the teacher is no longer asked and its memory is freed. Null: never (literal)."""
+
+
+class Distill(Section):
+    """How the teacher is listened to."""
+
+    signal: Literal["answers", "vision"] = "answers"
+    """`answers`: the teacher's words. `vision`: the features of its vision tower, which a cut tower must learn to match
+    before it may be frozen."""
+
+    loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = "forward_kl"
+    temperature: Positive = 1.0
+    weight: NotNegative = 1.0
+    """alpha: the weight of the teacher's term beside the supervised one; with `release`, alpha at step 0."""
+    on: Literal["all", "regular", "mined"] = "all"
+    """Which rows listen: all (literal), those of regular samples (for a teacher that never saw corner cases), or the
+    mined ones."""
+    release: Release | None = None
+    """Null: constant weight."""
+    supervised_weight: NotNegative = 1.0
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class Mining(Section):
+    """H2G (CLKD equations 3-5): learn from the hardest samples and, inside them, from the hardest tokens."""
+
+    samples: Percent = 50
+    """m: percentage of a pool's samples."""
+    tokens: Percent = 50
+    """n: percentage of a chosen sample's tokens."""
+    pool: Literal["micro", "ranks", "window", "bank"] = "micro"
+    """Among whom samples are ranked: the micro-batch; the micro-batches of all ranks; the optimizer window, scored by a
+    pass without gradient; everything seen so far, by a running loss per sample."""
+    measure: Literal["loss", "excess", "excess_regular"] = "loss"
+    """Hardness: the student's loss (literal); its excess over the teacher's; the excess for regular and the loss for
+    corner samples."""
+    within_template: bool = False
+    """Rank samples among those that ask the same kind of question."""
+    exclude: list[Literal["number", "coordinate", "id", "camera", "end"]] = []
+    """Kinds of tokens that are never mined and do not count for a sample's hardness; noise rather than difficulty."""
+    warmup: Share = 0.0
+    """Share of the run before anything is mined."""
+    anneal: Share = 0.0
+    """Share of the run, after the warm-up, in which m and n fall from 100 to their values."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Of the bank's running loss."""
+
+
+class Train(Section):
+    """The loop. A window is what one optimizer step sees: `batch_size * accumulate` samples on every rank."""
+
+    epochs: Positive = 1.0
+    steps: Count | None = None
+    """Optimizer steps; overrides `epochs`."""
+    batch_size: Count = 8
+    accumulate: Count = 1
+    reduction: Literal["tokens", "samples"] = "tokens"
+    """Every supervised token counts the same (CLKD), or every sample (Drive-KD)."""
+    router_balance: NotNegative = 0.01
+    """Weight of the Switch balance loss of layers of experts; 0 is CLKD's equation 7 to the letter."""
+    router_z: NotNegative = 0.0
+    """Weight of the router z-loss (ST-MoE, arXiv 2202.08906)."""
+    router_entropy: NotNegative = 0.0
+    """Weight of the routers' entropy; 1e-4 with top-p (arXiv 2403.07652), whose routing would drift to uniform."""
+    learning_rate: Positive = 1e-4
+    learning_rates: dict[Pattern, Positive] = {}
+    """Regular expression on parameter names -> learning rate; the first that matches wins."""
+    weight_decay: NotNegative = 0.05
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = "exponential"
+    """`exponential`: times `decay` per epoch (EM-VLM4AD: 0.9)."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.9
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip: Positive | None = 1.0
+    precision: Literal["no", "bf16"] = "no"
+    log_every: Count = 10
+    validate_every: Count | None = None
+    """Steps between two looks at the validation split; null: once per epoch."""
+    validate_limit: Count | None = 2_000
+    """Questions per look: of each regime its share, the same ones every time; null: all."""
+    save_every: Count | None = None
+    """Steps between two checkpoints; null: with every validation."""
+    keep: Count = 2
+    """Checkpoints kept, besides the best one."""
+    trackers: list[Literal["tensorboard", "wandb"]] = []
+    sharding: Literal["none", "fsdp2"] = "none"

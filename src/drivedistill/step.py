@@ -1,0 +1,225 @@
+"""One optimizer window: forward and backward of its micro-batches, one update.
+
+The division. An optimizer window is `accumulate` micro-batches on each of W ranks. Its divisor, the number of supervised
+tokens (or samples) of the whole window over all ranks, is known before its first forward. Every term's sum is divided
+by it once, here; so the accumulated gradient is the same for 1x8 and 8x1 micro-batches and for one or two ranks. Mined
+terms are weighted so that their pool counts as much as its tokens do; router losses are averaged, not divided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from drivedistill.batch import Batch, Signal
+from drivedistill.data.collate import Preparation
+from drivedistill.data.stream import Stream
+from drivedistill.distill.losses import cross_entropy
+from drivedistill.distill.miner import Plan
+from drivedistill.distill.mining import Selection
+from drivedistill.distill.objective import ROUTER_LOSSES, Answers, Moment, Objective, Outcome, Term, regime_sums
+from drivedistill.distill.release import alpha_at
+from drivedistill.distill.teacher import Teacher
+from drivedistill.models.student import Student
+from drivedistill.optimize import learning_rate_factor
+from drivedistill.problems import RunError
+from drivedistill.ranks import exchange_gradients, sum_over_ranks
+from drivedistill.recipe import Recipe
+from drivedistill.records import Sample
+
+
+@dataclass
+class Setting:
+    """Everything the loop needs, built by `runs.assemble`."""
+
+    recipe: Recipe
+    student: Student
+    preparations: dict[str, Preparation]
+    objective: Objective
+    teacher: Teacher | None
+    train: Sequence[Sample]
+    validation: Sequence[Sample]
+    run: Path = Path()
+    resume_from: Path | None = None
+    log: Callable[[dict[str, Any]], None] = field(default=lambda record: None)
+
+
+@dataclass
+class State:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    best: float | None = None
+    """Lowest validation loss so far, nats per token (or per sample)."""
+    best_step: int | None = None
+    validated: int = 0
+    """The last step after which the validation split was looked at."""
+    seconds: float = 0.0
+    gamma: float = 1.0
+    """Decay rate of the teacher's weight; derived once, when the run begins."""
+
+
+@dataclass
+class Loop:
+    """A run in progress: the setting on its devices."""
+
+    setting: Setting
+    accelerator: Accelerator
+    model: nn.Module
+    """The student, wrapped for its ranks."""
+    optimizer: torch.optim.Optimizer
+    stream: Stream
+    state: State
+    total: int
+    """Optimizer steps of the whole run."""
+    per_epoch: int
+    """Optimizer steps of one epoch, rounded up."""
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """Diagnostics since they were logged last, summed over this rank's micro-batches."""
+
+    @property
+    def moment(self) -> Moment:
+        """Where the run stands."""
+        distill, alpha = self.setting.recipe.distill, 0.0
+        if self.setting.teacher is not None:
+            below = distill.release.below if distill.release else None
+            alpha = alpha_at(self.state.step, distill.weight, self.state.gamma, below)
+        return Moment(self.state.step, self.total, alpha)
+
+
+def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
+    """One optimizer window: forward and backward of its micro-batches, one update; returns what is logged.
+
+    Raises:
+        RunError: A loss or the gradient is not finite; no update is made.
+    """
+    accelerator, options, objective = loop.accelerator, loop.setting.recipe.train, loop.setting.objective
+    window = [batch.to(accelerator.device) for batch in window]
+    divisor = float(sum_over_ranks(torch.tensor([sum(objective.count(batch) for batch in window)]), accelerator))
+    moment = loop.moment
+    _release(loop, moment)
+    plans = _plan(loop, window, moment)
+    sums: dict[str, Tensor] = {}
+    outcome = Outcome([])
+    hardness: list[Tensor] = []
+    for position, (batch, plan) in enumerate(zip(window, plans, strict=True)):
+        with exchange_gradients(loop.model, last=position == len(window) - 1):
+            outcome = micro_batch(loop, batch, moment, plan)
+            # DDP and FSDP2 average over ranks; times W makes it the sum that the divisor belongs to.
+            scale = {"aux": 1 / len(window)}
+            shared = accelerator.num_processes / divisor
+            loss = torch.stack([t.weight * t.total * scale.get(t.role, shared) for t in outcome.terms]).sum()
+            accelerator.backward(loss)
+        _add(sums, {term.name: _logged(term, divisor, accelerator, window) for term in outcome.terms})
+        _add(loop.notes, outcome.notes)
+        hardness += [] if outcome.hardness is None else [outcome.hardness]
+    parameters = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
+    norm = nn.utils.clip_grad_norm_(parameters, options.clip or math.inf)
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    record = _record(window, sums, {term.name: term.weight for term in outcome.terms}, accelerator)
+    record["grad_norm"] = float(norm)
+    if loop.setting.recipe.teacher is not None:
+        record["alpha"] = moment.alpha
+    _require_finite(record, window)
+    if objective.miner is not None:
+        objective.miner.learn(window, hardness)
+    factor = learning_rate_factor(options, loop.state.step, loop.total, loop.per_epoch)
+    for group in loop.optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    loop.optimizer.step()
+    loop.optimizer.zero_grad(set_to_none=True)
+    epoch = (loop.state.step + 1) / loop.stream.windows_per_epoch
+    return record | {"epoch": round(epoch, 4), "learning_rate": options.learning_rate * factor}
+
+
+def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
+    """The objective of one micro-batch; the teacher speaks just in time and without gradient."""
+    objective = loop.setting.objective
+    if plan.selection is not None and isinstance(objective, Answers) and objective.only_mined(moment):
+        chosen = plan.selection.rows
+        batch = batch.keep(chosen)
+        kept = Selection(torch.ones_like(chosen[chosen]), plan.selection.weights[chosen])
+        plan = Plan(kept, notes=plan.notes)
+    with loop.accelerator.autocast():
+        signal = ask_teacher(loop, batch)
+        rows = loop.model(batch, objective.wants)
+    return objective(rows, signal, batch, moment, plan)
+
+
+def ask_teacher(loop: Loop, batch: Batch) -> Signal | None:
+    """What the objective needs of the teacher; None when there is nobody, or nothing to ask."""
+    teacher, needs = loop.setting.teacher, loop.setting.objective.needs
+    return teacher.signal(batch, needs) if teacher is not None and needs else None
+
+
+def _release(loop: Loop, moment: Moment) -> None:
+    """Free a teacher that nobody will ask again."""
+    release = loop.setting.recipe.distill.release
+    if release is not None and release.below is not None and moment.alpha == 0 and loop.setting.teacher is not None:
+        loop.setting.teacher.close()
+        loop.setting.teacher = None
+
+
+def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
+    """What mining settles before the forwards of a window."""
+    objective = loop.setting.objective
+    if objective.miner is None or not isinstance(objective, Answers):
+        return [Plan() for _ in window]
+
+    def score(batch: Batch) -> Tensor:
+        with torch.no_grad(), loop.accelerator.autocast():
+            rows = loop.model(batch)
+            signal = ask_teacher(loop, batch) if objective.miner and objective.miner.spec.measure != "loss" else None
+        assert rows.logits is not None
+        return objective.measure(cross_entropy(rows.logits, batch.gold), signal, batch)
+
+    at = objective.miner.percentages(moment.step, moment.total)
+    scored = at is not None and objective.miner.spec.pool == "window"
+    loop.model.train(not scored)  # hardness without the noise of dropout
+    plans = objective.miner.plan(window, at, score)
+    loop.model.train()
+    return plans
+
+
+def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums[name] + value if name in sums else value
+
+
+def _logged(term: Term, divisor: float, accelerator: Accelerator, window: list[Batch]) -> Tensor:
+    """`float64[2]` whose sum over regimes, micro-batches and ranks is the term's mean; of `aux` terms all in the first."""
+    if term.role == "aux":
+        mean = term.total.detach().double().cpu() / (len(window) * accelerator.num_processes)
+        return torch.stack([mean, torch.zeros_like(mean)])
+    return term.by_regime.cpu() / divisor
+
+
+def _record(
+    window: list[Batch], sums: dict[str, Tensor], weights: dict[str, float], accelerator: Accelerator
+) -> dict[str, Any]:
+    """What the log says of a window: every term's mean, and the corner regime's share of samples, tokens and terms."""
+    samples = sum(regime_sums(torch.ones(batch.num_samples), batch) for batch in window)
+    tokens = sum(regime_sums(batch.tokens_per_sample().cpu(), batch) for batch in window)
+    table = torch.stack([torch.as_tensor(row, dtype=torch.float64).cpu() for row in (samples, tokens, *sums.values())])
+    rows = dict(zip(("samples", "tokens", *sums), sum_over_ranks(table, accelerator), strict=True))
+    means = {name: float(rows[name].sum()) for name in sums}
+    share = {
+        name: round(float(row[1] / row.sum()), 4) if row.sum() else 0.0
+        for name, row in rows.items()
+        if name not in ROUTER_LOSSES
+    }
+    loss = sum(weights[name] * mean for name, mean in means.items())
+    return {"loss": loss, **means, "corner_share": share}
+
+
+def _require_finite(record: dict[str, Any], window: list[Batch]) -> None:
+    if bad := [name for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)]:
+        ids = ", ".join(sample for batch in window for sample in batch.ids)
+        raise RunError(f"{', '.join(bad)} not finite; no update was made. Samples of this window: {ids}")
