@@ -77,7 +77,7 @@ def answers(here) -> Path:
 
 # --- help and usage ---------------------------------------------------------------------------------------------------
 
-VERBS = (["data", "check"], ["cache"], ["train"], ["distill"], ["predict"], ["score"])
+VERBS = (["data", "check"], ["cache"], ["train"], ["distill"], ["predict"], ["score"], ["ablate"])
 
 
 @pytest.mark.parametrize("verb", VERBS, ids="-".join)

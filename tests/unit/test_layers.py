@@ -50,6 +50,7 @@ MAY_IMPORT_BESIDE = {
     ("runs", "optimize"),
     ("dry_run", "runs"),
     ("dry_run", "train"),
+    ("cli", "ablate"),
 }
 """Neighbours on one floor: layers 0 and 3 are stories with an order of their own."""
 

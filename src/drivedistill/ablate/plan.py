@@ -121,9 +121,10 @@ def choose(runs: Sequence[PlannedRun], rows: Sequence[str], scoring: Scoring) ->
     if problems:
         raise InputError(problems)
     wanted = {run.name for run in runs if run.row in rows}
+    todo = {run.name for run in runs if run.state(scoring) != "done"}
     for run in reversed(runs):  # what is used comes before who uses it
-        if run.name in wanted and run.state(scoring) != "done":
-            wanted |= set(run.needs)
+        if run.name in wanted & todo:
+            wanted |= todo & set(run.needs)
     return [run for run in runs if run.name in wanted]
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from drivedistill.evaluate import java
-from drivedistill.evaluate.text import approximate_tokenize, caption_metrics, score_groups
+from drivedistill.evaluate.text import approximate_tokenize, caption_metrics, rouge_l_each, score_groups
 
 pytest.importorskip("pycocoevalcap")
 
@@ -77,6 +77,12 @@ def test_the_order_of_the_samples_does_not_matter(scores):
         assert getattr(ordered, name) == pytest.approx(getattr(shuffled, name), abs=1e-9)
     each = dict(zip(GROUPS["ordered"], ordered.rouge_l_each, strict=True))
     assert [each[pair] for pair in SHUFFLED] == list(shuffled.rouge_l_each)
+
+
+@pytest.mark.java
+def test_rouge_l_alone_is_the_same(scores):
+    alone = rouge_l_each({name: GROUPS[name] for name in ("five", "with odd")})
+    assert alone == {name: scores[name].rouge_l_each for name in ("five", "with odd")}
 
 
 @pytest.mark.java

@@ -1,0 +1,176 @@
+"""Jobs: needs, room, failures, signals and the lock, with real processes that do little."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from drivedistill.ablate import jobs as module
+from drivedistill.ablate.board import ProgressList, share_done
+from drivedistill.ablate.jobs import Job, run_jobs
+from drivedistill.problems import InputError
+from drivedistill.signals import Interrupted
+
+PATIENCE_S = 30
+WAIT_FOR_A_SIGNAL = """
+import pathlib, signal, sys, time
+def leave(number, frame):
+    pathlib.Path("saved").write_text(str(number))
+    sys.exit(128 + number)
+signal.signal(signal.SIGINT, leave); signal.signal(signal.SIGTERM, leave)
+pathlib.Path("ready").touch()
+time.sleep(30)
+"""
+
+
+class Notes:
+    """A board that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.most = 0
+
+    def started(self, job):
+        self.lines.append(f"+{job.name}")
+
+    def ended(self, job, outcome):
+        self.lines.append(f"-{job.name}")
+
+    def tick(self, running):
+        self.most = max(self.most, len(running))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+
+
+def job(name: str, *programs: str, needs: tuple[str, ...] = ()) -> Job:
+    programs = programs or ("pass",)
+    return Job(
+        name,
+        frozenset(needs),
+        lambda: [[sys.executable, "-c", program] for program in programs],
+        Path(name) / "log.txt",
+    )
+
+
+def test_a_job_starts_after_those_that_it_needs():
+    notes = Notes()
+    outcomes = run_jobs([job("a"), job("b", needs=("a",)), job("c", needs=("b", "done long ago"))], Path(), 3, notes)
+    assert notes.lines == ["+a", "-a", "+b", "-b", "+c", "-c"]
+    assert {name: outcome.code for name, outcome in outcomes.items()} == {"a": 0, "b": 0, "c": 0}
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_no_more_jobs_run_than_there_is_room_for(at_once):
+    notes = Notes()
+    run_jobs([job(name, "import time; time.sleep(0.1)") for name in "abc"], Path(), at_once, notes)
+    assert notes.most == at_once
+
+
+def test_a_failure_stops_only_those_that_need_it():
+    notes = Notes()
+    todo = [job("bad", "raise SystemExit(3)", "open('never', 'w')"), job("after", needs=("bad",)),
+            job("later", needs=("after",)), job("other")]  # fmt: skip
+    outcomes = run_jobs(todo, Path(), 1, notes)
+    assert {name: (outcome.code, outcome.waited_for) for name, outcome in outcomes.items()} == {
+        "bad": (3, ""), "after": (3, "bad"), "later": (3, "after"), "other": (0, ""),
+    }  # fmt: skip
+    assert not Path("never").exists()
+    assert "+after" not in notes.lines
+
+
+def test_log_takes_everything_and_keeps_what_was_there():
+    Path("a").mkdir()
+    Path("a/log.txt").write_text("before\n")
+    run_jobs([job("a", "print('one')", "import sys; print('two', file=sys.stderr)")], Path(), 1, Notes())
+    lines = Path("a/log.txt").read_text().splitlines()
+    assert lines[0] == "before"
+    assert [line for line in lines if line in ("one", "two")] == ["one", "two"]
+    assert sum("exit code 0" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 2), ("7", 7)])
+def test_cores_are_shared_unless_the_environment_says_otherwise(monkeypatch, given, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(5)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    run_jobs([job("a", "import os; print('threads', os.environ['OMP_NUM_THREADS'])")], Path(), 2, Notes())
+    assert f"threads {expected}\n" in Path("a/log.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_handed_on_once_and_nothing_new_starts(number):
+    def ask() -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not Path("ready").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    todo = [job("a", WAIT_FOR_A_SIGNAL, "open('second', 'w')"), job("b", "open('started', 'w')")]
+    with pytest.raises(Interrupted, match="repeat the call") as caught:
+        run_jobs(todo, Path(), 1, Notes())
+    thread.join()
+    assert caught.value.number == number
+    assert Path("saved").read_text() == str(int(number))
+    assert not Path("started").exists()
+    assert not Path("second").exists()
+
+
+def test_the_folder_stays_locked_while_a_job_lives_though_its_caller_was_killed():
+    Path("out").mkdir()
+    caller = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {sys.path!r}
+from test_ablate_jobs import Notes, job, run_jobs
+run_jobs([job("a", "import pathlib, time\\npathlib.Path('ready').touch()\\n"
+                   "while not pathlib.Path('leave').exists(): time.sleep(0.01)")], Path("out"), 1, Notes())
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", caller], env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    )
+    end = time.monotonic() + PATIENCE_S
+    while not Path("ready").exists():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    with pytest.raises(InputError, match="another is writing it"):
+        run_jobs([job("b")], Path("out"), 1, Notes())
+    Path("leave").touch()
+    while True:
+        assert time.monotonic() < end
+        try:
+            assert run_jobs([job("b")], Path("out"), 1, Notes())["b"].code == 0
+            break
+        except InputError:
+            time.sleep(0.01)
+
+
+def test_board_prints_a_line_for_every_job_that_ended(capsys):
+    with ProgressList(3) as board:
+        run_jobs([job("a"), job("b", "raise SystemExit(2)"), job("c", needs=("b",))], Path(), 1, board)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("a: done in")
+    assert said[1:] == ["b: failed with exit code 2: see b/log.txt", "c: not run: b failed"]
+
+
+def test_share_done_is_read_from_the_last_whole_line_of_training(tmp_path):
+    assert share_done(tmp_path) == 0
+    lines = ['{"step": 2, "of": 4, "loss": 1}', '{"step": 2, "validation_loss": 1}', '{"step": 3, "o']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert share_done(tmp_path) == pytest.approx(0.85 / 2)

@@ -1,0 +1,115 @@
+"""The table: figures that can be checked by hand, intervals where they mean something, and what is missing."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+
+import pytest
+from some_table import TABLE, begin, finish, log, planned
+
+from drivedistill.ablate.jobs import Outcome
+from drivedistill.ablate.results import gather
+from drivedistill.ablate.table import csv_text, markdown
+
+RIGHT, WRONG = "Yes now.", "No."
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Student: 1 and 2 of 4 right; long: 3 and 4 of 4 right; the teacher failed."""
+    rows = [TABLE["rows"][0], {**TABLE["rows"][1], "published": {"regular": {"BLEU-4": 47.5}}}, TABLE["rows"][2]]
+    table, runs = planned(tmp_path_factory.mktemp("found"), {**TABLE, "rows": rows})
+    for name, right in (("student/seed-0", 1), ("student/seed-1", 2), ("long/seed-0", 3), ("long/seed-1", 4)):
+        seed = int(name[-1])
+        finish(
+            table, runs[name], [RIGHT] * right + [WRONG] * (4 - right), params_m=0.5 + seed, seconds=10.0 * (1 + seed)
+        )
+    log(
+        runs["long/seed-0"],
+        {"step": 1, "alpha": 1.0, "mined": {"a": 1}},
+        {"step": 2, "alpha": 0.5},
+        {"step": 3, "loss": 1},
+    )
+    with (runs["long/seed-0"].folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "alp')
+    return gather(table, list(runs.values()), {"teacher/seed-5": Outcome(code=2)})
+
+
+def cell(found, row, regime, column):
+    places = next(item for item in found["rows"] if item["name"] == row)["places"]
+    return next(place for place in places if place["regime"] == regime)["figures"][column]
+
+
+def test_a_figure_is_the_mean_over_seeds_with_its_standard_deviation(found):
+    exact = cell(found, "student", "corner", "Exact match")
+    assert (exact["mean"], exact["n_seeds"], exact["n"]) == (37.5, 2, 4)
+    assert exact["sd"] == pytest.approx(statistics.stdev([25, 50]), abs=1e-4)
+    assert next(row for row in found["rows"] if row["name"] == "student")["cost"] == {
+        "params_m": 1.0, "activated_m": None, "trainable_m": None, "seconds": 15.0,
+    }  # fmt: skip
+
+
+def test_regular_comes_before_corner(found):
+    assert [place["regime"] for place in found["rows"][1]["places"]] == ["regular", "corner"]
+
+
+def test_differences_are_paired_by_seed_and_question(found):
+    assert [(item["a"], item["b"], item["regime"], item["seeds"]) for item in found["differences"]] == [
+        ("long", "student", "regular", [0, 1]), ("long", "student", "corner", [0, 1]),
+    ]  # fmt: skip
+    figures = found["differences"][0]["figures"]
+    exact, bleu = figures["Exact match"], figures["BLEU-4"]
+    assert (exact["mean"], exact["sd"]) == (50.0, 0.0)
+    assert exact["low"] == exact["high"] == 50.0, "one question of every scene has changed, with both seeds"
+    assert (bleu["low"], bleu["high"]) == (None, None), "a property of a set of answers"
+    by_hand = cell(found, "long", "regular", "BLEU-4")["mean"] - cell(found, "student", "regular", "BLEU-4")["mean"]
+    assert bleu["mean"] == pytest.approx(by_hand, abs=1e-3)
+
+
+def test_only_common_seeds_are_paired(tmp_path):
+    table, runs = planned(tmp_path)
+    for name in ("student/seed-0", "long/seed-0", "long/seed-1"):
+        finish(table, runs[name], [RIGHT, WRONG])
+    assert {tuple(item["seeds"]) for item in gather(table, list(runs.values()), {})["differences"]} == {(0,)}
+
+
+def test_diagnostics_are_the_last_that_were_logged(found):
+    run = found["rows"][2]["runs"][0]
+    assert run["diagnostics"] == {"alpha": {"step": 2, "value": 0.5}, "mined": {"step": 1, "value": {"a": 1}}}
+
+
+def test_page_shows_figures_the_papers_and_what_is_missing(found):
+    page = markdown(found)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    bleu = cell(found, "student", "regular", "BLEU-4")
+    assert ["#2", "R drivelm", f"{bleu['mean']:.2f} ± {bleu['sd']:.2f} [47.5]"] == next(
+        line[:3] for line in lines if line[0] == "#2"
+    )
+    assert ["", "C coda_lm"] in [line[:2] for line in lines]
+    assert "+50.00 [+50.00, +50.00]" in page
+    assert "* teacher, seed 5: failed (exit code 2)" in page
+    assert "BLEU-4: properties of a set of answers" in page
+    assert "With one seed" not in page
+
+
+def test_spreadsheet_has_one_figure_per_line(found):
+    lines = list(csv.DictReader(csv_text(found).splitlines()))
+    chosen = [line for line in lines if line["row"] == "long" and line["column"] == "Exact match"]
+    assert [(line["minus"], line["regime"], float(line["mean"]), line["low"]) for line in chosen] == [
+        ("", "regular", 87.5, ""), ("", "corner", 87.5, ""), ("student", "regular", 50.0, "50.0"),
+        ("student", "corner", 50.0, "50.0"),
+    ]  # fmt: skip
+    published = {line["regime"]: line["published"] for line in lines if line["row"] == "student"}
+    assert published == {"regular": "47.5", "corner": ""}
+
+
+def test_a_table_of_which_nothing_was_run_says_so(tmp_path):
+    table, runs = planned(tmp_path)
+    begin(runs["student/seed-0"])
+    found = gather(table, list(runs.values()), {"long/seed-0": Outcome(code=2, waited_for="teacher/seed-5")})
+    page = markdown(found)
+    assert "* #2, seed 0: not finished" in page
+    assert "* #3, seed 0: not run: teacher/seed-5 failed" in page
+    assert "* teacher, seed 5: not run" in page
+    assert "|" not in page
