@@ -109,6 +109,21 @@ def test_a_lost_row_is_not_taken_for_the_one_that_follows_it(tmp_path):
     assert {key for key in ("k0", "k1", "k2", "new") if key in again(store)} == {"k0", "new"}
 
 
+def test_no_line_is_written_before_its_rows_are_on_the_disk(tmp_path, monkeypatch):
+    def broken(number):
+        raise OSError("no space left on device")
+
+    store = filled(tmp_path, range(2))
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr("os.fsync", broken)
+        store.append(["k2"], row(2)[None])
+    assert [len(line) > 0 for line in (tmp_path / "index.jsonl").read_text().splitlines()] == [True, True]
+    store = again(store)
+    store.mend()
+    store.append(["k3"], row(3)[None])
+    assert np.array_equal(again(store).read("k3"), row(3))
+
+
 def test_mending_a_whole_store_changes_no_byte(tmp_path):
     store = filled(tmp_path, range(3))
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
