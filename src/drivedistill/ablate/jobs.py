@@ -88,7 +88,9 @@ def run_jobs(jobs: Sequence[Job], out: Path, at_once: int, board: Board) -> dict
                 if signals.number:
                     queue.hand_on(signals.number)
                     if not queue.running:
-                        raise Interrupted(signals.number, f"; what was done is kept, repeat the call to go on: {out}")
+                        raise Interrupted(
+                            signals.number, f"after saving what was done; repeat the call to go on: {out}"
+                        )
                 else:
                     queue.start_ready()
                 queue.advance()

@@ -1,7 +1,7 @@
 """What has to be run for a table: every row's recipe for every seed, in an order in which nobody waits for a later one.
 
 OUT/table.yaml  table.md  table.csv  table.json
-OUT/ROW/seed-S/    an ordinary run, with predictions/, results.json and log.txt
+OUT/ROW/seed-S/    an ordinary run, with predictions/, results.json, log.txt and uses.json (the runs that it was made from)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from drivedistill.ablate.card import Scoring, Table, TableRow
 from drivedistill.problems import InputError, Problem, missing_file
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, parse_recipe, save_recipe
-from drivedistill.records import write_text
+from drivedistill.records import write_json, write_text
 from drivedistill.yaml_tree import flat, read_tree
 
 State = Literal["new", "begun", "done", "changed"]
@@ -47,10 +47,29 @@ class PlannedRun:
         """Whether its training is over."""
         return bool(self.facts().get("finished"))
 
+    @property
+    def begun(self) -> bool:
+        """Whether its training has started."""
+        return (self.folder / "run.json").is_file()
+
     def facts(self) -> dict[str, Any]:
         """What `run.json` says; empty before the run has begun."""
-        path = self.folder / "run.json"
-        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+        return _object(self.folder / "run.json")
+
+    def remember_needs(self) -> None:
+        """Write down when the runs that it uses were finished, before it begins."""
+        if self.needs and not self.begun:
+            write_json(self.folder / "uses.json", {name: self._finished(name) for name in self.needs})
+
+    def made_otherwise(self) -> list[str]:
+        """The runs that it uses and that are gone, or were made again, since it began."""
+        used = _object(self.folder / "uses.json")
+        now = {name: self._finished(name) for name in self.needs}
+        return [name for name, time in now.items() if time is None or used.get(name, time) != time]
+
+    def _finished(self, name: str) -> str | None:
+        found: str | None = _object(self.folder.parents[1] / name / "run.json").get("finished")
+        return found
 
     def predictions(self, scoring: Scoring) -> dict[str, Path]:
         """Split -> file of the answers."""
@@ -60,13 +79,18 @@ class PlannedRun:
         }
 
     def state(self, scoring: Scoring) -> State:
-        """`new`, `begun`, `done` (scored), or `changed`: begun by another recipe than is planned now."""
-        if not (self.folder / "run.json").is_file():
+        """`new`, `begun`, `done` (scored), or `changed`: begun by another recipe than is planned now, or with other runs."""
+        if not self.begun:
             return "new"
-        if changed_fields(load_recipe(self.folder / "recipe.yaml"), self.recipe):
+        if changed_fields(load_recipe(self.folder / "recipe.yaml"), self.recipe) or self.made_otherwise():
             return "changed"
         files = [self.folder / "results.json", *self.predictions(scoring).values()]
         return "done" if all(file.is_file() for file in files) else "begun"
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
+    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
 
 def run_name(row: str, seed: int) -> str:
@@ -154,17 +178,15 @@ def refuse_other_plan(table: Table, runs: Sequence[PlannedRun], out: Path) -> No
             data folder is missing.
     """
     problems = [*_other_scoring(table, out), *_missing_data(runs)]
-    learnt = {run.name: run.learnt for run in runs}
     for run in runs:
-        if not (run.folder / "run.json").is_file():
-            continue
-        again = f"choose another --out, or remove {run.folder}"
-        before = load_recipe(run.folder / "recipe.yaml")
-        for field, (old, new) in changed_fields(before, run.recipe).items():
-            problems.append(Problem(str(run.folder), field, f"{old!r} as when the run began", repr(new), again))
-        if gone := [name for name in run.needs if not learnt.get(name, True)]:
-            found = f"{', '.join(gone)} not finished"
-            problems.append(Problem(str(run.folder), "", "the runs that it was made from", found, again))
+        if run.begun:
+            again = f"choose another --out, or remove {run.folder}"
+            before = load_recipe(run.folder / "recipe.yaml")
+            for field, (old, new) in changed_fields(before, run.recipe).items():
+                problems.append(Problem(str(run.folder), field, f"{old!r} as when the run began", repr(new), again))
+            if others := run.made_otherwise():
+                found = f"{', '.join(others)} gone, or made again since"
+                problems.append(Problem(str(run.folder), "", "the runs that it was made from", found, again))
     if problems:
         raise InputError(problems)
 
@@ -175,7 +197,7 @@ def write_plan(table: Table, runs: Sequence[PlannedRun], out: Path) -> None:
     tree = table.model_dump(mode="json")
     write_text(out / "table.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
     for run in runs:
-        if not (run.folder / "run.json").is_file():
+        if not run.begun:
             run.folder.mkdir(parents=True, exist_ok=True)
             save_recipe(run.recipe, run.folder / "recipe.yaml")
 

@@ -117,7 +117,7 @@ def status(table: Table, run: PlannedRun, outcome: Outcome | None) -> str:
         return f"not run: {outcome.waited_for} failed"
     if outcome is not None and outcome.code and not outcome.stopped:
         return f"failed (exit code {outcome.code})"
-    return {"new": "not run", "begun": "not finished", "changed": "made by another recipe"}[state]
+    return {"new": "not run", "begun": "not finished", "changed": "made by another recipe, or with other runs"}[state]
 
 
 def diagnostics(run: PlannedRun) -> dict[str, Any]:

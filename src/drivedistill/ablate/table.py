@@ -52,6 +52,8 @@ def csv_text(found: dict[str, Any]) -> str:
                 head = [row["name"], "", place["regime"], place["dataset"], place["split"], column]
                 writer.writerow([*head, cell["mean"], cell["sd"], "", "", cell["n_seeds"], cell["n"],
                                  published.get(column, "")])  # fmt: skip
+        for fact, value in row["cost"].items():
+            writer.writerow([row["name"], "", "", "", "", fact, value, "", "", "", len(row["seeds"]), "", ""])
     for item in found["differences"]:
         for column, cell in item["figures"].items():
             head = [item["a"], item["b"], item["regime"], item["dataset"], item["split"], column]
@@ -124,6 +126,8 @@ def _notes(found: dict[str, Any]) -> list[str]:
         notes.append(f"Questions: {counts}. Answers: {how['decode']}, at most {how['max_new_tokens']} tokens.")
         notes.append("Mean over seeds ± standard deviation over seeds (one seed: none).")
         notes += [f"Captions: {label}." for label in found["implementation"] if label != "equality"]
+    trained = {(run["device"], run["threads"]) for row in found["rows"] for run in row["runs"] if "device" in run}
+    notes += [f"Trained on {device}, {threads} threads." for device, threads in sorted(trained)]
     if any(row["published"] for row in found["rows"]):
         notes.append("[figures in brackets]: the paper's.")
     if found["differences"]:

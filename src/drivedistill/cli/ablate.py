@@ -61,10 +61,11 @@ def _job(card: Table, run: PlannedRun) -> Job:
     from drivedistill.ablate.jobs import Job
     from drivedistill.ablate.plan import commands
 
-    return Job(
-        run.name, frozenset(run.needs), lambda: commands(run, card.score), run.folder / "log.txt",
-        lambda: share_done(run.folder),
-    )  # fmt: skip
+    def begin() -> list[list[str]]:
+        run.remember_needs()
+        return commands(run, card.score)
+
+    return Job(run.name, frozenset(run.needs), begin, run.folder / "log.txt", lambda: share_done(run.folder))
 
 
 def _plan_text(card: Table, runs: Sequence[PlannedRun]) -> str:

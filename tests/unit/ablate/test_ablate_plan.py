@@ -100,6 +100,7 @@ def test_a_finished_training_is_not_repeated(tmp_path):
 def test_states(tmp_path):
     table, runs = planned(tmp_path)
     run = runs["student/seed-0"]
+    begin(runs["teacher/seed-5"], "2026-01-01")
     assert run.state(table.score) == "new"
     begin(run, finished="2026-01-01")
     assert run.state(table.score) == "begun"
@@ -156,9 +157,21 @@ def test_another_plan_is_refused_with_its_fields(here):
     assert load_recipe(here / "out/long/seed-1/recipe.yaml").train.steps == 10, "it has not begun"
 
 
-def test_a_run_whose_teacher_is_gone_is_refused(here):
+def test_a_run_whose_teacher_is_gone_or_was_made_again_is_refused(here):
     table, runs = planned(here)
-    begin(runs["student/seed-0"])
+    teacher, student = runs["teacher/seed-5"], runs["student/seed-0"]
+    begin(student)
+    assert refused(table, runs, here / "out") == {"": "the runs that it was made from"}
+    begin(teacher, "2026-01-01")
+    refuse_other_plan(table, list(runs.values()), here / "out")
+    shutil.rmtree(student.folder)
+    student.folder.mkdir()
+    student.remember_needs()
+    finish(table, student, ["Yes now."])
+    assert student.state(table.score) == "done"
+    begin(teacher, "2026-01-02")
+    student.remember_needs()
+    assert student.state(table.score) == "changed", "it remembers with which it began"
     assert refused(table, runs, here / "out") == {"": "the runs that it was made from"}
 
 

@@ -20,6 +20,7 @@ def found(tmp_path_factory):
     """Student: 1 and 2 of 4 right; long: 3 and 4 of 4 right; the teacher failed."""
     rows = [TABLE["rows"][0], {**TABLE["rows"][1], "published": {"regular": {"BLEU-4": 47.5}}}, TABLE["rows"][2]]
     table, runs = planned(tmp_path_factory.mktemp("found"), {**TABLE, "rows": rows})
+    begin(runs["teacher/seed-5"], "2026-01-01")
     for name, right in (("student/seed-0", 1), ("student/seed-1", 2), ("long/seed-0", 3), ("long/seed-1", 4)):
         seed = int(name[-1])
         finish(
@@ -69,6 +70,7 @@ def test_differences_are_paired_by_seed_and_question(found):
 
 def test_only_common_seeds_are_paired(tmp_path):
     table, runs = planned(tmp_path)
+    begin(runs["teacher/seed-5"], "2026-01-01")
     for name in ("student/seed-0", "long/seed-0", "long/seed-1"):
         finish(table, runs[name], [RIGHT, WRONG])
     assert {tuple(item["seeds"]) for item in gather(table, list(runs.values()), {})["differences"]} == {(0,)}
@@ -108,10 +110,10 @@ def test_spreadsheet_has_one_figure_per_line(found):
 
 def test_a_table_of_which_nothing_was_run_says_so(tmp_path):
     table, runs = planned(tmp_path)
-    begin(runs["student/seed-0"])
+    begin(runs["teacher/seed-5"])
     found = gather(table, list(runs.values()), {"long/seed-0": Outcome(code=2, waited_for="teacher/seed-5")})
     page = markdown(found)
-    assert "* #2, seed 0: not finished" in page
+    assert "* teacher, seed 5: not finished" in page
     assert "* #3, seed 0: not run: teacher/seed-5 failed" in page
-    assert "* teacher, seed 5: not run" in page
+    assert "* #2, seed 0: not run" in page
     assert "|" not in page
