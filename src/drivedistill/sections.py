@@ -228,8 +228,12 @@ class Model(Section):
             for name in ("overrides", "vision_weights", "text_weights", "tokenizer"):
                 if getattr(self, name):
                     raise ValueError(f"`{name}` belongs to a preset; a model from `path` brings its own")
-        elif self.shrink:
+            return self
+        if self.shrink:
             raise ValueError("`shrink` belongs to a model from `path`; a preset names its own numbers of blocks")
+        for name in ("ffn_experts", "adapter_experts"):
+            if name in self.overrides:
+                raise ValueError(f"write `model.{name}`: experts are made after the weights were loaded")
         if self.lora and self.lora.init == "loftq" and not self.quantize:
             raise ValueError("`lora.init: loftq` mends the rounding of `quantize: int8`, which is not asked for")
         return self
