@@ -18,7 +18,7 @@ from drivedistill.records import validation_problems, write_text
 from drivedistill.sections import Data, Distill, Mining, Model, Section, Train
 from drivedistill.yaml_tree import flat, read_tree, set_field
 
-FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb"}
+FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb", "vision_cache"}
 """Fields that may differ when a run goes on, because they do not touch what is learnt."""
 
 

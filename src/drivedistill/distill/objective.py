@@ -6,7 +6,7 @@ r"""The objective: rows, signal and batch in, named terms out.
 cross-entropy, with alpha = 0 it stands alone: supervised training, plain distillation (`Dis.`), and CLKD are one function
 with other fields.
 
-A term is a sum; `train.py` divides it by the count of the whole optimizer window. Reduction `tokens`: the sum runs over
+A term is a sum; `step.py` divides it by the count of the whole optimizer window. Reduction `tokens`: the sum runs over
 supervised rows. Reduction `samples`: it runs over samples, each one the mean over its rows; so a sample counts the same
 whether its answer has two words or a hundred.
 """
