@@ -164,8 +164,21 @@ def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
             parameter.data = parameter.data.float()  # AdamW's small updates would round away in bfloat16
     _refuse_random(bare(built), model, loaded, never_run)
     _refuse_cut_tower(bare(built), model)
+    _refuse_equal_experts(bare(built), model)
     _quantize(bare(built), model)
     return built
+
+
+def _refuse_equal_experts(built: Any, model: cards.Model) -> None:
+    """Equal experts that do not learn stay equal: the router would have nothing to choose."""
+    experts = model.ffn_experts
+    targeted = model.lora is not None and model.lora.expert_targets is not None
+    if experts is None or experts.kind != "upcycle" or experts.init_noise or targeted:
+        return
+    if not any(p.requires_grad for name, p in built.named_parameters() if re.search(r"\.expert_(up|down)$", name)):
+        remedy = "train them (model.lora.also_train: [router, expert_]), give them LoRA (model.lora.expert_targets), or noise"
+        found = "frozen copies without `init_noise`"
+        raise InputError(Problem("recipe", "model.ffn_experts", "experts that learn or differ", found, remedy))
 
 
 def _refuse_cut_tower(built: Any, model: cards.Model) -> None:

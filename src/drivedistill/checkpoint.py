@@ -4,6 +4,7 @@
         step-000100/model.safetensors       every weight, by name
                     optimizer.safetensors   AdamW's moments, `parameter|moment`
                     random.safetensors      random generators of every rank
+                    extra.safetensors       the mining bank, diagnostics not yet logged; only where there are any
                     state.json              step, best validation, versions
         last -> step-000100
         best -> step-000050

@@ -44,9 +44,24 @@ class Recipe(Section):
             raise ValueError("`train.sharding: fsdp2` cannot split 8-bit layers; remove one of it and `model.quantize`")
         if self.distill.on == "mined" and self.mining is None:
             raise ValueError("`distill.on: mined` needs `mining`")
-        release = self.distill.release
-        if release is not None and not 0 < release.end <= self.distill.weight:
-            raise ValueError(f"`distill.release.end` must lie in (0, distill.weight = {self.distill.weight:g}]")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_is_heard(self) -> Recipe:
+        distill = self.distill
+        release, weight = distill.release, distill.weight
+        if distill.signal == "vision" and {"loss", "temperature", "weight", "on", "release"} & distill.model_fields_set:
+            defaults = Distill(signal="vision")
+            if distill != defaults:
+                raise ValueError(
+                    "`distill.signal: vision` compares features; the other fields of `distill` have no meaning"
+                )
+        if release is not None and not 0 < release.end <= weight:
+            raise ValueError(f"`distill.release.end` must lie in (0, distill.weight = {weight:g}]")
+        if release is not None and release.below is not None and not release.end < release.below <= weight:
+            raise ValueError(
+                f"`distill.release.below` must lie in (release.end, distill.weight] = ({release.end:g}, {weight:g}]"
+            )
         return self
 
     @model_validator(mode="after")
@@ -54,12 +69,13 @@ class Recipe(Section):
         mining, train = self.mining, self.train
         if mining is None:
             return self
-        sizes = {"micro": train.batch_size, "window": train.batch_size * train.accumulate}
-        if sizes.get(mining.pool) == 1 and mining.samples < 100:
+        if mining.pool == "micro" and train.batch_size == 1 and mining.samples < 100:
             raise ValueError(
-                f"`mining.pool: {mining.pool}` holds one sample, of which nothing can be selected; raise "
-                "`train.batch_size`, use pool `window` or `bank`, or set `mining.samples: 100`"
+                "`mining.pool: micro` holds one sample, of which nothing can be selected; raise `train.batch_size`, "
+                "use pool `window` or `bank`, or set `mining.samples: 100`"
             )
+        if mining.warmup + mining.anneal > 1:
+            raise ValueError("`mining.warmup` and `mining.anneal` are shares of the run; together they exceed it")
         if mining.measure != "loss" and self.teacher is None:
             raise ValueError(f"`mining.measure: {mining.measure}` needs a teacher")
         if mining.measure != "loss" and self.distill.release and self.distill.release.below:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +148,15 @@ def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome
         kept = Selection(torch.ones_like(chosen[chosen]), plan.selection.weights[chosen])
         plan = Plan(kept, notes=plan.notes)
     with loop.accelerator.autocast():
-        signal = ask_teacher(loop, batch)
+        signal = ask_teacher(loop, batch, moment)
         rows = loop.model(batch, objective.wants)
     return objective(rows, signal, batch, moment, plan)
 
 
-def ask_teacher(loop: Loop, batch: Batch) -> Signal | None:
+def ask_teacher(loop: Loop, batch: Batch, moment: Moment) -> Signal | None:
     """What the objective needs of the teacher; None when there is nobody, or nothing to ask."""
-    teacher, needs = loop.setting.teacher, loop.setting.objective.needs
-    return teacher.signal(batch, needs) if teacher is not None and needs else None
+    teacher, objective = loop.setting.teacher, loop.setting.objective
+    return teacher.signal(batch, objective.needs) if teacher is not None and objective.listens(moment) else None
 
 
 def _release(loop: Loop, moment: Moment) -> None:
@@ -173,12 +173,13 @@ def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
     if objective.miner is None or not isinstance(objective, Answers):
         return [Plan() for _ in window]
 
-    def score(batch: Batch) -> Tensor:
+    def score(batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad(), loop.accelerator.autocast():
             rows = loop.model(batch)
-            signal = ask_teacher(loop, batch) if objective.miner and objective.miner.spec.measure != "loss" else None
+            signal = ask_teacher(loop, batch, replace(moment, alpha=0.0))  # unless its losses are compared, not now
         assert rows.logits is not None
-        return objective.measure(cross_entropy(rows.logits, batch.gold), signal, batch)
+        losses = cross_entropy(rows.logits, batch.gold)
+        return losses, objective.measure(losses, signal, batch)
 
     at = objective.miner.percentages(moment.step, moment.total)
     scored = at is not None and objective.miner.spec.pool == "window"

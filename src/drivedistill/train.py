@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from drivedistill.batch import Batch
@@ -102,6 +102,7 @@ def _save(loop: Loop) -> None:
     folder, keep = loop.setting.run / "checkpoints", loop.setting.recipe.train.keep
     miner = loop.setting.objective.miner
     extra = miner.state() if miner else {}
+    extra |= {f"notes/{name}": sum_over_ranks(value, loop.accelerator) for name, value in loop.notes.items()}
     save_checkpoint(folder, loop.model, loop.optimizer, asdict(loop.state), keep=keep, extra=extra)
 
 
@@ -121,13 +122,18 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
     state = State(gamma=gamma_for(recipe.distill.weight, release.end, total) if release else 1.0)
     miner = setting.objective.miner
     if miner is not None:
+        miner.require_choice(stream, accelerator.num_processes)
         miner.gather, miner.rank = partial(gather, accelerator=accelerator), accelerator.process_index
+    notes: dict[str, Tensor] = {}
     if setting.resume_from is not None:
         saved = load_checkpoint(setting.resume_from, model, optimizer)
         state = State(**{name: saved.get(name, value) for name, value in asdict(state).items()})
+        extra = load_extra(setting.resume_from)
         if miner is not None:
-            miner.load(load_extra(setting.resume_from))
-    return Loop(setting, accelerator, model, optimizer, stream, state, total, per_epoch)
+            miner.load(extra)
+        if accelerator.is_main_process:  # they are those of all ranks
+            notes = {name.removeprefix("notes/"): value for name, value in extra.items() if name.startswith("notes/")}
+    return Loop(setting, accelerator, model, optimizer, stream, state, total, per_epoch, notes)
 
 
 def train_stream(recipe: Recipe, samples: Sequence[Sample], ranks: int) -> Stream:
@@ -158,7 +164,8 @@ def _validate(loop: Loop) -> None:
         state.best, state.best_step = loss, state.step
     record: dict[str, Any] = {"step": state.step, "validation_loss": loss}
     record |= {"best": state.best, "best_step": state.best_step}
-    if layers := mixtures(loop.setting.student.model):
+    layers = {name: layer for name, layer in mixtures(loop.setting.student.model).items() if layer.experts_learn}
+    if layers:
         record["expert_distance"] = {name: round(expert_distance(layer), 5) for name, layer in layers.items()}
     loop.setting.log(record)
 
@@ -181,7 +188,7 @@ def validation_loss(loop: Loop) -> float:
             mine = chosen[first : first + options.batch_size]
             batch = collate(mine or chosen[:1], loop.setting.preparations).to(accelerator.device)
             with accelerator.autocast():
-                signal = ask_teacher(loop, batch) if matching else None
+                signal = ask_teacher(loop, batch, loop.moment) if matching else None
                 rows = loop.model(batch, objective.wants)
             if mine:
                 total = float(objective(rows, signal, batch, Moment(), Plan()).terms[0].total)

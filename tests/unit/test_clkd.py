@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 import tiny
+from drivedistill.distill.miner import group_numbers
 from drivedistill.problems import InputError
 from drivedistill.recipe import Recipe
 from drivedistill.runs import assemble, run
@@ -36,20 +37,39 @@ def cut(folder, batch_size, accumulate, **mining):
     return tiny.recipe(folder, {"train": 1.0}, **changes, mining={**HALF, **mining})
 
 
+def kind_of_question(sample):
+    """Two kinds; the two hardest samples, by loss as well as in the bank below, are of the first."""
+    return "first" if sample.id in ("s0", "s1", "s3", "s7") else "second"
+
+
+def a_bank(setting):
+    """As if all had been seen: the lower the id, the harder."""
+    miner = setting.objective.miner
+    hard = torch.zeros(len(miner.place), dtype=torch.float64)
+    kinds = [""] * len(miner.place)
+    for sample in setting.train:
+        if sample.id in miner.place:
+            hard[miner.place[sample.id]] = 8 - int(sample.id[1:])
+            kinds[miner.place[sample.id]] = kind_of_question(sample)
+    return torch.stack([hard, group_numbers(kinds).double()], dim=1)
+
+
 @pytest.mark.parametrize("pool", ["window", "bank"])
 @pytest.mark.parametrize("within", [False, True])
-def test_pools_that_span_the_window_do_not_depend_on_how_it_is_cut(tmp_path, pool, within):
+def test_pools_that_span_the_window_do_not_depend_on_how_it_is_cut(tmp_path, monkeypatch, pool, within):
+    monkeypatch.setattr("drivedistill.data.collate.family", kind_of_question)
+
     def seen_before(setting):
-        if pool == "bank":
-            hard = torch.arange(8, dtype=torch.float64)
-            setting.objective.miner.bank = torch.stack([hard, torch.zeros(8, dtype=torch.float64)], dim=1)
+        setting.objective.miner.bank = a_bank(setting)
 
     whole, *parts = [
-        one_update(cut(tmp_path, b, a, pool=pool, within_template=within), seen_before)
+        one_update(cut(tmp_path, b, a, samples=25, pool=pool, within_template=within), seen_before)
         for b, a in [(8, 1), (1, 8), (2, 4)]
     ]
     for part in parts:
         assert relative_difference(part, whole) < 1e-6
+    other = one_update(cut(tmp_path, 8, 1, samples=25, pool=pool, within_template=not within), seen_before)
+    assert relative_difference(other, whole) > 0.01, "templates matter"
     assert relative_difference(one_update(cut(tmp_path, 8, 1, samples=100, tokens=100)), whole) > 0.1
 
 
@@ -84,11 +104,33 @@ def test_a_window_pool_computes_the_head_for_mined_rows_only(tmp_path, monkeypat
     assert 0 < learnt <= scored / 2
 
 
-@pytest.mark.parametrize(("pool", "accumulate"), [("micro", 4), ("window", 1)])
+@pytest.mark.parametrize(("pool", "accumulate"), [("micro", 4), ("window", 1), ("ranks", 3)])
 def test_a_pool_of_one_sample_is_refused(tmp_path, pool, accumulate):
-    with pytest.raises(ValueError, match="holds one sample"):
-        tiny.recipe(tmp_path, train__batch_size=1, train__accumulate=accumulate, mining={"pool": pool})
-    tiny.recipe(tmp_path, train__batch_size=1, mining={"pool": pool, "samples": 100})
+    sizes = {"train__batch_size": 1, "train__accumulate": accumulate}
+    with pytest.raises((ValueError, InputError), match=r"one sample|pool of one"):
+        one_update(tiny.recipe(tmp_path, **sizes, mining={"pool": pool}))
+    one_update(tiny.recipe(tmp_path, **sizes, mining={"pool": pool, "samples": 100}))
+
+
+def test_the_hardest_of_every_template_is_mined_however_rare_it_is(tmp_path, monkeypatch):
+    from drivedistill.data.collate import collate
+
+    monkeypatch.setattr("drivedistill.data.collate.family", lambda s: "rare" if s.id == "s7" else "common")
+    setting = assemble(cut(tmp_path, 8, 1, pool="bank", samples=25, within_template=True)).setting
+    batch = collate(setting.train, setting.preparations)
+    miner = setting.objective.miner
+    miner.learn([batch], [torch.tensor([-torch.inf if name == "s0" else float(name[1:]) for name in batch.ids])])
+    chosen = miner.plan([batch], (25, 50), None)[0].samples
+    assert {name for name, flag in zip(batch.ids, chosen, strict=True) if flag} == {"s5", "s6", "s7"}
+
+
+def test_a_bank_of_other_samples_is_refused(tmp_path):
+    miner = assemble(cut(tmp_path, 8, 1, pool="bank")).setting.objective.miner
+    state = miner.state()
+    miner.load(state)
+    del miner.place["s0"]
+    with pytest.raises(InputError, match="samples of the train split"):
+        miner.load(state)
 
 
 def test_the_bank_chooses_the_unseen_and_the_hard(tmp_path):
@@ -149,6 +191,17 @@ def test_a_released_teacher_is_not_asked_and_its_memory_is_free(taught):
     assert ["forward_kl" in r for r in records if "loss" in r] == [True, True, False, False, False, False]
 
 
+def test_a_release_that_would_not_happen_is_refused(taught):
+    folder, teacher = taught
+    for release in ({"end": 0.1, "below": 0.1}, {"end": 0.1, "below": 2.0}, {"end": 2.0}):
+        with pytest.raises(ValueError, match=r"must lie in"):
+            tiny.recipe(folder, **teacher, distill__release=release)
+    with pytest.raises(ValueError, match="have no meaning"):
+        tiny.recipe(folder, **teacher, distill={"signal": "vision", "release": {"end": 0.1}})
+    with pytest.raises(ValueError, match="exceed"):
+        tiny.recipe(folder, mining={"warmup": 0.8, "anneal": 0.8})
+
+
 def test_an_excess_needs_its_teacher_to_the_end(taught):
     folder, teacher = taught
     with pytest.raises(ValueError, match="to the end"):
@@ -171,6 +224,7 @@ def test_resumed_clkd_reaches_the_uninterrupted_weights_and_bank_bit_for_bit(tau
         folder,
         **teacher,
         train__accumulate=2,
+        train__log_every=3,
         mining={**HALF, "pool": pool, "anneal": 0.5},
         distill__release={"end": 0.01, "below": 0.3},
         model__ffn_experts=experts,
@@ -191,6 +245,42 @@ def test_resumed_clkd_reaches_the_uninterrupted_weights_and_bank_bit_for_bit(tau
         assert torch.equal(*banks) and not banks[0].isnan().any()
     for ours, theirs in zip(logged(tmp_path / "whole"), logged(tmp_path / "broken"), strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_clkd_trains_in_bfloat16_too(taught, tmp_path):
+    folder, teacher = taught
+    card = tiny.recipe(
+        folder,
+        **teacher,
+        train__precision="bf16",
+        train__accumulate=2,
+        mining={**HALF, "pool": "window"},
+        distill__release={"end": 0.1},
+        model__ffn_experts={"experts": 2, "layers": "all", "init_noise": 0.1},
+        model__adapter_experts={"experts": 2},
+    )
+    run(card, tmp_path / "run")
+    losses = [record["validation_loss"] for record in logged(tmp_path / "run") if "validation_loss" in record]
+    assert losses[-1] < losses[0]
+    shown = [record["expert_distance"] for record in logged(tmp_path / "run") if "expert_distance" in record]
+    assert all(0 < distance < 1 for record in shown for distance in record.values())
+
+
+def test_equal_experts_that_do_not_learn_are_refused(tmp_path):
+    lora = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": r".*\.(q|v)"}
+    run(tiny.recipe(tmp_path), tmp_path / "dense")
+    tree = tiny.recipe(tmp_path).model_dump(mode="json")
+
+    def card(**experts):
+        extra = experts.pop("also", {})
+        model = {"path": str(tmp_path / "dense"), "lora": lora | extra, "ffn_experts": experts}
+        return Recipe.model_validate(tree | {"model": model})
+
+    with pytest.raises(InputError, match="learn or differ"):
+        assemble(card())
+    assemble(card(init_noise=0.01))
+    assemble(card(kind="lora"))
+    assemble(card(also={"also_train": ["router", "expert_"]}))
 
 
 # --- the match stage ------------------------------------------------------------------------------------------------

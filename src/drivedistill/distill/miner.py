@@ -3,7 +3,8 @@
     micro    the samples of one micro-batch on one rank; nothing but its own losses is needed
     ranks    the micro-batches that all ranks hold at the same time
     window   all samples of the optimizer step over all ranks, after a scoring pass without gradient in evaluation mode
-    bank     all samples seen so far: chosen before the forward by their running losses; new ones are always chosen
+    bank     all samples seen so far: chosen before the forward by their running losses; new ones are always chosen.
+             Losses are as old as their sample's last turn, so who was seen early looks harder while the model improves
 
 CLKD does not say which; online hard example mining ranks within the mini-batch, our default. `micro` and `ranks` select
 differently when a window is cut into other micro-batches; `window` and `bank` do not.
@@ -19,9 +20,11 @@ import torch
 from torch import Tensor
 
 from drivedistill.batch import ROW_KINDS, Batch
+from drivedistill.data.stream import Stream
 from drivedistill.distill import mining
 from drivedistill.distill.diagnostics import mining_notes
 from drivedistill.distill.mining import Reduction, Selection
+from drivedistill.problems import InputError, Problem
 from drivedistill.sections import Mining
 
 Gather = Callable[[Tensor], list[Tensor]]
@@ -67,6 +70,18 @@ class Miner:
         self.bank = torch.full((len(self.place), 2), torch.nan, dtype=torch.float64)
         """Running hardness and template of every sample; NaN for those not seen yet."""
 
+    def require_choice(self, stream: Stream, ranks: int) -> None:
+        """Refuse a pool of which nothing can be selected, now that the number of ranks is known.
+
+        Raises:
+            InputError: The pool holds one sample.
+        """
+        sizes = {"ranks": stream.batch_size * ranks, "window": stream.window_size}
+        if sizes.get(self.spec.pool) == 1 and self.spec.samples < 100:
+            remedy = "raise train.batch_size, use pool `bank`, or set mining.samples=100"
+            where = f"mining.pool: {self.spec.pool}"
+            raise InputError(Problem("recipe", where, "a pool of several samples", "a pool of one", remedy))
+
     def percentages(self, step: int, total: int) -> tuple[float, float] | None:
         """Percentages m and n at an optimizer step; None during the warm-up, when everything learns."""
         begin, length = self.spec.warmup * total, self.spec.anneal * total
@@ -89,14 +104,14 @@ class Miner:
     # --- before the forward -----------------------------------------------------------------------------------------
 
     def plan(
-        self, window: Sequence[Batch], at: tuple[float, float] | None, score: Callable[[Batch], Tensor]
+        self, window: Sequence[Batch], at: tuple[float, float] | None, score: Callable[[Batch], tuple[Tensor, Tensor]]
     ) -> list[Plan]:
         """What can be settled for the window's micro-batches before their forwards.
 
         Args:
             window: This rank's micro-batches.
             at: m and n, see `percentages`.
-            score: A micro-batch -> the measure of its rows, `float[N]`; only asked for pool `window`.
+            score: A micro-batch -> losses and measures of its rows, `float[N]`; only asked for pool `window`.
         """
         if at is None or self.spec.pool in ("micro", "ranks"):
             return [Plan() for _ in window]
@@ -105,18 +120,18 @@ class Miner:
         return self._plan_bank(window, at)
 
     def _plan_window(
-        self, window: Sequence[Batch], at: tuple[float, float], score: Callable[[Batch], Tensor]
+        self, window: Sequence[Batch], at: tuple[float, float], score: Callable[[Batch], tuple[Tensor, Tensor]]
     ) -> list[Plan]:
-        measures = [score(batch) for batch in window]
+        losses, measures = zip(*(score(batch) for batch in window), strict=True)
         hardness = torch.cat([self.hardness(m, batch) for m, batch in zip(measures, window, strict=True)])
         chosen = self._among_ranks(hardness, [name for batch in window for name in batch.templates], at[0])
         parts = chosen.to(hardness.device).split([batch.num_samples for batch in window])
         rows = [self._rows(m, b, part, at[1]) for m, b, part in zip(measures, window, parts, strict=True)]
         pool = self._total([mining.pool_size(r, batch) for r, batch in zip(rows, window, strict=True)])
         plans = []
-        for measure, row, batch in zip(measures, rows, window, strict=True):
+        for loss, row, batch in zip(losses, rows, window, strict=True):
             selection = mining.weigh(row, batch, self.reduction, pool)
-            plans.append(Plan(selection, notes=mining_notes(measure, selection, batch)))
+            plans.append(Plan(selection, notes=mining_notes(loss, selection, batch)))
         return plans
 
     def _plan_bank(self, window: Sequence[Batch], at: tuple[float, float]) -> list[Plan]:
@@ -132,14 +147,15 @@ class Miner:
         return [Plan(samples=chosen, pool=pool) for chosen in parts]
 
     def _hard_in_bank(self, batch: Batch, percent: float) -> Tensor:
-        """Samples whose running hardness stands in the top `percent` of all that were seen, and those never seen."""
+        """Samples never seen, those in the top `percent` of all that were seen, and the hardest (of each template)."""
         mine = self.bank[[self.place[name] for name in batch.ids]]
-        seen = self.bank[~self.bank[:, 0].isnan()]
+        seen = self.bank[self.bank[:, 0] > -torch.inf]
         groups, theirs = mine[:, 1], seen[:, 1]
         if not self.spec.within_template:
             groups, theirs = torch.zeros_like(groups), torch.zeros_like(theirs)
         standing = mining.standing_in_group(mine[:, 0], groups, seen[:, 0], theirs)
-        return (mine[:, 0].isnan() | (standing >= 1 - percent / 100)).to(batch.gold.device)
+        harder = ((seen[:, 0] > mine[:, :1]) & (theirs == groups[:, None])).any(dim=1)
+        return (mine[:, 0].isnan() | (standing >= 1 - percent / 100) | ~harder).to(batch.gold.device)
 
     # --- with its losses --------------------------------------------------------------------------------------------
 
@@ -205,12 +221,25 @@ class Miner:
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold."""
-        return {"bank": self.bank} if self.spec.pool == "bank" else {}
+        return {"bank": self.bank, "bank_ids": self._digest()} if self.spec.pool == "bank" else {}
+
+    def _digest(self) -> Tensor:
+        """What tells this train split from another one."""
+        return torch.tensor([zlib.crc32("\n".join(self.place).encode())])
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint's `state`."""
-        if self.spec.pool == "bank":
-            self.bank = state["bank"].clone()
+        """Go on from a checkpoint's `state`.
+
+        Raises:
+            InputError: The bank was kept for other samples.
+        """
+        if self.spec.pool != "bank":
+            return
+        if not torch.equal(state["bank_ids"], self._digest()):
+            found = f"{len(state['bank'])} others; now there are {len(self.place)}"
+            remedy = "resume with the data with which the run began"
+            raise InputError(Problem("checkpoint", "bank", "the samples of the train split", found, remedy))
+        self.bank = state["bank"].clone()
 
 
 def group_numbers(names: Sequence[str]) -> Tensor:

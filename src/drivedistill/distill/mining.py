@@ -68,7 +68,7 @@ def hardest_samples(hardness: Tensor, percent: float, groups: Tensor | None = No
     number = top(percent, candidates.sum())
     order = hardness.argsort(descending=True, stable=True)
     if groups is not None:
-        standing = standing_in_group(hardness, groups)
+        standing = standing_in_group(hardness, groups, hardness[candidates], groups[candidates])
         order = order[standing[order].argsort(descending=True, stable=True)]
         order = order[candidates[order].logical_not().to(torch.int8).argsort(stable=True)]
     rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=order.device))

@@ -76,7 +76,7 @@ class Objective(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What the teacher must provide at alpha > 0; empty when none is asked."""
+        """What the teacher must provide when it is asked; empty when there is none."""
 
     @property
     def wants(self) -> Needs:
@@ -84,6 +84,9 @@ class Objective(Protocol):
 
     def count(self, batch: Batch) -> int:
         """What this batch adds to the window's divisor; known before any forward."""
+
+    def listens(self, moment: Moment) -> bool:
+        """Whether the teacher is asked now."""
 
     def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
         """The terms of one micro-batch."""
@@ -126,6 +129,11 @@ class Answers:
     def count(self, batch: Batch) -> int:
         """Supervised tokens, or samples."""
         return batch.num_tokens if self.reduction == "tokens" else batch.num_samples
+
+    def listens(self, moment: Moment) -> bool:
+        """While its words weigh something, or tell how hard a row is."""
+        compared = self.miner is not None and self.miner.spec.measure != "loss"
+        return self.taught and (moment.alpha > 0 or compared)
 
     def only_mined(self, moment: Moment) -> bool:
         """Nothing but the mined rows is looked at, so that the others need no head."""
@@ -208,6 +216,10 @@ class VisionMatch:
     def count(self, batch: Batch) -> int:
         """Samples: an answer's length says nothing about its pictures."""
         return batch.num_samples
+
+    def listens(self, moment: Moment) -> bool:
+        """Always."""
+        return True
 
     def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
         """One term, `vision`: for every sample the mean over its views."""

@@ -18,6 +18,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 RouterKind = Literal["dense", "sample", "top_k", "top_p"]
 
@@ -70,7 +71,9 @@ class Router(nn.Module):
 
         `mask`, `bool[...]`, says which tokens exist (None: all); the mean of `sample` mode leaves the others out.
         """
-        logits = self.linear(tokens).float()
+        with torch.autocast(tokens.device.type, enabled=False):  # bfloat16 logits tie, and ties change who runs
+            bias = None if self.linear.bias is None else self.linear.bias.float()
+            logits = functional.linear(tokens.float(), self.linear.weight.float(), bias)
         if self.kind == "sample":
             present = logits.new_ones(logits.shape[:-1]) if mask is None else mask.to(logits.dtype)
             share = present / present.sum(dim=-1, keepdim=True)
@@ -81,10 +84,8 @@ class Router(nn.Module):
         """From logits `float[..., E]` on; the pure part."""
         probabilities = logits.softmax(dim=-1)
         selected = self._selected(probabilities)
-        if self.unit:
+        if self.unit or (self.kind == "top_k" and self.k == 1):
             weights = probabilities / probabilities.detach().clamp_min(torch.finfo(torch.float32).tiny)
-        elif self.kind == "top_k" and self.k == 1:
-            weights = probabilities / probabilities.detach()
         elif self.kind == "top_k":
             weights = probabilities / (probabilities * selected).sum(dim=-1, keepdim=True)
         else:
@@ -126,6 +127,12 @@ class Mixture(nn.Module):
         """Share of the experts' parameters that a token uses; with top-p the most it can use."""
         return self.router.k / self.num_experts if self.router.kind == "top_k" else 1.0
 
+    @property
+    def experts_learn(self) -> bool:
+        """Whether the experts' own weights are trained (beside LoRA on top of them, they stay as they were)."""
+        others = ("router.", "dense.")
+        return any(p.requires_grad for name, p in self.named_parameters() if not name.startswith(others))
+
     def expert_vectors(self) -> Tensor:
         """Every expert's weights in a row, `float[E, X]`, without gradient."""
         raise NotImplementedError
@@ -143,7 +150,8 @@ class Mixture(nn.Module):
 
 def expert_distance(mixture: Mixture) -> float:
     """Mean distance of two experts over their mean norm; 0 for copies, about 1.41 for experts drawn independently."""
-    vectors = mixture.expert_vectors().double()
+    vectors = mixture.expert_vectors()
+    vectors = (vectors.full_tensor() if hasattr(vectors, "full_tensor") else vectors).double()
     if len(vectors) < 2:
         return 0.0
     return float(torch.pdist(vectors).mean() / vectors.norm(dim=1).mean().clamp_min(1e-30))

@@ -239,8 +239,8 @@ class LowRankExperts(StackedExperts):
     """One dense layer, shared, and thin experts on each of its linear layers (`expert_up`, `expert_gate`, `expert_down`).
 
     Equal to the dense layer at the start, whatever the routing; the experts' A differ from the start, since every one is
-    drawn by itself. The experts are so thin that all of them run on every
-    token, weighted by 0 where not selected: shapes never depend on the data.
+    drawn by itself. The experts are so thin that all of them run on every token, weighted by 0 where not selected: shapes
+    never depend on the data.
 
     Args:
         dense: The shared layer; kept as it is.
@@ -258,6 +258,11 @@ class LowRankExperts(StackedExperts):
 
         self.expert_up, self.expert_down = low_rank(self.parts.up), low_rank(self.parts.down)
         self.expert_gate = low_rank(self.parts.gate) if self.parts.gate else None
+
+    def expert_vectors(self) -> Tensor:
+        """Every expert's B in a row: 0 at the start, when all experts do the same (nothing), however their A differ."""
+        stacks = [parameter for name, parameter in self.named_parameters() if name.endswith(".b")]
+        return torch.cat([stack.detach().flatten(1) for stack in stacks], dim=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`float[..., d]` to `float[..., d]`."""

@@ -53,9 +53,11 @@ def shrink(model: Any, spec: Shrink) -> Any:
 
 
 def tower_learns(model: Any) -> bool:
-    """Whether anything of a model's vision tower is trained: what a cut tower needs before it may be frozen."""
+    """Whether most of a model's vision tower is trained: what a cut tower needs before it may be frozen."""
     blocks = ("vision.", "model.vision_tower.", "model.visual.blocks.")  # beside them lies Qwen's adapter
-    return any(parameter.requires_grad for name, parameter in model.named_parameters() if name.startswith(blocks))
+    tower = [parameter for name, parameter in model.named_parameters() if name.startswith(blocks)]
+    learns = sum(parameter.numel() for parameter in tower if parameter.requires_grad)
+    return 2 * learns > sum(parameter.numel() for parameter in tower)
 
 
 def kept_blocks(blocks: Blocks, total: int) -> list[int]:

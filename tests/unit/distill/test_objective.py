@@ -58,13 +58,12 @@ def test_a_student_that_is_the_teacher_has_no_divergence(pair):
     assert float(found["forward_kl"].total) == pytest.approx(0, abs=1e-5)
 
 
-def test_no_gradient_reaches_the_signal(pair):
-    b, _, signal = pair
-    ours = torch.randn(9, 11, requires_grad=True)
-    theirs = signal.logits.clone().requires_grad_()
-    outcome = Answers("tokens", 11, taught=True)(Rows(ours), Signal(theirs.detach()), b, NOW, Plan())
-    sum(t.weight * t.total for t in outcome.terms).backward()
-    assert theirs.grad is None and ours.grad is not None
+def test_the_teacher_is_asked_while_it_is_heard_or_compared(pair):
+    heard, silent = Moment(alpha=0.1), Moment(alpha=0.0)
+    plain = Answers("tokens", 11, taught=True, miner=miner())
+    compared = Answers("tokens", 11, taught=True, miner=miner(measure="excess"))
+    assert [o.listens(m) for o in (plain, compared) for m in (heard, silent)] == [True, False, True, True]
+    assert not Answers("tokens", 11).listens(heard)
 
 
 def test_mined_rows_share_mean_and_kinds_in_the_log(pair):

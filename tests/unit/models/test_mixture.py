@@ -15,6 +15,14 @@ def decide(logits: torch.Tensor = LOGITS, kind: str = "top_k", **options) -> Dec
     return Router(8, logits.shape[-1], kind, **options).decide(logits)
 
 
+def test_a_probability_that_underflows_does_no_harm():
+    logits = torch.tensor([[0.0, -200.0]], requires_grad=True)
+    weights = Router(4, 2, "top_k", k=1).decide(logits).weights
+    assert weights.tolist() == [[1.0, 0.0]]
+    weights.sum().backward()
+    assert logits.grad.isfinite().all()
+
+
 def test_dense_weights_are_the_probabilities():
     decision = decide(kind="dense")
     assert decision.selected.all()
