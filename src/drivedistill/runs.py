@@ -37,6 +37,7 @@ from drivedistill.distill.cache import open_cache
 from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective, VisionMatch
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
+from drivedistill.metrics_file import read_metrics, write_metrics
 from drivedistill.models.parameters import count_parameters
 from drivedistill.models.shrink import tower_learns
 from drivedistill.models.student import Student, bare, mixtures
@@ -46,7 +47,7 @@ from drivedistill.recipe import Recipe, changed_fields, load_recipe, save_recipe
 from drivedistill.records import Sample, write_json
 from drivedistill.step import Setting
 from drivedistill.subject import Subject, model_card, save_subject
-from drivedistill.train import fit, write_metrics
+from drivedistill.train import fit
 from drivedistill.yaml_tree import flat
 
 
@@ -338,13 +339,7 @@ def _truncate_metrics(path: Path, resume_from: Path | None) -> None:
     if not path.is_file():
         return
     step = int(resume_from.name.removeprefix("step-")) if resume_from else 0
-    kept: list[str] = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except ValueError:  # the last line of a killed process
-            continue
+    kept = [json.dumps(record) for record in read_metrics(path) if record["step"] <= step]
     temporary = path.with_name(".metrics.tmp")
     temporary.write_text("".join(f"{line}\n" for line in kept), "utf-8")
     temporary.replace(path)

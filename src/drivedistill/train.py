@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -216,13 +214,3 @@ def _windows(loop: Loop) -> Iterator[list[Batch]]:
     batches = iter(loader)
     while True:
         yield [next(batches) for _ in range(loop.stream.accumulate)]
-
-
-def write_metrics(path: Path) -> Callable[[dict[str, Any]], None]:
-    """A log function that appends one JSON object per line."""
-
-    def log(record: dict[str, Any]) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    return log

@@ -20,7 +20,19 @@ FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path
 
 LAYERS = {
     **dict.fromkeys(
-        ("__init__", "problems", "records", "yaml_tree", "recipe", "sections", "batch", "progress", "signals"), 0
+        (
+            "__init__",
+            "problems",
+            "records",
+            "yaml_tree",
+            "recipe",
+            "sections",
+            "batch",
+            "progress",
+            "signals",
+            "metrics_file",
+        ),
+        0,
     ),
     **dict.fromkeys(("data", "models"), 1),
     **dict.fromkeys(("distill", "checkpoint"), 2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from drivedistill.ablate.jobs import Job, Outcome
+from drivedistill.metrics_file import read_metrics
 
 LEARNING = 0.85
 """Share of a run's time that goes into training; the rest answers and scores."""
@@ -84,16 +84,7 @@ class ProgressList:
 
 def share_done(folder: Path) -> float:
     """How far a run has come, 0 to 1, from the last line of its `metrics.jsonl`."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return 0.0
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 20_000))
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
+    for record in reversed(read_metrics(folder / "metrics.jsonl", last_bytes=20_000)):
+        if "of" in record:  # others are of the validation
             return LEARNING * float(record["step"] / record["of"])
-        except (ValueError, KeyError, TypeError):  # half a line, or one of the validation
-            continue
     return 0.0

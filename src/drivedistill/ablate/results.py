@@ -5,7 +5,6 @@ All figures are in the papers' scale (BLEU-4, METEOR, ROUGE-L and exact match ti
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from drivedistill.ablate.figures import Place, figure, places_of, read_scores
 from drivedistill.ablate.jobs import Outcome
 from drivedistill.ablate.plan import PlannedRun
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.metrics_file import read_metrics
 from drivedistill.records import Score
 
 DIAGNOSTICS = ("alpha", "mined", "experts", "expert_distance")
@@ -122,12 +122,7 @@ def status(table: Table, run: PlannedRun, outcome: Outcome | None) -> str:
 
 def diagnostics(run: PlannedRun) -> dict[str, Any]:
     """The last of each of `DIAGNOSTICS` in `metrics.jsonl`, with its step; empty where nothing was logged."""
-    path = run.folder / "metrics.jsonl"
     last: dict[str, Any] = {}
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-        try:
-            record = json.loads(line)
-        except ValueError:  # the last line of a killed process
-            continue
+    for record in read_metrics(run.folder / "metrics.jsonl"):
         last |= {key: {"step": record["step"], "value": record[key]} for key in DIAGNOSTICS if key in record}
     return last
