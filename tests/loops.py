@@ -16,8 +16,8 @@ from drivedistill.step import step
 from drivedistill.train import start
 
 
-def one_update(recipe, change=None):
-    """Gradients of the first window; `change` may alter the setting before."""
+def one_update(recipe, change=None, again=False):
+    """Gradients of the first window; `change` may alter the setting before; `again`: the first micro-batch every time."""
     setting = assemble(recipe).setting
     if change:
         change(setting)
@@ -26,6 +26,7 @@ def one_update(recipe, change=None):
     window = [
         collate([setting.train[i] for i in next(order)], setting.preparations) for _ in range(recipe.train.accumulate)
     ]
+    window = window[:1] * len(window) if again else window
     gradients = {}
 
     def keep(*_):

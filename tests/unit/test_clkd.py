@@ -96,6 +96,7 @@ def test_a_window_pool_computes_the_head_for_mined_rows_only(tmp_path, monkeypat
 
     def counted(model, hidden):
         seen.append((torch.is_grad_enabled(), len(hidden)))
+        assert model.training == torch.is_grad_enabled(), "rows are scored without dropout, and learnt from with it"
         return original(model, hidden)
 
     monkeypatch.setattr(DrivingT5, "lm_logits", counted)
@@ -155,6 +156,22 @@ def test_warm_up_then_annealing_from_everything(tmp_path):
     assert [miner.percentages(s, 100) for s in (25, 50, 75, 99)] == [(100, 100), (75, 60), (50, 20), (50, 20)]
 
 
+def test_router_losses_are_averaged_over_micro_batches_whatever_their_number(tmp_path):
+    experts = {"experts": 4, "k": 1, "layers": "all", "init_noise": 0.1}
+    balance = {"train__router_balance": 1.0, "train__router_z": 1.0, "train__clip": None}
+
+    def gradient(accumulate):
+        card = tiny.recipe(tmp_path, {"train": 1.0}, train__batch_size=4, **balance, model__ffn_experts=experts)
+        card = card.model_copy(update={"train": card.train.model_copy(update={"accumulate": accumulate})})
+        return one_update(card, again=True)
+
+    assert relative_difference(gradient(3), gradient(1)) < 1e-6
+    card = tiny.recipe(
+        tmp_path, {"train": 1.0}, train__batch_size=4, train__router_balance=0.0, model__ffn_experts=experts
+    )
+    assert relative_difference(one_update(card, again=True), gradient(1)) > 1e-3, "they count"
+
+
 # --- release --------------------------------------------------------------------------------------------------------
 
 
@@ -167,9 +184,12 @@ def test_alpha_falls_geometrically_and_gamma_is_kept_by_a_resumed_run(taught, tm
             run(tiny.recipe(folder, **teacher, **release), tmp_path / "run")
     state = json.loads((tmp_path / "run" / "checkpoints" / "last" / "state.json").read_text("utf-8"))
     assert state["gamma"] == pytest.approx(0.1 ** (1 / 6))
+    path = tmp_path / "run" / "checkpoints" / "last" / "state.json"
+    path.write_text(json.dumps(state | {"gamma": 0.5}), "utf-8")
     run(tiny.recipe(folder, **teacher, **release), tmp_path / "run", resume=True)
     alphas = [record["alpha"] for record in logged(tmp_path / "run") if "alpha" in record]
-    assert alphas == pytest.approx([0.1 ** (t / 6) for t in range(6)])
+    before = state["step"]
+    assert alphas == pytest.approx([0.1 ** (t / 6) for t in range(before)] + [0.5**t for t in range(before, 6)])
 
 
 def test_a_released_teacher_is_not_asked_and_its_memory_is_free(taught):
