@@ -67,7 +67,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     Args:
         recipe: The experiment.
         folder: The run's directory.
-        resume: Go on from the last checkpoint; start afresh when there is none.
+        resume: Go on from the last checkpoint; start afresh when there is none. A finished run stays as it is.
         overwrite: Remove an earlier run first.
 
     Returns:
@@ -77,6 +77,8 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         InputError: Recipe or data cannot be used, or the folder holds another run.
     """
     _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+    if resume and (ended := _finished(folder)):
+        return ended
     _require_trackers(recipe)
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     accelerator = Accelerator(
@@ -257,6 +259,13 @@ def _spare_what_is_needed(recipe: Recipe, folder: Path) -> None:
         found = f"{', '.join(inside)} inside it"
         remedy = "choose another --out"
         raise InputError(Problem(str(folder), "", "a folder that this run does not need", found, remedy))
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """What `run.json` says of a run that has finished and is whole; empty for others."""
+    path = folder / "run.json"
+    facts: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return facts if facts.get("finished") and (folder / "model").is_dir() else {}
 
 
 def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator, *, overwrite: bool) -> None:

@@ -116,6 +116,14 @@ def test_resumed_run_reaches_the_uninterrupted_weights_bit_for_bit(tmp_path, mon
     assert log(tmp_path / "whole") == log(tmp_path / "broken")
 
 
+def test_resuming_a_finished_run_says_how_it_ended_and_writes_nothing(tmp_path):
+    card = tiny.recipe(tmp_path)
+    facts = run(card, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert run(card, tmp_path / "run", resume=True) == facts
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
 def test_resume_refuses_another_recipe_and_names_the_field(tmp_path):
     run(tiny.recipe(tmp_path), tmp_path / "run")
     with pytest.raises(InputError) as caught:
