@@ -22,6 +22,9 @@ def cache(
     dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Numbers on disk.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 32,
     verify: Annotated[bool, typer.Option("--verify", help="Read all rows; compute damaged ones again.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another call that writes the cache; by default refuse.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be computed; write nothing.")] = False,
     allow_random: AllowRandom = False,
 ) -> None:
@@ -59,6 +62,7 @@ def cache(
         batch_size=batch_size,
         workers=card.data.workers,
         verify=verify,
+        wait=wait,
     )
     typer.echo("\n".join(map(str, made)))
     typer.echo(f"{computed:,} computed; train with data.vision_cache={folder}")

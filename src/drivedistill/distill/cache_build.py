@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,10 +33,13 @@ from drivedistill.distill.cache import (
 )
 from drivedistill.distill.picture_digests import PictureDigests
 from drivedistill.distill.row_store import DType
-from drivedistill.problems import RunError
+from drivedistill.problems import InputError, RunError
 from drivedistill.progress import Progress
 from drivedistill.records import Sample, lock, write_json
 from drivedistill.signals import Interrupted, Signals, leave_group
+
+POLL_S = 0.5
+"""Seconds between two looks at a cache that another process writes."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def build(
     batch_size: int = 32,
     workers: int = 0,
     verify: bool = False,
+    wait: bool = False,
 ) -> tuple[list[Part], int]:
     """Compute the features that are missing. A killed call is gone on with by the next one.
 
@@ -99,17 +104,18 @@ def build(
         batch_size: Views per forward. Every forward has this shape: how a matrix product rounds depends on it.
         workers: Processes that decode pictures.
         verify: Read every row, and compute damaged ones again.
+        wait: Wait for another process that writes this cache, then compute what it left out.
 
     Returns:
         The parts of the cache, and how many features were computed.
 
     Raises:
-        InputError: No tower is frozen, the folder holds something else, another process builds it, or a picture cannot
-            be read.
+        InputError: No tower is frozen, the folder holds something else, another process writes it (without `wait`), or a
+            picture cannot be read.
         Interrupted: SIGINT or SIGTERM; what was computed is kept.
     """
     towers = frozen_towers(roles, precision)
-    with _claimed(folder), Signals() as signals:
+    with Signals() as signals, _claimed(folder, signals if wait else None):
         parts = _plan(folder, towers, samples, dtype, signals, keep=True)
         computed = 0
         for part in parts:
@@ -211,14 +217,22 @@ def _require_unchanged(part: Part, batch: Sequence[tuple[str, View]]) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Make the folder a cache, and keep other builders out of it."""
+def _claimed(folder: Path, waiting: Signals | None = None) -> Iterator[None]:
+    """Make the folder a cache, and keep other builders out of it; with `waiting`, wait for them until a signal comes."""
     if not folder.exists() or _is_new(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CARD, {"holds": HOLDS, "format": 1})
     require_cache(folder)
     with (folder / "lock").open("ab") as file:
-        lock(file, folder)
+        while True:
+            try:
+                lock(file, folder)
+                break
+            except InputError:
+                if waiting is None:
+                    raise
+                _stop_if_asked(waiting, folder)
+                time.sleep(POLL_S)
         yield
 
 

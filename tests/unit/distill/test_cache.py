@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
+import threading
+import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from drivedistill.problems import InputError, RunError
 from drivedistill.records import Region
 from drivedistill.runs import Parts, assemble
 from drivedistill.runs import run as train
+from drivedistill.signals import Interrupted
 from drivedistill.subject import save_subject
 
 FROZEN = {"model__frozen": [r"^vision\."], "model__allow_random": True}
@@ -421,6 +426,24 @@ def test_a_second_builder_is_refused_while_the_first_one_works(tmp_path, run, sa
     with cache_build._claimed(tmp_path / "c"), pytest.raises(InputError, match="another is writing it"):
         made(tmp_path / "c", run.student, samples)
     assert made(tmp_path / "c", run.student, samples)[1] == 6
+
+
+def test_a_patient_builder_waits_for_the_first_one(tmp_path, run, samples, monkeypatch):
+    monkeypatch.setattr(cache_build, "POLL_S", 0.01)
+    first = ExitStack()
+    first.enter_context(cache_build._claimed(tmp_path / "c"))
+    ended: list[float] = []
+    threading.Timer(0.3, lambda: (ended.append(time.monotonic()), first.close())).start()
+    assert made(tmp_path / "c", run.student, samples, wait=True)[1] == 6
+    assert ended
+    assert time.monotonic() > ended[0]
+
+
+def test_a_patient_builder_leaves_when_it_is_asked_to(tmp_path, run, samples, monkeypatch):
+    monkeypatch.setattr(cache_build, "POLL_S", 0.01)
+    with cache_build._claimed(tmp_path / "c"), pytest.raises(Interrupted):
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        made(tmp_path / "c", run.student, samples, wait=True)
 
 
 def test_a_builder_that_died_at_once_is_no_obstacle(tmp_path, run, samples):
