@@ -64,13 +64,13 @@ def require_same_vision(student: Any, teacher: Any) -> None:
     """The match stage compares features one by one.
 
     Raises:
-        InputError: There is no teacher, a family's tower cannot be asked alone, or the towers' features differ in shape.
+        InputError: A family's tower cannot be asked alone, or the towers' features differ in shape.
     """
     remedy = "match a `driving_t5` student cut from its teacher"
     shapes = []
-    for model in (bare(student), bare(teacher) if teacher is not None else None):
-        if model is None or not hasattr(model, "vision"):
-            found = "no teacher" if model is None else f"a {model.config.model_type} model"
+    for model in (bare(student), bare(teacher)):
+        if not hasattr(model, "vision"):
+            found = f"a {model.config.model_type} model"
             raise InputError(Problem("recipe", "distill.signal", "two models of driving_t5", found, remedy))
         shapes.append((*model.vision.grid, model.vision.width))
     if shapes[0] != shapes[1]:
@@ -186,7 +186,7 @@ def _refuse_cut_tower(built: Any, model: cards.Model) -> None:
     if getattr(built.config, "vision_state", "whole") != "cut" or model.allow_random:
         return
     if not tower_learns(built):
-        remedy = "match it to the teacher's first (driving_t5: distill.signal=vision), or unfreeze it"
+        remedy = "match it to the teacher's first (driving_t5: `distill` with distill.signal=vision), or unfreeze it"
         found = "a cut tower that has not been trained since"
         raise InputError(Problem("recipe", "model.frozen", "a vision tower that was trained", found, remedy))
 

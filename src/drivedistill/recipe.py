@@ -6,7 +6,8 @@ Paths are relative to the folder in which the command runs. The resolved recipe 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +15,19 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from drivedistill.problems import InputError, Problem
-from drivedistill.records import validation_problems, write_text
+from drivedistill.records import refuse_together, validation_problems, write_text
 from drivedistill.sections import Data, Distill, Mining, Model, Section, Train
 from drivedistill.yaml_tree import flat, read_tree, set_field
 
 FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb", "vision_cache"}
-"""Fields that may differ when a run goes on, because they do not touch what is learnt."""
+"""Fields that may differ when a run goes on, because they do not touch what is learnt.
+
+`vision_cache`: a cache may be moved, left, or begun. One of float32 holds what the tower would make; the features of a
+float16 cache differ from it in rounding, and so would a run that changes between them.
+"""
+
+UNTOUCHED = ("shrink", "adapter_experts", "ffn_experts", "lora", "frozen", "gradient_checkpointing")
+"""Fields of a model that is to learn; a teacher's would not be heard."""
 
 
 class Recipe(Section):
@@ -38,51 +46,79 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        if self.model.dtype == "bfloat16" and self.train.precision != "bf16":
-            raise ValueError("`model.dtype: bfloat16` needs `train.precision: bf16`; what learns is kept in float32")
-        if self.train.sharding == "fsdp2" and self.model.quantize:
-            raise ValueError("`train.sharding: fsdp2` cannot split 8-bit layers; remove one of it and `model.quantize`")
-        if self.distill.on == "mined" and self.mining is None:
-            raise ValueError("`distill.on: mined` needs `mining`")
+        refuse_together([*_numbers_fit(self), *_teacher_fits(self), *_release_fits(self), *_mining_fits(self)])
         return self
 
-    @model_validator(mode="after")
-    def _teacher_is_heard(self) -> Recipe:
-        distill = self.distill
-        release, weight = distill.release, distill.weight
-        if distill.signal == "vision" and {"loss", "temperature", "weight", "on", "release"} & distill.model_fields_set:
-            defaults = Distill(signal="vision")
-            if distill != defaults:
-                raise ValueError(
-                    "`distill.signal: vision` compares features; the other fields of `distill` have no meaning"
-                )
-        if release is not None and not 0 < release.end <= weight:
-            raise ValueError(f"`distill.release.end` must lie in (0, distill.weight = {weight:g}]")
-        if release is not None and release.below is not None and not release.end < release.below <= weight:
-            raise ValueError(
-                f"`distill.release.below` must lie in (release.end, distill.weight] = ({release.end:g}, {weight:g}]"
-            )
-        return self
 
-    @model_validator(mode="after")
-    def _mining_can_select(self) -> Recipe:
-        mining, train = self.mining, self.train
-        if mining is None:
-            return self
-        if mining.pool == "micro" and train.batch_size == 1 and mining.samples < 100:
-            raise ValueError(
-                "`mining.pool: micro` holds one sample, of which nothing can be selected; raise `train.batch_size`, "
-                "use pool `window` or `bank`, or set `mining.samples: 100`"
-            )
-        if mining.warmup + mining.anneal > 1:
-            raise ValueError("`mining.warmup` and `mining.anneal` are shares of the run; together they exceed it")
-        if mining.measure != "loss" and self.teacher is None:
-            raise ValueError(f"`mining.measure: {mining.measure}` needs a teacher")
-        if mining.measure != "loss" and self.distill.release and self.distill.release.below:
-            raise ValueError(f"`mining.measure: {mining.measure}` asks the teacher to the end; remove `release.below`")
-        if self.distill.signal == "vision":
-            raise ValueError("`mining` ranks answers; `distill.signal: vision` learns none")
-        return self
+def _numbers_fit(recipe: Recipe) -> Iterator[Problem]:
+    model, train = recipe.model, recipe.train
+    if model.dtype == "bfloat16" and train.precision != "bf16":
+        expected = "float32, or `train.precision: bf16`"
+        yield Problem("", "model.dtype", expected, "bfloat16", "set train.precision=bf16; what learns stays float32")
+    if train.sharding == "fsdp2" and model.quantize:
+        remedy = "remove one of it and model.quantize"
+        yield Problem("", "train.sharding", "`none`, since 8-bit layers cannot be split", "fsdp2", remedy)
+
+
+def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
+    """What is asked of a teacher is something that it can do, and there is one."""
+    distill, teacher, defaults = recipe.distill, recipe.teacher, Distill()
+    for name in UNTOUCHED if teacher else ():
+        if getattr(teacher, name):
+            expected = "nothing; a teacher is taken as it is, and nothing of it learns"
+            yield Problem("", f"teacher.{name}", expected, _shown(getattr(teacher, name)), "remove it")
+    for name in ("signal", "on", "release"):
+        value, default = getattr(distill, name), getattr(defaults, name)
+        if teacher is None and value != default:
+            expected, remedy = "a recipe with a teacher", f"add a teacher, or set distill.{name}={_shown(default)}"
+            yield Problem("", f"distill.{name}", expected, f"{_shown(value)} without one", remedy)
+    if teacher and distill.on == "mined" and recipe.mining is None:
+        yield Problem("", "distill.on", "`all` or `regular`, or a section `mining`", "mined", "add mining")
+    if distill.signal == "vision":
+        for name in sorted(set(Distill.model_fields) - {"signal"}):
+            value, default = getattr(distill, name), getattr(defaults, name)
+            if value != default:
+                expected = f"{_shown(default)}; features are compared, other fields of `distill` have no meaning"
+                yield Problem("", f"distill.{name}", expected, _shown(value), "remove it, or remove distill.signal")
+
+
+def _release_fits(recipe: Recipe) -> Iterator[Problem]:
+    release, weight = recipe.distill.release, recipe.distill.weight
+    if release is None:
+        return
+    if release.end > weight:
+        expected, remedy = f"a value in (0, distill.weight = {weight:g}]", "lower it, or raise distill.weight"
+        yield Problem("", "distill.release.end", expected, f"{release.end:g}", remedy)
+    elif release.below is not None and not release.end < release.below <= weight:
+        expected = f"a value in (release.end, distill.weight] = ({release.end:g}, {weight:g}]"
+        yield Problem("", "distill.release.below", expected, f"{release.below:g}", "correct it, or remove it")
+
+
+def _mining_fits(recipe: Recipe) -> Iterator[Problem]:
+    mining, distill = recipe.mining, recipe.distill
+    if mining is None:
+        return
+    if mining.pool == "micro" and recipe.train.batch_size == 1 and mining.samples < 100:
+        remedy = "raise train.batch_size, use pool `window` or `bank`, or set mining.samples=100"
+        yield Problem("", "mining.pool", "a pool from which something can be selected", "micro, of one sample", remedy)
+    if mining.warmup + mining.anneal > 1:
+        found, remedy = f"{mining.warmup:g} + {mining.anneal:g}", "lower one of it and mining.anneal"
+        yield Problem("", "mining.warmup", "shares that together do not exceed the run", found, remedy)
+    if mining.measure != "loss" and recipe.teacher is None:
+        expected, remedy = f"`loss`; {mining.measure} needs a teacher", "add a teacher, or set mining.measure=loss"
+        yield Problem("", "mining.measure", expected, mining.measure, remedy)
+    elif mining.measure != "loss" and distill.release and distill.release.below:
+        expected = f"nothing; `mining.measure: {mining.measure}` asks the teacher to the end"
+        yield Problem("", "distill.release.below", expected, f"{distill.release.below:g}", "remove it")
+    if distill.signal == "vision":
+        expected = "nothing; mining ranks answers, and `distill.signal: vision` learns none"
+        yield Problem("", "mining", expected, "a section", "remove it, or remove distill.signal")
+
+
+def _shown(value: Any) -> str:
+    """A field's value as YAML has it, on one line."""
+    plain = value.model_dump(mode="json", exclude_unset=True) if isinstance(value, Section) else value
+    return json.dumps(plain) if not isinstance(plain, str) else plain
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from drivedistill.problems import InputError, Problem, missing_file
 
@@ -43,6 +46,12 @@ CAPABILITY: dict[str, Capability] = {
     "planning": "planning",
 }
 """Drive-KD's three capabilities as a function of the task."""
+
+TAG = re.compile(r"(literal|list|dict|tuple|function-[a-z]+)\[.*\]|constrained-[a-z]+", re.DOTALL)
+"""What pydantic puts into a place to say which alternative of a union it means."""
+
+MISFIT = "misfit"
+"""The type of error under which `refuse_together` sends findings through pydantic."""
 
 
 class Row(BaseModel):
@@ -231,20 +240,55 @@ def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dic
     return rows
 
 
+def refuse_together(problems: Iterable[Problem]) -> None:
+    """For validators of several fields: findings that `validation_problems` gives back whole.
+
+    Args:
+        problems: Their file is not read; their record is relative to the section that is validated.
+
+    Raises:
+        PydanticCustomError: There is one; pydantic hands it on as a `ValidationError`, which is a `ValueError`.
+    """
+    found = tuple(problems)
+    if found:
+        text = "; ".join(f"{item.record}: expected {item.expected}, found {item.found}" for item in found)
+        raise PydanticCustomError(MISFIT, "{text}", {"text": text, "problems": found})
+
+
 def validation_problems(error: ValidationError, file: str, record: str) -> Iterator[Problem]:
-    """Pydantic's findings in our words, one problem per field."""
+    """Pydantic's findings in our words: one problem per field, however many alternatives the field has."""
+    groups: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
-        place = ".".join(str(part) for part in item["loc"])
-        where = ", ".join(part for part in (record, place) if part)
-        expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        found = repr(item.get("input"))
-        found, remedy = found if len(found) <= 120 else f"{found[:117]}...", "correct the value"
-        if item["type"] == "extra_forbidden":
-            expected, found, remedy = (
-                "a known key",
-                f"an unknown one: {found}",
-                "remove the key or correct its spelling",
-            )
-        elif item["type"] == "missing":
-            expected, found, remedy = "a value for this key", "nothing", "add the key"
-        yield Problem(file, where, expected, found, remedy)
+        parts = tuple(map(str, item["loc"]))
+        union = next((place for place, part in enumerate(parts) if TAG.fullmatch(part)), len(parts))
+        groups.setdefault(parts[:union], []).append(item)
+    for items in groups.values():
+        closer = [item for item in items if not item["type"].endswith(("_type", "literal_error"))]
+        chosen = closer or items[:1]  # an alternative of the right type says best what is wrong
+        expected = " or ".join(dict.fromkeys(_expected(item) for item in items))
+        for item in chosen:
+            yield from _problems(item, _expected(item) if closer else expected, file, record)
+
+
+def _problems(item: ErrorDetails, expected: str, file: str, record: str) -> Iterator[Problem]:
+    parts = (str(part) for part in item["loc"])
+    place = ".".join(part for part in parts if part != "[key]" and not TAG.fullmatch(part))
+    where = ", ".join(part for part in (record, place) if part)
+    if item["type"] == MISFIT:
+        for problem in item["ctx"]["problems"]:
+            inside = ".".join(part for part in (place, problem.record) if part)
+            yield replace(problem, file=file, record=", ".join(part for part in (record, inside) if part))
+        return
+    found = repr(item.get("input"))
+    found, remedy = found if len(found) <= 120 else f"{found[:117]}...", "correct the value"
+    if item["type"] == "extra_forbidden":
+        expected, found, remedy = "a known key", f"an unknown one: {found}", "remove the key or correct its spelling"
+    elif item["type"] == "missing":
+        expected, found, remedy = "a value for this key", "nothing", "add the key"
+    yield Problem(file, where, expected, found, remedy)
+
+
+def _expected(item: ErrorDetails) -> str:
+    if item["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "a mapping, e.g. {key: value}"
+    return item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

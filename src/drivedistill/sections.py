@@ -6,12 +6,14 @@ Papers leave much open; every such point is a field here, and its default is our
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from drivedistill.records import Regime
+from drivedistill.problems import Problem
+from drivedistill.records import Regime, refuse_together
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -56,10 +58,16 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _splits(self) -> Source:
+        total = sum(self.fractions.values())
         if self.split_by == "file" and not self.files:
-            raise ValueError("split_by `file` needs `files`, e.g. {train: Train, val: Val}")
-        if self.split_by != "file" and abs(sum(self.fractions.values()) - 1) > 1e-6:
-            raise ValueError(f"`fractions` must sum to 1, got {sum(self.fractions.values()):g}")
+            expected, remedy = (
+                "the files of every split, as `split_by: file` needs",
+                "add e.g. {train: Train, val: Val}",
+            )
+            refuse_together([Problem("", "files", expected, "none", remedy)])
+        if self.split_by != "file" and abs(total - 1) > 1e-6:
+            found = f"a sum of {total:g}"
+            refuse_together([Problem("", "fractions", "shares that sum to 1", found, "correct the shares")])
         return self
 
 
@@ -110,7 +118,8 @@ class Lora(Section):
     @model_validator(mode="after")
     def _no_dropout_on_stacks(self) -> Lora:
         if self.expert_targets is not None and self.dropout:
-            raise ValueError(f"`expert_targets` needs `dropout: 0`, got {self.dropout:g}")
+            expected, remedy = "0, as `expert_targets` needs", "set dropout to 0, or remove expert_targets"
+            refuse_together([Problem("", "dropout", expected, f"{self.dropout:g}", remedy)])
         return self
 
 
@@ -138,8 +147,15 @@ class Shrink(Section):
     @model_validator(mode="after")
     def _something(self) -> Shrink:
         if self.encoder is None and self.decoder is None and self.vision is None:
-            raise ValueError("name what is cut: `encoder`, `decoder` or `vision`")
+            expected, remedy = "what is cut: `encoder`, `decoder` or `vision`", "name one of them, or remove shrink"
+            refuse_together([Problem("", "", expected, "none of them", remedy)])
         return self
+
+
+def _require_enough(router: str, k: int, experts: int) -> None:
+    if router == "top_k" and k > experts:
+        expected, remedy = f"at most experts = {experts}", "lower k, or raise experts"
+        refuse_together([Problem("", "k", expected, str(k), remedy)])
 
 
 class AdapterExperts(Section):
@@ -155,8 +171,7 @@ class AdapterExperts(Section):
 
     @model_validator(mode="after")
     def _enough(self) -> AdapterExperts:
-        if self.router == "top_k" and self.k > self.experts:
-            raise ValueError(f"`k` = {self.k} of {self.experts} experts")
+        _require_enough(self.router, self.k, self.experts)
         return self
 
 
@@ -182,8 +197,7 @@ class FfnExperts(Section):
 
     @model_validator(mode="after")
     def _enough(self) -> FfnExperts:
-        if self.router == "top_k" and self.k > self.experts:
-            raise ValueError(f"`k` = {self.k} of {self.experts} experts")
+        _require_enough(self.router, self.k, self.experts)
         return self
 
 
@@ -221,22 +235,29 @@ class Model(Section):
     """Permit frozen parts that hold random weights (they cannot learn; useful only to measure speed)."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Model:
-        if (self.path is None) == (self.preset is None):
-            raise ValueError("name exactly one of `path` and `preset`")
-        if self.path is not None:
-            for name in ("overrides", "vision_weights", "text_weights", "tokenizer"):
-                if getattr(self, name):
-                    raise ValueError(f"`{name}` belongs to a preset; a model from `path` brings its own")
-            return self
-        if self.shrink:
-            raise ValueError("`shrink` belongs to a model from `path`; a preset names its own numbers of blocks")
-        for name in ("ffn_experts", "adapter_experts"):
-            if name in self.overrides:
-                raise ValueError(f"write `model.{name}`: experts are made after the weights were loaded")
-        if self.lora and self.lora.init == "loftq" and not self.quantize:
-            raise ValueError("`lora.init: loftq` mends the rounding of `quantize: int8`, which is not asked for")
+    def _fits_together(self) -> Model:
+        refuse_together(self._misfits())
         return self
+
+    def _misfits(self) -> Iterator[Problem]:
+        if (self.path is None) == (self.preset is None):
+            found = "neither" if self.path is None else "both"
+            yield Problem("", "", "exactly one of `path` and `preset`", found, "name the one that is meant")
+        elif self.path is not None:
+            for name in ("overrides", "vision_weights", "text_weights", "tokenizer"):
+                if value := getattr(self, name):
+                    expected = f"nothing; `{name}` belongs to a preset, a model from `path` brings its own"
+                    yield Problem("", name, expected, str(value), "remove it")
+        elif self.shrink:
+            expected = "nothing; a preset names its own numbers of blocks"
+            yield Problem("", "shrink", expected, "blocks to cut", "remove it, or name the whole model in `path`")
+        for name in ("ffn_experts", "adapter_experts"):
+            if self.path is None and name in self.overrides:
+                remedy = f"write `model.{name}`: experts are made after the weights were loaded"
+                yield Problem("", f"overrides.{name}", "dense layers", "experts", remedy)
+        if self.lora and self.lora.init == "loftq" and not self.quantize:
+            expected = "`default`; loftq mends the rounding of `quantize: int8`, which is not asked for"
+            yield Problem("", "lora.init", expected, "loftq", "remove it, or add quantize: int8")
 
 
 class Release(Section):

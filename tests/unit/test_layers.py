@@ -49,6 +49,7 @@ MAY_IMPORT_BESIDE = {
     ("recipe", "problems"),
     ("recipe", "records"),
     ("recipe", "sections"),
+    ("sections", "problems"),
     ("sections", "records"),
     ("recipe", "yaml_tree"),
     ("yaml_tree", "problems"),

@@ -80,20 +80,35 @@ def test_defaults_are_filled_in(card):
         ("data.sources=[]", "data.sources"),
         ("data.sources.1.regime=rare", "data.sources.1.regime"),
         ("data.sources.1.format=codalm", "data.sources.1.format"),
-        ("data.sources.0.fractions={train: 0.5, val: 0.1}", "data.sources.0"),
+        ("data.sources.0.fractions={train: 0.5, val: 0.1}", "data.sources.0.fractions"),
         ("data.sources.0.fractions={train: 1.5, val: -0.5}", "data.sources.0.fractions.val"),
-        ("data.sources.0.split_by=file", "data.sources.0"),
+        ("data.sources.0.split_by=file", "data.sources.0.files"),
         ("model.path=somewhere", "model"),
         ("model.preset=null", "model"),
         ("model.frozen=['(']", "model.frozen.0"),
         ("model.lora={targets: '*q'}", "model.lora.targets"),
-        ("train.learning_rates={'[': 1e-4}", "train.learning_rates.[.[key]"),
+        ("train.learning_rates={'[': 1e-4}", "train.learning_rates.["),
         ("teacher={}", "teacher"),
         ("name=../elsewhere", "name"),
         ("name=..", "name"),
         ("name=", "name"),
         ("data=5", "data"),
         ("model=null", "model"),
+        ("model.lora={init: loftq}", "model.lora.init"),
+        ("model={path: runs/a, lora: {init: loftq}}", "model.lora.init"),
+        ("model.lora={expert_targets: expert_up}", "model.lora.dropout"),
+        ("model.overrides.ffn_experts={}", "model.overrides.ffn_experts"),
+        ("model.ffn_experts={k: 5}", "model.ffn_experts.k"),
+        ("model={path: runs/a, shrink: {}}", "model.shrink"),
+        ("model.shrink={decoder: half}", "model.shrink"),
+        ("model={path: runs/a, shrink: {decoder: some}}", "model.shrink.decoder"),
+        ("model={path: runs/a, shrink: {decoder: [1, 0]}}", "model.shrink.decoder"),
+        ("model={path: runs/a, shrink: {decoder: [0, -1]}}", "model.shrink.decoder.1"),
+        ("model.ffn_experts={layers: [x]}", "model.ffn_experts.layers.0"),
+        ("distill.release={end: 0.1}", "distill.release"),
+        ("distill.on=regular", "distill.on"),
+        ("distill.on=mined", "distill.on"),
+        ("distill.signal=vision", "distill.signal"),
     ],
 )
 def test_bad_value_is_refused_and_its_field_named(card, override, field):
@@ -111,6 +126,52 @@ def test_all_findings_come_at_once_from_the_file_and_the_command_line(card):
         "train.learning_rate",
         "train.batch_size",
     }
+
+
+TEACHER = "teacher={path: runs/teacher}"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "shrink={decoder: half}",
+        "adapter_experts={}",
+        "ffn_experts={}",
+        "lora={}",
+        "frozen=[vision]",
+        "gradient_checkpointing=true",
+    ],
+)
+def test_what_would_change_a_teacher_is_refused(card, field):
+    assert list(findings(card, TEACHER, f"teacher.{field}")) == [f"teacher.{field.partition('=')[0]}"]
+
+
+def test_fields_that_do_not_fit_together_are_all_named(card):
+    found = findings(
+        card,
+        TEACHER,
+        "teacher.lora={}",
+        "model.dtype=bfloat16",
+        "distill={weight: 0.5, release: {end: 0.6}}",
+        "mining={warmup: 0.7, anneal: 0.4}",
+        "train.batch_size=1",
+    )
+    assert list(found) == ["model.dtype", "teacher.lora", "distill.release.end", "mining.pool", "mining.warmup"]
+    sections = findings(card, "model.path=runs/a", "data.sources.1.split_by=file")
+    assert list(sections) == ["data.sources.1.files", "model"]
+
+
+def test_alternatives_of_a_field_are_one_finding(card):
+    found = findings(card, "model={path: runs/a, shrink: {decoder: some}}", "train=fast")
+    assert found == {
+        "model.shrink.decoder": "'half', 'first_half' or 'alternate' or a valid list",
+        "train": "a mapping, e.g. {key: value}",
+    }
+
+
+@pytest.mark.parametrize("change", ["loss=reverse_kl", "temperature=2", "weight=0.5", "release=null", "on=all"])
+def test_base_recipes_lose_their_teacher_with_one_override(card, change):
+    assert load_recipe(card, [f"distill.{change}", "teacher=null"]).teacher is None
 
 
 def test_override_sets_nested_fields_lists_and_absent_sections(card):
