@@ -140,7 +140,7 @@ class Answers:
         return moment.alpha == 0 or self.on == "mined"
 
     def measure(self, losses: Tensor, signal: Signal | None, batch: Batch) -> Tensor:
-        """How hard every row is, `float[N]`, from its detached loss; see `recipe.Mining.measure`."""
+        """How hard every row is, `float[N]`, from its detached loss; see `sections.Mining.measure`."""
         measure = self.miner.spec.measure if self.miner else "loss"
         if measure == "loss":
             return losses

@@ -61,7 +61,7 @@ def tower_learns(model: Any) -> bool:
 
 
 def kept_blocks(blocks: Blocks, total: int) -> list[int]:
-    """Indices of the blocks that stay, of `total`; see `recipe.Blocks`.
+    """Indices of the blocks that stay, of `total`; see `sections.Blocks`.
 
     >>> kept_blocks("half", 6), kept_blocks("first_half", 6), kept_blocks("alternate", 6)
     ([0, 2, 5], [0, 1, 2], [0, 2, 4])
