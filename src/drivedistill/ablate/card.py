@@ -22,6 +22,10 @@ COLUMNS = {metric.label.partition(" (")[0].strip(): name for name, metric in MET
 """What a table may show, by its label: `BLEU-4`, `METEOR`, `ROUGE-L`, `Avg`, `Exact match`, ..."""
 
 
+CACHE = "cache"
+"""Folder below OUT that the runs share; no row may be called so."""
+
+
 class Scoring(Section):
     """What the finished runs are asked, and how their answers are scored; the same for every row."""
 
@@ -116,6 +120,8 @@ def _rows(table: Table, path: Path) -> Iterator[Problem]:
         where = f"rows.{row.name}"
         if row.name in names[:position]:
             yield Problem(str(path), where, "every name once", "the name a second time", "rename one of the rows")
+        if row.name == CACHE:
+            yield Problem(str(path), where, "another name", "that of a folder which all rows share", "rename the row")
         if row.recipe is None and table.base is None:
             yield Problem(str(path), where, "a recipe", "neither `base` nor `recipe`", "name a recipe file")
         for field, used in row.uses.items():

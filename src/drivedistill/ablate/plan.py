@@ -1,6 +1,6 @@
 """What has to be run for a table: every row's recipe for every seed, in an order in which nobody waits for a later one.
 
-OUT/table.yaml  table.md  table.csv  table.json
+OUT/table.yaml  table.md  table.csv  table.json  cache/ (vision features, where a recipe wants a cache)
 OUT/ROW/seed-S/    an ordinary run, with predictions/, results.json, log.txt and uses.json (the runs that it was made from)
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-from drivedistill.ablate.card import Scoring, Table, TableRow
+from drivedistill.ablate.card import CACHE, Scoring, Table, TableRow
 from drivedistill.problems import InputError, Problem, missing_file
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, parse_recipe, save_recipe
 from drivedistill.records import write_json, write_text
@@ -153,12 +153,16 @@ def choose(runs: Sequence[PlannedRun], rows: Sequence[str], scoring: Scoring) ->
 
 
 def commands(run: PlannedRun, scoring: Scoring) -> list[list[str]]:
-    """The command lines that are still needed: learn, answer every split, score. Each goes on where it stopped."""
+    """The command lines that are still needed: fill the cache, learn, answer every split, score. Each goes on where it
+    stopped."""
     folder = str(run.folder)
     lines = []
     if not run.learnt:  # training again would write `model/` again, and answers must be younger than it
         verb = "distill" if run.recipe.teacher else "train"
-        lines.append([*CLI, verb, str(run.folder / "recipe.yaml"), "--out", folder, "--resume"])
+        recipe = str(run.folder / "recipe.yaml")
+        if run.recipe.data.vision_cache is not None:
+            lines.append([*CLI, "cache", recipe, "--wait"])  # runs at the same time share the cache
+        lines.append([*CLI, verb, recipe, "--out", folder, "--resume"])
     files = run.predictions(scoring)
     for split, file in files.items():
         lines.append([*CLI, "predict", folder, "--split", split, "--out", str(file), "--decode", scoring.decode])
@@ -210,6 +214,11 @@ def _planned(table: Table, path: Path, out: Path, row: TableRow, seed: int) -> P
     folders = [f"{field}={json.dumps((out / name).as_posix())}" for field, name in used.items()]
     where = f"{path}: rows.{row.name}"
     recipe = parse_recipe(tree, [*row.set, f"seed={seed}", *folders], origin=f"{base} with {where}", place=where)
+    if (
+        recipe.data.vision_cache is not None
+    ):  # the base's own holds the features of another run's tower, or is not there
+        data = recipe.data.model_copy(update={"vision_cache": out / CACHE})
+        recipe = recipe.model_copy(update={"data": data})
     return PlannedRun(row.name, seed, out / run_name(row.name, seed), recipe, tuple(dict.fromkeys(used.values())))
 
 

@@ -41,6 +41,7 @@ def test_a_run_uses_the_same_seed_or_the_first(tmp_path):
     ("changes", "record", "found"),
     [
         ({"rows": rows(("a", ""), ("a", ""))}, "rows.a", "the name a second time"),
+        ({"rows": rows(("cache", ""))}, "rows.cache", "that of a folder which all rows share"),
         ({"rows": rows(("a", "b"))}, "rows.a.uses.teacher.path", "'b'"),
         ({"rows": rows(("a", "c"), ("b", "a"), ("c", "b"))}, "rows", "a uses c uses b uses a"),
         ({"rows": rows(("a", "a"))}, "rows", "a uses a"),

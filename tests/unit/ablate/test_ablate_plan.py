@@ -88,6 +88,20 @@ def test_commands_learn_answer_every_split_and_score(tmp_path):
     assert commands(runs["teacher/seed-5"], scoring)[0][3] == "train"
 
 
+def test_runs_that_want_a_cache_share_one_of_the_table_and_fill_it_before_they_learn(tmp_path):
+    rows = [TABLE["rows"][0], {**TABLE["rows"][1], "set": ["data.vision_cache=elsewhere"]}]
+    table, runs = planned(tmp_path, {**TABLE, "rows": rows, "differences": []})
+    run = runs["student/seed-1"]
+    assert run.recipe.data.vision_cache == tmp_path / "out/cache"
+    assert runs["teacher/seed-5"].recipe.data.vision_cache is None
+    first, second, *_ = commands(run, table.score)
+    assert first[3:] == ["cache", f"{run.folder}/recipe.yaml", "--wait"]
+    assert second[3] == "distill"
+    assert commands(runs["teacher/seed-5"], table.score)[0][3] == "train"
+    begin(run, finished="2026-01-01")
+    assert [command[3] for command in commands(run, table.score)] == ["predict", "score"]
+
+
 def test_a_finished_training_is_not_repeated(tmp_path):
     table, runs = planned(tmp_path)
     run = runs["student/seed-0"]
