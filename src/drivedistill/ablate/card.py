@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from drivedistill.evaluate.decoding import decoding
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Regime, validation_problems
@@ -100,11 +102,15 @@ def load_table(path: Path) -> Table:
         InputError: The file is missing or no YAML, fields are unknown or invalid, or rows do not fit together; every
             finding is listed. The rows' recipes are looked at by `plan`.
     """
+    tree = read_tree(path, "a table recipe (YAML)")
+    if "rows" not in tree and tree.keys() & {"model", "data"}:
+        remedy = "use `drivedistill train` or `distill`"
+        raise InputError(Problem(str(path), "", "a table recipe (with `rows`)", "an ordinary recipe", remedy))
     try:
-        table = Table.model_validate(read_tree(path, "a table recipe (YAML)"))
+        table = Table.model_validate(tree)
     except ValidationError as error:
         raise InputError(validation_problems(error, str(path), "")) from error
-    problems = [*_rows(table, path), *_columns(table, path), *_differences(table, path)]
+    problems = [*_rows(table, path), *_scoring(table, path), *_columns(table, path), *_differences(table, path)]
     if not table.run and not table.needs:
         problems.append(Problem(str(path), "needs", "what the table needs before it can be run", "nothing", "say it"))
     if problems:
@@ -138,10 +144,24 @@ def _rows(table: Table, path: Path) -> Iterator[Problem]:
         yield Problem(str(path), "rows", "rows that do not wait for themselves", found, "break the circle in `uses`")
 
 
+def _scoring(table: Table, path: Path) -> Iterator[Problem]:
+    """What `predict` and `score` would refuse after hours of training."""
+    try:
+        decoding(table.score.decode, table.score.max_new_tokens)
+    except InputError as error:
+        yield from (replace(problem, file=str(path), record="score.decode") for problem in error.problems)
+    if table.score.meteor and table.score.tokenizer == "approximate":
+        found, remedy = "true, with the approximate tokenizer", "set score.meteor to false, or the tokenizer to ptb"
+        yield Problem(str(path), "score.meteor", "METEOR with its own tokenizer (ptb)", found, remedy)
+
+
 def _columns(table: Table, path: Path) -> Iterator[Problem]:
     for column in table.columns:
         if column not in COLUMNS:
             yield Problem(str(path), "columns", f"one of {', '.join(COLUMNS)}", repr(column), "correct the name")
+        elif COLUMNS[column] in ("meteor", "avg") and not table.score.meteor:
+            remedy = "remove the column, or set score.meteor to true"
+            yield Problem(str(path), "columns", "columns that are scored", f"{column!r} without METEOR", remedy)
     for row in table.rows:
         for regime, figures in row.published.items():
             for name in figures.keys() - set(table.columns):

@@ -115,6 +115,7 @@ def plan(table: Table, path: Path, out: Path) -> list[PlannedRun]:
         for seed in table.seeds_of(row):
             try:
                 runs.append(_planned(table, path, out, row, seed))
+                problems |= dict.fromkeys(_missing_splits(table, path, runs[-1]))
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
     if problems:
@@ -220,6 +221,17 @@ def _planned(table: Table, path: Path, out: Path, row: TableRow, seed: int) -> P
         data = recipe.data.model_copy(update={"vision_cache": out / CACHE})
         recipe = recipe.model_copy(update={"data": data})
     return PlannedRun(row.name, seed, out / run_name(row.name, seed), recipe, tuple(dict.fromkeys(used.values())))
+
+
+def _missing_splits(table: Table, path: Path, run: PlannedRun) -> Iterator[Problem]:
+    """Splits that the run would be asked about, and that none of its sources has."""
+    known: dict[str, None] = {}
+    for source in run.recipe.data.sources:
+        known |= dict.fromkeys(source.files if source.split_by == "file" else source.fractions)
+    for split in table.score.splits:
+        if split not in known:
+            expected = f"a split of rows.{run.row}: {', '.join(known)}"
+            yield Problem(str(path), "score.splits", expected, repr(split), "correct the name, or the row's sources")
 
 
 def _other_scoring(table: Table, out: Path) -> Iterator[Problem]:

@@ -36,8 +36,9 @@ def predict(
 
     Example: drivedistill predict runs/student --data data/drivelm --format drivelm
     """
+    from drivedistill.evaluate.decoding import decoding
     from drivedistill.evaluate.endpoint import Endpoint, served_answerer
-    from drivedistill.evaluate.predict import decoding, local_answerer, written_at
+    from drivedistill.evaluate.predict import local_answerer, written_at
     from drivedistill.evaluate.predict import predict as answer
     from drivedistill.runs import require_pictures
 

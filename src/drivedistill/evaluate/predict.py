@@ -19,7 +19,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from transformers import GenerationConfig
 from drivedistill.data.collate import collate, picture_size, questions, refuse_long, refuse_unlabelled
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import POINT, decode, to_pixels
+from drivedistill.evaluate.decoding import Decoding
 from drivedistill.evaluate.endpoint import Answer, Answerer
 from drivedistill.models.student import Student
 from drivedistill.problems import InputError, Problem, RunError
@@ -41,37 +41,6 @@ from drivedistill.subject import Subject, load_subject, model_folder
 
 _FIRST_KEY = b'{"id":'
 """How a row begins that was written here."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How answers are made."""
-
-    teacher_forced: bool = False
-    beams: int = 1
-    max_new_tokens: int = 256
-
-    @property
-    def name(self) -> str:
-        """`greedy`, `beam-4` or `teacher_forced`."""
-        if self.teacher_forced:
-            return "teacher_forced"
-        return "greedy" if self.beams == 1 else f"beam-{self.beams}"
-
-
-def decoding(name: str, max_new_tokens: int) -> Decoding:
-    """The decoding with a name.
-
-    Raises:
-        InputError: There is none.
-    """
-    if name in ("greedy", "teacher_forced"):
-        return Decoding(name == "teacher_forced", 1, max_new_tokens)
-    beams = name.removeprefix("beam-")
-    if not (name.startswith("beam-") and beams.isdigit() and int(beams) > 1):
-        expected = "greedy, beam-N (N > 1) or teacher_forced"
-        raise InputError(Problem("command line", "--decode", expected, repr(name), "correct the name"))
-    return Decoding(False, int(beams), max_new_tokens)
 
 
 def predict(

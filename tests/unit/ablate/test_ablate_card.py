@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from some_table import TABLE, write
+from some_table import BASE, TABLE, write
 
 from drivedistill.ablate.card import load_table
 from drivedistill.ablate.plan import plan
@@ -49,6 +49,9 @@ def test_a_run_uses_the_same_seed_or_the_first(tmp_path):
         ({"seeds": [1, 1]}, "seeds", "[1, 1]"),
         ({"rows": [{"name": "a", "seeds": [2, 2]}]}, "rows.a.seeds", "[2, 2]"),
         ({"columns": ["BLEU-5"]}, "columns", "'BLEU-5'"),
+        ({"columns": ["Avg"]}, "columns", "'Avg' without METEOR"),
+        ({"score": {"tokenizer": "approximate"}}, "score.meteor", "true, with the approximate tokenizer"),
+        ({"score": {"decode": "beam-1"}}, "score.decode", "'beam-1'"),
         ({"rows": [{"name": "a", "published": {"corner": {"CIDEr": 1}}}]}, "rows.a.published.corner", "'CIDEr'"),
         ({"differences": [["long", "nobody"]]}, "differences [long, nobody]", "nobody"),
         ({"differences": [["student", "teacher"]]}, "differences [student, teacher]", "none"),
@@ -68,6 +71,13 @@ def test_what_does_not_fit_together_is_named(tmp_path, changes, record, found):
 def test_everything_is_said_at_once(tmp_path):
     said = findings(tmp_path, seeds=[1, 1], columns=["BLEU-5"], differences=[["x", "y"]], run=False)
     assert said.keys() == {"seeds", "columns", "differences [x, y]", "needs"}
+
+
+def test_an_ordinary_recipe_is_no_table(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_table(write(tmp_path, BASE))
+    (problem,) = caught.value.problems
+    assert (problem.found, problem.remedy) == ("an ordinary recipe", "use `drivedistill train` or `distill`")
 
 
 @pytest.mark.parametrize("changes", [{"colums": []}, {"rows": []}, {"seeds": [-1]}, {"rows": [{"name": "../x"}]}])

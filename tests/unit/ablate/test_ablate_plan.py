@@ -70,6 +70,17 @@ def test_problems_of_all_rows_are_said_at_once_and_once(tmp_path):
     assert all("rows." in problem.file for problem in problems)
 
 
+def test_a_split_that_no_source_has_is_named_once_per_row(tmp_path):
+    by_file = ["data.sources.0.split_by=file", "data.sources.0.files={train: train, exam: test}"]
+    rows = [{"name": "a"}, {"name": "b", "set": by_file}]
+    changes = {"rows": rows, "differences": [], "score": {**TABLE["score"], "splits": ["test", "exam"]}}
+    with pytest.raises(InputError) as caught:
+        planned(tmp_path, {**TABLE, **changes})
+    assert [(problem.expected, problem.found) for problem in caught.value.problems] == [
+        ("a split of rows.a: train, val, test", "'exam'"), ("a split of rows.b: train, exam", "'test'"),
+    ]  # fmt: skip
+
+
 def test_commands_learn_answer_every_split_and_score(tmp_path):
     _, runs = planned(tmp_path)
     run = runs["student/seed-0"]

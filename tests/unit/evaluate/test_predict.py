@@ -15,8 +15,9 @@ from drivedistill.cli import app
 from drivedistill.data.collate import collate, questions
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import decode as words
+from drivedistill.evaluate.decoding import decoding
 from drivedistill.evaluate.endpoint import Answer
-from drivedistill.evaluate.predict import decoding, local_answerer, predict, written_at
+from drivedistill.evaluate.predict import local_answerer, predict, written_at
 from drivedistill.models.student import full_logits
 from drivedistill.problems import InputError, RunError
 from drivedistill.records import Prediction, Region, read_jsonl
