@@ -22,8 +22,24 @@ from drivedistill.models.shrink import shrink, tower_learns
 from drivedistill.models.student import bare
 from drivedistill.models.upcycle import convert_ffn
 from drivedistill.problems import InputError, Problem
+from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
-from drivedistill.subject import Subject, load_subject, reading_of
+from drivedistill.subject import Subject, load_subject, reading_of, refuse_missing
+
+
+def refuse_missing_models(recipe: Recipe) -> None:
+    """Look for everything that a recipe wants to load, before any of it is loaded.
+
+    Raises:
+        InputError: A run or directory is not there; all of them are listed.
+    """
+    names = {
+        f"{role}.{field}": value
+        for role, model in {"model": recipe.model, "teacher": recipe.teacher}.items()
+        for field in ("path", "vision_weights", "text_weights", "tokenizer")
+        if (value := getattr(model, field, None))
+    }
+    refuse_missing(names)
 
 
 def build_student(

@@ -15,6 +15,7 @@ from drivedistill.distill.objective import Moment
 from drivedistill.models.parameters import count_parameters
 from drivedistill.recipe import Recipe
 from drivedistill.runs import Parts, assemble
+from drivedistill.subject import method
 from drivedistill.train import total_steps, train_stream
 
 
@@ -51,6 +52,12 @@ def _counts(recipe: Recipe, parts: Parts) -> str:
         lines.append(f"teacher         {total:>13,} parameters ({parts.teacher.name})")
     steps = total_steps(recipe, train_stream(recipe, parts.splits["train"], 1))
     lines.append(f"steps           {steps:>10,}  (one process)")
+    first, *others = method(recipe)
+    lines += [f"method          {first}", *(f"                {words}" for words in others)]
+    if recipe.data.vision_cache is not None:
+        roles = {"student": parts.student, "teacher": parts.teacher}
+        readers = [role for role, subject in roles.items() if subject and subject.preparation.features is not None]
+        lines.append(f"vision cache    {recipe.data.vision_cache}, read by {' and '.join(readers)}")
     return "\n".join(lines)
 
 

@@ -27,7 +27,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 import drivedistill
-from drivedistill.build import build_student, build_teacher, require_same_vision, train_only_vision
+from drivedistill.build import (
+    build_student,
+    build_teacher,
+    refuse_missing_models,
+    require_same_vision,
+    train_only_vision,
+)
 from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover
 from drivedistill.data.collate import refuse_long, refuse_unlabelled
 from drivedistill.data.images import PictureCache, image_problem
@@ -124,6 +130,7 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
         recipe: The experiment.
         tokenizer_folder: A resumed run's tokenizer; used when it exists.
     """
+    refuse_missing_models(recipe)
     set_seed(recipe.seed)
     splits = load_mixture(recipe.data.sources)
     for split in ("train", "val"):

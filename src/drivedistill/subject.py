@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from drivedistill.distill.teacher import Identity, identity_of
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm, require_all_tensors
 from drivedistill.models.int8 import dequantize, is_quantized
-from drivedistill.problems import InputError, Problem, unavailable
+from drivedistill.problems import InputError, Problem, missing_file, unavailable
 from drivedistill.recipe import Recipe
 from drivedistill.records import validation_problems
 
@@ -81,6 +81,7 @@ def load_subject(
     Raises:
         InputError: It cannot be loaded, or was built for other pictures or another layout.
     """
+    refuse_missing({"": name})
     folder = model_folder(name)
     try:
         kind = AutoConfig.from_pretrained(folder).model_type
@@ -132,6 +133,30 @@ def _plain(model: Any) -> Any:
         model = copy.deepcopy(model)
         dequantize(model)
     return model.merge_and_unload() if lora else model
+
+
+def refuse_missing(names: Mapping[str, str]) -> None:
+    """A misspelt run is said at once; Hugging Face would look for it on the hub for half a minute.
+
+    Args:
+        names: Field of the recipe, or nothing -> a run, directory or hub id.
+
+    Raises:
+        InputError: A name can only be a local one, and there is no such file or folder; all of them are listed.
+    """
+    problems = []
+    for field, name in names.items():
+        path = Path(name)
+        local = (
+            name.startswith(("runs/", ".", "/"))
+            or len(path.parts) > 2
+            or (len(path.parts) == 2 and path.parent.is_dir())
+        )
+        if local and not path.exists():
+            finding = missing_file(path, "a model (run, directory or hub id)", "train it first, or correct the path")
+            problems.append(replace(finding, record=field))
+    if problems:
+        raise InputError(problems)
 
 
 def model_folder(name: str) -> str:
@@ -204,7 +229,7 @@ def _image_processor(folder: str) -> ViTImageProcessorPil:
 def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """The model's README: what it is, what it was trained on, with what."""
     sources = "\n".join(f"- `{s.name}` ({s.format}, {s.regime}, split by {s.split_by})" for s in recipe.data.sources)
-    kind = "; ".join(_method(recipe))
+    kind = "; ".join(method(recipe))
     return (
         f"---\nlibrary_name: drivedistill\ntags: [autonomous-driving, visual-question-answering]\n---\n\n"
         f"# {recipe.name}\n\n{recipe.about}\n\nTraining: {kind}, seed {recipe.seed}.\n\nData:\n\n{sources}\n\n"
@@ -212,7 +237,7 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     )
 
 
-def _method(recipe: Recipe) -> Iterator[str]:
+def method(recipe: Recipe) -> Iterator[str]:
     """How a recipe trains, in words."""
     distill, mining, model = recipe.distill, recipe.mining, recipe.model
     if recipe.teacher is None:

@@ -176,6 +176,9 @@ def test_predict_answers_every_question_once_and_score_rates_them(here, source, 
 # --- folders ------------------------------------------------------------------------------------------------------------
 
 
+METHOD = {"train": "method          supervised", "distill": "method          distilled (forward_kl, T=1"}
+
+
 @pytest.mark.parametrize("arguments", [TEACHER, STUDENT, ["predict", "demo/student"]], ids=lambda words: words[0])
 def test_dry_run_shows_much_and_writes_nothing(here, arguments, capsys):
     before = listing(here)
@@ -184,7 +187,9 @@ def test_dry_run_shows_much_and_writes_nothing(here, arguments, capsys):
     shown = capsys.readouterr().out
     assert "questions" in shown
     if arguments[0] != "predict":
-        assert all(word in shown for word in ("parameters", "supervised", "MB", "[</s>]", "steps"))
+        assert all(
+            word in shown for word in ("parameters", "supervised", "MB", "[</s>]", "steps", METHOD[arguments[0]])
+        )
     assert listing(here) == before
 
 
