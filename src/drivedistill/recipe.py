@@ -125,11 +125,15 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe and apply `key.sub=value` overrides.
 
     Raises:
-        InputError: The file is missing or no YAML mapping, an override has no `=`, or fields are unknown or invalid;
-            every finding is listed.
+        InputError: The file is missing, no YAML mapping or a table recipe, an override has no `=`, or fields are unknown
+            or invalid; every finding is listed.
     """
     origin = f"{path} with the command line" if overrides else str(path)
-    return parse_recipe(read_tree(path), overrides or [], origin)
+    tree = read_tree(path)
+    if "rows" in tree:
+        remedy = "use `drivedistill ablate`, or name the recipe of one of its rows"
+        raise InputError(Problem(str(path), "rows", "a recipe of one experiment", "a table recipe", remedy))
+    return parse_recipe(tree, overrides or [], origin)
 
 
 def parse_recipe(tree: dict[str, Any], overrides: Sequence[str], origin: str, place: str = "command line") -> Recipe:

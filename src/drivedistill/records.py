@@ -251,7 +251,7 @@ def refuse_together(problems: Iterable[Problem]) -> None:
     """
     found = tuple(problems)
     if found:
-        text = "; ".join(f"{item.record}: expected {item.expected}, found {item.found}" for item in found)
+        text = "; ".join(f"{item.record or 'here'}: expected {item.expected}, found {item.found}" for item in found)
         raise PydanticCustomError(MISFIT, "{text}", {"text": text, "problems": found})
 
 

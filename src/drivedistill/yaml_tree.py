@@ -51,12 +51,18 @@ def set_field(tree: dict[str, Any], override: str, place: str = "command line") 
         place: Where it was written, for the finding.
 
     Raises:
-        InputError: There is no `=`, or no such place in the tree.
+        InputError: There is no `=`, the value is no YAML, or there is no such place in the tree.
     """
     key, equals, value = override.partition("=")
     if not equals or not key:
         remedy = "write e.g. train.learning_rate=3e-4"
         raise InputError(Problem(place, override, "key.sub=value", "no `key=`", remedy))
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        found = f"{value} ({getattr(error, 'problem', None) or ' '.join(str(error).split())})"
+        remedy = f"put a text into single quotes, and all into double ones for the shell: \"{key}='...'\""
+        raise InputError(Problem(place, override, "a YAML value", found, remedy)) from error
     *parents, last = key.split(".")
     node: Any = tree
     try:
@@ -67,8 +73,8 @@ def set_field(tree: dict[str, Any], override: str, place: str = "command line") 
                 if node.get(parent) is None:
                     node[parent] = {}
                 node = node[parent]
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, AttributeError, TypeError, yaml.YAMLError) as error:
+        node[int(last) if isinstance(node, list) else last] = parsed
+    except (ValueError, IndexError, AttributeError, TypeError) as error:
         remedy = "use the key names of the recipe; list entries are numbered from 0"
         raise InputError(Problem(place, override, "the path of a field", str(error), remedy)) from error
 

@@ -128,6 +128,19 @@ def test_all_findings_come_at_once_from_the_file_and_the_command_line(card):
     }
 
 
+@pytest.mark.parametrize("value", ["*", "[", "a: b: c", "2026-13-45"])
+def test_value_that_is_no_yaml_is_called_so(card, value):
+    assert findings(card, f"about={value}") == {f"about={value}": "a YAML value"}
+    assert load_recipe(card, [f"about='{value}'"]).about == value
+
+
+def test_table_recipe_is_one_finding(card):
+    card.write_text("name: t\nabout: a\nbase: b.yaml\nrows: [{name: a}]\n")
+    with pytest.raises(InputError, match="drivedistill ablate") as caught:
+        load_recipe(card)
+    assert len(caught.value.problems) == 1
+
+
 TEACHER = "teacher={path: runs/teacher}"
 
 
