@@ -42,7 +42,8 @@ def shrink(model: Any, spec: Shrink) -> Any:
     """
     plan = _Plan(copy.deepcopy(model.config))
     if getattr(model.config, "ffn_experts", None) is not None:
-        plan.refuse("", "a model without experts", "feed-forward layers that are experts", "cut first, then convert")
+        remedy = "name the dense model in model.path, or remove model.shrink"
+        plan.refuse("", "a model without experts", "feed-forward layers that are experts", remedy)
     elif model.config.model_type == "driving_t5":
         _plan_driving_t5(plan, spec)
     else:
@@ -139,7 +140,7 @@ def _plan_driving_t5(plan: _Plan, spec: Shrink) -> None:
         if blocks is None:
             continue
         kept = plan.keep(part, f"language_model.{part}.block", blocks, getattr(text, name))
-        if kept[0] != 0:
+        if kept[0] != 0 and kept[-1] < getattr(text, name):  # of blocks that do not exist, `keep` speaks
             expected = "a list with block 0, whose relative-position bias all others of the stack use"
             plan.refuse(part, expected, str(kept), "keep block 0")
         setattr(text, name, len(kept))

@@ -322,6 +322,9 @@ def test_every_finding_is_named_at_once() -> None:
         shrink(driving_t5(), cards.Shrink(encoder=[1], decoder=[0, 9], vision=[9, 9]))
     fields = [problem.record for problem in error.value.problems]
     assert fields == [f"model.shrink.{part}" for part in ("encoder", "decoder", "vision")]
+    with pytest.raises(InputError) as error:
+        shrink(driving_t5(), cards.Shrink(decoder=[3, 7]))
+    assert len(error.value.problems) == 1, "that block 0 is missing follows"
 
 
 def test_a_tower_without_blocks_to_spare_is_refused() -> None:
@@ -337,7 +340,7 @@ def test_a_tower_without_blocks_to_spare_is_refused() -> None:
 def test_a_model_with_experts_is_cut_too_late() -> None:
     model = driving_t5(layers=2)
     model.config.ffn_experts = {"experts": 4}
-    with pytest.raises(InputError, match="cut first"):
+    with pytest.raises(InputError, match="name the dense model"):
         shrink(model, cards.Shrink(encoder="half"))
 
 
@@ -363,7 +366,7 @@ def test_what_published_models_cannot_spare_is_refused(family: str, spec: dict[s
         ({"decoder": []}, "at least 1"),
         ({"decoder": [-1]}, "greater than or equal to 0"),
         ({"vision": [0, 1]}, "greater than or equal to 1"),
-        ({}, "name what is cut"),
+        ({}, "expected what is cut"),
     ],
 )
 def test_lists_that_mean_nothing_are_refused_by_the_recipe(spec: dict[str, Any], message: str) -> None:
