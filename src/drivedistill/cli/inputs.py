@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +24,9 @@ def read_questions(root: Path, format: str, file: str, regime: RegimeName) -> li
 
 
 def keep_quiet() -> None:
-    """Keep the libraries' own progress bars and advice out of our output."""
+    """Keep the libraries' own progress bars, advice and warnings to each other out of our output."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\b")  # PEFT asks it by old names
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
