@@ -111,7 +111,10 @@ def test_training_on_the_cache_is_training_on_the_pictures(place, tmp_path, caps
     assert "86 to compute" in capsys.readouterr().out
     assert not (place / "cache").exists()
     assert typed("cache", card) == 0
-    assert "86 computed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "all there" in said and "\n86 computed" in said
+    assert typed("train", card, "--dry-run") == 0
+    assert f"vision cache    {place / 'cache'}, read by student\n" in capsys.readouterr().out
     assert typed("cache", card) == 0
     assert "\n0 computed" in capsys.readouterr().out
     for name, changes in {

@@ -60,10 +60,11 @@ class Part:
 
     def __str__(self) -> str:
         store, pictures = self.features.store, len({view.path for view in self.views.values()})
+        missing = f"{len(self.missing):,} to compute" if self.missing else "all there"
         megabytes = len(self.views) * store.row_bytes / 1e6
         return (
-            f"{', '.join(self.roles)}: {len(self.views):,} views of {pictures:,} pictures, {len(self.missing):,} to "
-            f"compute; {megabytes:,.1f} MB of {store.dtype} {list(store.shape)} in {store.folder}"
+            f"{', '.join(self.roles)}: {len(self.views):,} views of {pictures:,} pictures, {missing}; "
+            f"{megabytes:,.1f} MB of {store.dtype} {list(store.shape)} in {store.folder}"
         )
 
 
