@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,12 @@ from drivedistill.metrics_file import read_metrics
 
 LEARNING = 0.85
 """Share of a run's time that goes into training; the rest answers and scores."""
+
+PROBLEM = re.compile(r"^\S[^\n]*\n    expected: .*?\n    found: .*?\n    remedy: [^\n]*", re.MULTILINE | re.DOTALL)
+"""A `problems.Problem` as the command line prints it."""
+
+SHOWN = 4
+"""Problems, or lines of another error, that are shown of a failed run."""
 
 
 class ProgressList:
@@ -59,7 +66,7 @@ class ProgressList:
         elif outcome.stopped:
             said = f"stopped after {outcome.seconds:g} s"
         elif outcome.code:
-            said = f"failed with exit code {outcome.code}: see {job.log}"
+            said = "\n".join([f"failed with exit code {outcome.code}: see {job.log}", *last_words(job.log)])
         self._console.print(f"{job.name}: {said}", markup=False, soft_wrap=True)
 
     def tick(self, running: Sequence[Job]) -> None:
@@ -80,6 +87,19 @@ class ProgressList:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+
+def last_words(log: Path) -> list[str]:
+    """Why the last command in a log failed: the problems that it named, or its last lines; indented."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 20_000))
+        text = file.read().decode("utf-8", "replace")
+    *_, printed, _ = re.split(r"^--- .*\n", text, flags=re.MULTILINE)  # command, what it printed, exit code
+    problems = PROBLEM.findall(printed)
+    lines = "\n".join(problems[:SHOWN]).splitlines() or [line for line in printed.splitlines() if line.strip()][-SHOWN:]
+    if len(problems) > SHOWN:
+        lines.append(f"and {len(problems) - SHOWN} more")
+    return [f"    {line}" for line in lines]
 
 
 def share_done(folder: Path) -> float:

@@ -1,7 +1,7 @@
 """Jobs that wait for one another, each a few command lines in processes of their own, some at once.
 
 A signal is handed on once to every running process, which saves and leaves; nothing new is started. While a job's
-process lives, also after this process was killed, OUT stays locked: the lock is inherited.
+process lives, also after this process was killed, OUT stays `locked`: the lock is inherited.
 """
 
 from __future__ import annotations
@@ -64,12 +64,25 @@ class Board(Protocol):
         """Called several times a second."""
 
 
-def run_jobs(jobs: Sequence[Job], out: Path, at_once: int, board: Board) -> dict[str, Outcome]:
+@contextmanager
+def locked(out: Path) -> Iterator[int]:
+    """The descriptor of a lock on the folder, for its processes to inherit.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    with (out / ".lock").open("ab") as file:
+        lock(file, out)
+        yield file.fileno()
+
+
+def run_jobs(jobs: Sequence[Job], out: Path, descriptor: int, at_once: int, board: Board) -> dict[str, Outcome]:
     """Run jobs; one that fails stops only those that need it.
 
     Args:
         jobs: Each after those that it needs; a need that is not among them counts as done.
-        out: Folder that is locked meanwhile; there.
+        out: Folder of the table, for the message.
+        descriptor: Of its lock.
         at_once: How many jobs run at the same time; each gets its share of the cores (`OMP_NUM_THREADS`), unless the
             environment says another number.
         board: Is told what happens.
@@ -78,10 +91,9 @@ def run_jobs(jobs: Sequence[Job], out: Path, at_once: int, board: Board) -> dict
         Job -> outcome, for every job.
 
     Raises:
-        InputError: Another process holds OUT.
         Interrupted: SIGINT or SIGTERM came, and the processes that ran have left.
     """
-    with _locked(out) as descriptor, Signals() as signals:
+    with Signals() as signals:
         queue = _Queue(list(jobs), at_once, descriptor, board)
         try:
             while queue.waiting or queue.running:
@@ -197,11 +209,3 @@ class _Queue:
 
 def _note(log: IO[bytes], text: str) -> None:
     log.write(f"--- {datetime.now().isoformat(' ', 'seconds')} {text}\n".encode())
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[int]:
-    """The descriptor of a lock on the folder, for its processes to inherit."""
-    with (out / ".lock").open("ab") as file:
-        lock(file, out)
-        yield file.fileno()

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import yaml
 
 from drivedistill.ablate.card import CACHE, Scoring, Table, TableRow
-from drivedistill.problems import InputError, Problem, missing_file
+from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, parse_recipe, save_recipe
 from drivedistill.records import write_json, write_text
-from drivedistill.yaml_tree import flat, read_tree
+from drivedistill.yaml_tree import read_tree
 
 State = Literal["new", "begun", "done", "changed"]
 CLI = [sys.executable, "-m", "drivedistill.cli"]
@@ -175,27 +175,6 @@ def commands(run: PlannedRun, scoring: Scoring) -> list[list[str]]:
     return lines
 
 
-def refuse_other_plan(table: Table, runs: Sequence[PlannedRun], out: Path) -> None:
-    """Look at what lies in OUT, and at the data, before anything is started.
-
-    Raises:
-        InputError: A run was made by another recipe, or by runs that are gone; answers were scored in another way; a
-            data folder is missing.
-    """
-    problems = [*_other_scoring(table, out), *_missing_data(runs)]
-    for run in runs:
-        if run.begun:
-            again = f"choose another --out, or remove {run.folder}"
-            before = load_recipe(run.folder / "recipe.yaml")
-            for field, (old, new) in changed_fields(before, run.recipe).items():
-                problems.append(Problem(str(run.folder), field, f"{old!r} as when the run began", repr(new), again))
-            if others := run.made_otherwise():
-                found = f"{', '.join(others)} gone, or made again since"
-                problems.append(Problem(str(run.folder), "", "the runs that it was made from", found, again))
-    if problems:
-        raise InputError(problems)
-
-
 def write_plan(table: Table, runs: Sequence[PlannedRun], out: Path) -> None:
     """Write OUT/table.yaml and the recipe of every run that has not begun."""
     out.mkdir(parents=True, exist_ok=True)
@@ -232,22 +211,3 @@ def _missing_splits(table: Table, path: Path, run: PlannedRun) -> Iterator[Probl
         if split not in known:
             expected = f"a split of rows.{run.row}: {', '.join(known)}"
             yield Problem(str(path), "score.splits", expected, repr(split), "correct the name, or the row's sources")
-
-
-def _other_scoring(table: Table, out: Path) -> Iterator[Problem]:
-    """Answers that lie in OUT were asked for in the way that `table.yaml` says."""
-    path = out / "table.yaml"
-    if not path.is_file():
-        return
-    before, now = (flat(tree) for tree in (read_tree(path).get("score") or {}, table.score.model_dump(mode="json")))
-    for field in sorted(before.keys() | now.keys()):
-        if before.get(field) != now.get(field):
-            expected = f"{before.get(field)!r} as when the table began"
-            remedy = f"choose another --out; or remove {path} and, of every run, predictions/ and results.json"
-            yield Problem(str(path), f"score.{field}", expected, repr(now.get(field)), remedy)
-
-
-def _missing_data(runs: Sequence[PlannedRun]) -> Iterator[Problem]:
-    for root in dict.fromkeys(source.root for run in runs for source in run.recipe.data.sources):
-        if not root.is_dir():
-            yield missing_file(root, "a data folder", "write or download the data first; see the recipe's comment")

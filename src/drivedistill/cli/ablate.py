@@ -24,36 +24,55 @@ def ablate(
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time; they share the cores.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Start a table that is only listed (`run: false`).")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
+    commands: Annotated[bool, typer.Option("--commands", help="With --dry-run: the command lines too.")] = False,
 ) -> None:
     """Run a table: rows x seeds, scored and compared. What is done is kept; an interrupted call is repeated.
 
     Example: drivedistill ablate recipes/tables/clkd_table_2_world.yaml --dry-run
     """
-    from drivedistill.ablate.board import ProgressList
     from drivedistill.ablate.card import load_table
-    from drivedistill.ablate.jobs import run_jobs
-    from drivedistill.ablate.plan import choose, plan, refuse_other_plan, write_plan
+    from drivedistill.ablate.findings import before_locking, other_plan
+    from drivedistill.ablate.jobs import locked
+    from drivedistill.ablate.plan import choose, plan
 
     card = load_table(table)
     folder = out or Path("runs") / card.name
     runs = plan(card, table, folder)
-    chosen = choose(runs, rows.split(","), card.score) if rows else runs
+    names = None if rows is None else [name.strip() for name in rows.split(",")]
+    chosen = runs if names is None else choose(runs, names, card.score)
+    problems = before_locking(chosen, folder)
     if dry_run:
-        typer.echo(_plan_text(card, chosen))
+        problems += other_plan(card, chosen, folder)
+        typer.echo(_plan_text(card, chosen, problems, commands=commands))
         return
     if not (card.run or force):
         remedy = "provide it and add --force; --dry-run shows the plan"
         raise InputError(Problem(str(table), "run", card.needs, "a table that is only listed (`run: false`)", remedy))
-    refuse_other_plan(card, chosen, folder)
+    if problems:
+        raise InputError(problems)
     _require_scorers(card)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as descriptor:
+        if problems := other_plan(card, chosen, folder):
+            raise InputError(problems)
+        outcomes = _run(card, chosen, folder, descriptor, jobs)
+        _show(card, runs, outcomes, folder)
+    failed = {name: outcome.code for name, outcome in outcomes.items() if outcome.code and not outcome.waited_for}
+    if failed:
+        advice = "Mend it, then repeat the call" if set(failed.values()) == {2} else "Repeat the call to try again"
+        raise RunError(f"{', '.join(failed)} failed; their log.txt says why. {advice}")
+
+
+def _run(card: Table, chosen: Sequence[PlannedRun], folder: Path, descriptor: int, jobs: int) -> Mapping[str, Outcome]:
+    """What is not done, in the folder whose lock is held."""
+    from drivedistill.ablate.board import ProgressList
+    from drivedistill.ablate.jobs import run_jobs
+    from drivedistill.ablate.plan import write_plan
+
     write_plan(card, chosen, folder)
     todo = [run for run in chosen if run.state(card.score) != "done"]
     with ProgressList(len(todo)) as board:
-        outcomes = run_jobs([_job(card, run) for run in todo], folder, jobs, board)
-    _show(card, runs, outcomes, folder)
-    failed = [name for name, outcome in outcomes.items() if outcome.code and not outcome.waited_for]
-    if failed:
-        raise RunError(f"{', '.join(failed)} failed; their log.txt says why. Repeat the call to try again")
+        return run_jobs([_job(card, run) for run in todo], folder, descriptor, jobs, board)
 
 
 def _job(card: Table, run: PlannedRun) -> Job:
@@ -68,11 +87,12 @@ def _job(card: Table, run: PlannedRun) -> Job:
     return Job(run.name, frozenset(run.needs), begin, run.folder / "log.txt", lambda: share_done(run.folder))
 
 
-def _plan_text(card: Table, runs: Sequence[PlannedRun]) -> str:
-    """Order, state, dependencies and command lines."""
+def _plan_text(card: Table, runs: Sequence[PlannedRun], problems: Sequence[Problem], *, commands: bool) -> str:
+    """A line for each run: order, state, needs and what its row sets; then what is in the way."""
     import shlex
 
-    from drivedistill.ablate.plan import CLI, commands
+    from drivedistill.ablate.plan import CLI
+    from drivedistill.ablate.plan import commands as commands_of
 
     lines = [f"{card.name}: {len(runs)} runs"]
     if not card.run:
@@ -80,9 +100,12 @@ def _plan_text(card: Table, runs: Sequence[PlannedRun]) -> str:
     for number, run in enumerate(runs, start=1):
         state = run.state(card.score)
         after = f", after {', '.join(run.needs)}" if run.needs else ""
-        lines.append(f"\n{number:>3}  {run.name} ({state}{after})")
-        for command in commands(run, card.score) if state != "done" else ():
+        changes = " ".join(card.row(run.row).set)
+        lines.append(f"{number:>3}  {run.name} ({state}{after}){f': {changes}' if changes else ''}")
+        for command in commands_of(run, card.score) if commands and state != "done" else ():
             lines.append(f"     {shlex.join(['drivedistill', *command[len(CLI) :]])}")
+    if problems:
+        lines += ["", *map(str, problems), f"{len(problems)} to mend before it can be run"]
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from drivedistill.ablate import jobs as module
 from drivedistill.ablate.board import ProgressList, share_done
-from drivedistill.ablate.jobs import Job, run_jobs
+from drivedistill.ablate.jobs import Job, Outcome, locked
 from drivedistill.problems import InputError
 from drivedistill.signals import Interrupted
 
@@ -64,6 +64,12 @@ def job(name: str, *programs: str, needs: tuple[str, ...] = ()) -> Job:
         lambda: [[sys.executable, "-c", program] for program in programs],
         Path(name) / "log.txt",
     )
+
+
+def run_jobs(jobs, out: Path, at_once: int, board) -> dict[str, Outcome]:
+    """As a call does: with the folder locked."""
+    with locked(out) as descriptor:
+        return module.run_jobs(jobs, out, descriptor, at_once, board)
 
 
 def test_a_job_starts_after_those_that_it_needs():
@@ -170,6 +176,25 @@ def test_board_prints_a_line_for_every_job_that_ended(capsys):
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("a: done in")
     assert said[1:] == ["b: failed with exit code 2: see b/log.txt", "c: not run: b failed"]
+
+
+FINDING = "cards: x\n    expected: one\n    found:    two\n    of them\n    remedy:   mend it\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        (f"print('4 of 9 steps'); print({FINDING!r}, end=''); print('\\n1 problem to mend')", FINDING.splitlines()),
+        (f"print({FINDING * 6!r})", [*(FINDING * 4).splitlines(), "and 2 more"]),
+        ("print('a', 'b', '', 'c', 'd', 'the run failed: e', sep='\\n')", ["b", "c", "d", "the run failed: e"]),
+    ],
+)
+def test_board_says_why_a_job_failed(program, shown, capsys):
+    with ProgressList(1) as board:
+        run_jobs([job("a", "print('answers')", f"{program}; raise SystemExit(2)")], Path(), 1, board)
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == "a: failed with exit code 2: see a/log.txt"
+    assert rest == [f"    {line}" for line in shown]
 
 
 def test_share_done_is_read_from_the_last_whole_line_of_training(tmp_path):

@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from some_table import TABLE, begin, finish, planned
 
 from drivedistill.ablate.card import Scoring
-from drivedistill.ablate.plan import choose, commands, refuse_other_plan, write_plan
+from drivedistill.ablate.findings import before_locking, other_plan
+from drivedistill.ablate.plan import choose, commands, write_plan
 from drivedistill.problems import InputError
 from drivedistill.recipe import load_recipe
 
 
 def refused(table, runs, out) -> dict[str, str]:
     """Record -> what was expected."""
-    with pytest.raises(InputError) as caught:
-        refuse_other_plan(table, list(runs.values()), out)
-    return {problem.record: problem.expected for problem in caught.value.problems}
+    return {problem.record: problem.expected for problem in other_plan(table, list(runs.values()), out)}
 
 
 @pytest.fixture
@@ -164,7 +163,7 @@ def test_plan_is_written_and_accepted_again(here):
     assert load_recipe(here / "out/long/seed-1/recipe.yaml") == runs["long/seed-1"].recipe
     begin(runs["teacher/seed-5"], "2026-01-01")
     begin(runs["long/seed-1"])
-    refuse_other_plan(table, list(runs.values()), here / "out")
+    assert not refused(table, runs, here / "out")
 
 
 def test_another_plan_is_refused_with_its_fields(here):
@@ -188,7 +187,7 @@ def test_a_run_whose_teacher_is_gone_or_was_made_again_is_refused(here):
     begin(student)
     assert refused(table, runs, here / "out") == {"": "the runs that it was made from"}
     begin(teacher, "2026-01-01")
-    refuse_other_plan(table, list(runs.values()), here / "out")
+    assert not refused(table, runs, here / "out")
     shutil.rmtree(student.folder)
     student.folder.mkdir()
     student.remember_needs()
@@ -202,5 +201,22 @@ def test_a_run_whose_teacher_is_gone_or_was_made_again_is_refused(here):
 
 def test_missing_data_are_found_before_anything_starts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    table, runs = planned(tmp_path)
-    assert refused(table, runs, tmp_path / "out") == {"": "a data folder"}
+    _, runs = planned(tmp_path)
+    (problem,) = before_locking(list(runs.values()), tmp_path / "out")
+    assert (problem.file, problem.expected) == ("data/a", "a data folder")
+
+
+def test_a_folder_that_is_no_tables_is_refused(here):
+    table, runs = planned(here)
+
+    def found(out) -> list[str]:
+        return [problem.found for problem in before_locking(list(runs.values()), out)]
+
+    (here / "mine").mkdir()
+    (here / "mine/.lock").touch()
+    assert not found(here / "mine")
+    (here / "mine/letters").touch()
+    assert found(here / "mine") == ["a folder that is no table's (no table.yaml, but letters)"]
+    assert found(here / "mine/letters") == ["a file"]
+    write_plan(table, list(runs.values()), here / "out")
+    assert not found(here / "out")
