@@ -154,8 +154,8 @@ class Shrink(Section):
 
 def _require_enough(router: str, k: int, experts: int) -> None:
     if router == "top_k" and k > experts:
-        expected, remedy = f"at most experts = {experts}", "lower k, or raise experts"
-        refuse_together([Problem("", "k", expected, str(k), remedy)])
+        found, remedy = f"{k} of {experts} experts", "lower k, or raise experts"
+        refuse_together([Problem("", "k", "not more than there are", found, remedy)])
 
 
 class AdapterExperts(Section):

@@ -403,7 +403,7 @@ def test_beside_lora_routers_and_thin_experts_learn_but_copies_only_when_named(t
 
 
 def test_lora_on_experts_that_cannot_be_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="needs `dropout: 0`"):
+    with pytest.raises(ValueError, match="0, as `expert_targets` needs"):
         Lora(dropout=0.05, expert_targets="expert_up")
     with pytest.raises(InputError, match="expert_targets") as error:
         with_lora(tmp_path, {"expert_targets": "wi$"})
