@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from drivedistill.ablate.card import load_table
+from drivedistill.ablate.jobs import locked
+from drivedistill.ablate.plan import plan, write_plan
 from make_driving_data import make
 from typed import typed
 
@@ -32,6 +35,7 @@ model:
     fusion_hidden: 8
 train: {steps: 6, batch_size: 4, learning_rate: 1e-3, log_every: 1, save_every: 1}
 """
+CACHED = ["model.frozen=['^vision[.]']", "model.allow_random=true", "data.vision_cache=nobody/made/it"]
 TABLE = {
     "name": "small",
     "about": "A test.",
@@ -41,7 +45,7 @@ TABLE = {
     "columns": ["BLEU-4", "ROUGE-L", "Exact match"],
     "rows": [
         {"name": "teacher", "seeds": [0], "published": {"regular": {"BLEU-4": 50.7}}},
-        {"name": "student", "set": ["train.steps=40"], "uses": {"teacher.path": "teacher"}},
+        {"name": "student", "set": ["train.steps=40", *CACHED], "uses": {"teacher.path": "teacher"}},
         {"name": "broken", "seeds": [0], "set": ["model.frozen=[nothing_is_called_this]"]},
         {"name": "orphan", "seeds": [0], "uses": {"teacher.path": "broken"}},
     ],
@@ -89,9 +93,11 @@ def steps(run: Path) -> list[int]:
 @pytest.mark.timeout(400)
 def test_a_table_is_planned_interrupted_finished_and_kept(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
-    assert typed("ablate", "table.yaml", "--out", "out", "--dry-run") == 0
+    assert typed("ablate", "table.yaml", "--out", "out", "--dry-run", "--commands") == 0
     shown = capsys.readouterr().out
+    assert "(new, after teacher/seed-0): train.steps=40 model" in shown
     assert shown.index("teacher/seed-0 (new)") < shown.index("student/seed-0 (new, after teacher/seed-0)")
+    assert "drivedistill cache out/student/seed-0/recipe.yaml --wait" in shown
     assert "drivedistill distill out/student/seed-0/recipe.yaml --out out/student/seed-0 --resume" in shown
     assert not Path("out").exists()
 
@@ -102,7 +108,9 @@ def test_a_table_is_planned_interrupted_finished_and_kept(here, monkeypatch, cap
 
     assert typed("ablate", "table.yaml", "--out", "out", "--jobs", "2") == 1
     printed = capsys.readouterr()
-    assert "broken/seed-0 failed; their log.txt says why" in printed.err
+    assert "broken/seed-0 failed; their log.txt says why. Mend it, then repeat the call" in printed.err
+    assert "    remedy:   " in printed.err, "the finding, not only the file that has it"
+    assert Path("out/cache").is_dir()
     assert "nothing_is_called_this" in Path("out/broken/seed-0/log.txt").read_text()
     assert Path("out/teacher/seed-0/log.txt").read_bytes() == teacher
     assert steps(Path("out/student/seed-0")) == list(range(1, 41))
@@ -124,14 +132,38 @@ def test_a_table_is_planned_interrupted_finished_and_kept(here, monkeypatch, cap
     assert (recipe["seed"], recipe["teacher"]["path"]) == (0, "out/teacher/seed-0")
 
     before = {path: path.stat().st_mtime_ns for path in Path("out/student").rglob("*")}
-    assert typed("ablate", "table.yaml", "--out", "out", "--rows", "student") == 0
+    assert typed("ablate", "table.yaml", "--out", "out", "--rows", " student ") == 0
     assert {path: path.stat().st_mtime_ns for path in Path("out/student").rglob("*")} == before
     capsys.readouterr()
 
-    rows = [{**row, "set": ["train.steps=41"]} if row["name"] == "student" else row for row in TABLE["rows"]]
+    rows = [{**row, "set": ["train.steps=41", *CACHED]} if row["name"] == "student" else row for row in TABLE["rows"]]
     write_table(here, {**TABLE, "rows": rows, "score": {**TABLE["score"], "limit": 4}})
     assert typed("ablate", "table.yaml", "--out", "out") == 2
     said = capsys.readouterr().err
     assert "out/student/seed-0: train.steps" in said
     assert "40 as when the run began" in said
     assert "score.limit" in said
+    assert typed("ablate", "table.yaml", "--out", "out", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "40 as when the run began" in shown
+    assert "drivedistill distill" not in shown
+    for names in ("student,,teacher", ""):
+        assert typed("ablate", "table.yaml", "--out", "out", "--dry-run", "--rows", names) == 2
+        assert "found:    ''" in capsys.readouterr().err
+
+
+def test_a_second_call_changes_nothing_while_the_first_one_works(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    path, out = Path("working.yaml"), Path("working")
+    path.write_text(yaml.safe_dump(TABLE))
+    table = load_table(path)
+    write_plan(table, plan(table, path, out), out)
+    path.write_text(
+        yaml.safe_dump({**TABLE, "rows": [{"name": "teacher", "set": ["train.steps=9"]}], "differences": []})
+    )
+    with locked(out):
+        before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+        assert len(before) == 1 + 1 + len(TABLE["rows"]), "lock, table.yaml, recipes"
+        assert typed("ablate", str(path), "--out", str(out)) == 2
+        assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    assert "another is writing it" in capsys.readouterr().err
