@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from drivedistill.ablate.jobs import Job, Outcome
+from drivedistill.ablate.jobs import Ending, Job
 from drivedistill.metrics_file import read_metrics
 
 LEARNING = 0.85
@@ -55,18 +55,18 @@ class ProgressList:
         """Begin a bar."""
         self._tasks[job.name] = self._bars.add_task(job.name, total=1.0)
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
+    def ended(self, job: Job, ending: Ending) -> None:
         """Replace the bar by a line."""
         self._ended += 1
         if job.name in self._tasks:
             self._bars.remove_task(self._tasks.pop(job.name))
-        said = f"done in {outcome.seconds:g} s"
-        if outcome.waited_for:
-            said = f"not run: {outcome.waited_for} failed"
-        elif outcome.stopped:
-            said = f"stopped after {outcome.seconds:g} s"
-        elif outcome.code:
-            said = "\n".join([f"failed with exit code {outcome.code}: see {job.log}", *last_words(job.log)])
+        said = f"done in {ending.seconds:g} s"
+        if ending.waited_for:
+            said = f"not run: {ending.waited_for} failed"
+        elif ending.stopped:
+            said = f"stopped after {ending.seconds:g} s"
+        elif ending.code:
+            said = "\n".join([f"failed with exit code {ending.code}: see {job.log}", *last_words(job.log)])
         self._console.print(f"{job.name}: {said}", markup=False, soft_wrap=True)
 
     def tick(self, running: Sequence[Job]) -> None:

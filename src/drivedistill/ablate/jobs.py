@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How a job ended."""
 
     code: int
@@ -57,7 +57,7 @@ class Board(Protocol):
     def started(self, job: Job) -> None:
         """A job's first process is about to start."""
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
+    def ended(self, job: Job, ending: Ending) -> None:
         """A job has ended, or will never start."""
 
     def tick(self, running: Sequence[Job]) -> None:
@@ -76,7 +76,7 @@ def locked(out: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def run_jobs(jobs: Sequence[Job], out: Path, descriptor: int, at_once: int, board: Board) -> dict[str, Outcome]:
+def run_jobs(jobs: Sequence[Job], out: Path, descriptor: int, at_once: int, board: Board) -> dict[str, Ending]:
     """Run jobs; one that fails stops only those that need it.
 
     Args:
@@ -88,7 +88,7 @@ def run_jobs(jobs: Sequence[Job], out: Path, descriptor: int, at_once: int, boar
         board: Is told what happens.
 
     Returns:
-        Job -> outcome, for every job.
+        Job -> ending, for every job.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came, and the processes that ran have left.
@@ -110,7 +110,7 @@ def run_jobs(jobs: Sequence[Job], out: Path, descriptor: int, at_once: int, boar
                 time.sleep(POLL_S if queue.running else 0)
         finally:  # a second signal, or an error of ours
             queue.kill()
-    return queue.outcomes
+    return queue.endings
 
 
 @dataclass
@@ -131,17 +131,17 @@ class _Queue:
     descriptor: int
     board: Board
     running: list[_Running] = field(default_factory=list)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    endings: dict[str, Ending] = field(default_factory=dict)
     stopping: bool = False
 
     def start_ready(self) -> None:
         """Start what waits for nobody, as far as there is room; give up what waits for a job that failed."""
         unfinished = {job.name for job in self.waiting} | {item.job.name for item in self.running}
         for job in list(self.waiting):
-            failed = [name for name in sorted(job.needs & self.outcomes.keys()) if self.outcomes[name].code]
+            failed = [name for name in sorted(job.needs & self.endings.keys()) if self.endings[name].code]
             if failed:
                 self.waiting.remove(job)
-                self._end(job, Outcome(self.outcomes[failed[0]].code, waited_for=failed[0]))
+                self._end(job, Ending(self.endings[failed[0]].code, waited_for=failed[0]))
             elif len(self.running) < self.at_once and not job.needs & unfinished:
                 self.waiting.remove(job)
                 self.board.started(job)
@@ -156,7 +156,7 @@ class _Queue:
                 self.running.remove(item)
                 item.log.close()
                 seconds = round(time.monotonic() - item.started, 1)
-                self._end(item.job, Outcome(code, seconds, stopped=self.stopping and code != 0))
+                self._end(item.job, Ending(code, seconds, stopped=self.stopping and code != 0))
 
     def hand_on(self, number: int) -> None:
         """Give every process the signal, once."""
@@ -174,9 +174,9 @@ class _Queue:
                 item.process.wait()
             item.log.close()
 
-    def _end(self, job: Job, outcome: Outcome) -> None:
-        self.outcomes[job.name] = outcome
-        self.board.ended(job, outcome)
+    def _end(self, job: Job, ending: Ending) -> None:
+        self.endings[job.name] = ending
+        self.board.ended(job, ending)
 
     def _next(self, item: _Running) -> int | None:
         """The exit code of a job that is over."""

@@ -12,7 +12,7 @@ from typing import Any
 from drivedistill.ablate.card import COLUMNS, Table, TableRow
 from drivedistill.ablate.differences import differences
 from drivedistill.ablate.figures import Place, figure, places_of, read_scores
-from drivedistill.ablate.jobs import Outcome
+from drivedistill.ablate.jobs import Ending
 from drivedistill.ablate.plan import PlannedRun
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.metrics_file import read_metrics
@@ -24,13 +24,13 @@ DIAGNOSTICS = ("alpha", "mined", "experts", "expert_distance")
 FACTS = ("params_m", "activated_m", "trainable_m", "seconds", "steps", "best_step", "device", "threads", "git_commit")
 
 
-def gather(table: Table, runs: Sequence[PlannedRun], outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+def tabulate(table: Table, runs: Sequence[PlannedRun], endings: Mapping[str, Ending]) -> dict[str, Any]:
     """Everything about a table, ready for `table.json`.
 
     Args:
         table: The table.
         runs: All runs of the table, started or not.
-        outcomes: How the runs of this call ended.
+        endings: How the runs of this call ended.
 
     Raises:
         InputError: Answers cannot be read.
@@ -45,7 +45,7 @@ def gather(table: Table, runs: Sequence[PlannedRun], outcomes: Mapping[str, Outc
         "columns": {column: METRICS[COLUMNS[column]].unit for column in table.columns},
         "implementation": sorted(labels),
         "score": table.score.model_dump(mode="json"),
-        "rows": [_row(table, row, [run for run in runs if run.row == row.name], places, scores, outcomes)
+        "rows": [_row(table, row, [run for run in runs if run.row == row.name], places, scores, endings)
                  for row in table.rows],
         "differences": differences(table, [run for run in runs if run.name in scores], scores),
     }  # fmt: skip
@@ -57,7 +57,7 @@ def _row(
     runs: Sequence[PlannedRun],
     places: Sequence[Place],
     scores: Mapping[str, list[Score]],
-    outcomes: Mapping[str, Outcome],
+    endings: Mapping[str, Ending],
 ) -> dict[str, Any]:
     done = [run for run in runs if run.name in scores]
     lines = []
@@ -72,7 +72,7 @@ def _row(
         "published": row.published,
         "places": lines,
         "cost": {fact: _mean([run.facts().get(fact) for run in done]) for fact in FACTS[:4]},
-        "runs": [_run(table, run, scores, outcomes) for run in runs],
+        "runs": [_run(table, run, scores, endings) for run in runs],
     }
 
 
@@ -89,11 +89,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _run(
-    table: Table, run: PlannedRun, scores: Mapping[str, list[Score]], outcomes: Mapping[str, Outcome]
+    table: Table, run: PlannedRun, scores: Mapping[str, list[Score]], endings: Mapping[str, Ending]
 ) -> dict[str, Any]:
     """One run: how it stands, what it cost, its diagnostics and its figures."""
-    outcome, facts = outcomes.get(run.name), run.facts()
-    entry: dict[str, Any] = {"seed": run.seed, "folder": str(run.folder), "state": status(table, run, outcome)}
+    ending, facts = endings.get(run.name), run.facts()
+    entry: dict[str, Any] = {"seed": run.seed, "folder": str(run.folder), "state": status(table, run, ending)}
     entry |= {fact: facts[fact] for fact in FACTS if fact in facts}
     entry["diagnostics"] = diagnostics(run)
     entry["figures"] = [_in_papers_scale(row) for row in scores.get(run.name, [])]
@@ -108,15 +108,15 @@ def _in_papers_scale(row: Score) -> dict[str, Any]:
     return row.model_dump(include={"name", "n", "dataset", "split", "regime", "task", "decode"}) | scaled
 
 
-def status(table: Table, run: PlannedRun, outcome: Outcome | None) -> str:
+def status(table: Table, run: PlannedRun, ending: Ending | None) -> str:
     """How a run stands, in words."""
     state = run.state(table.score)
     if state == "done":
         return "done"
-    if outcome is not None and outcome.waited_for:
-        return f"not run: {outcome.waited_for} failed"
-    if outcome is not None and outcome.code and not outcome.stopped:
-        return f"failed (exit code {outcome.code})"
+    if ending is not None and ending.waited_for:
+        return f"not run: {ending.waited_for} failed"
+    if ending is not None and ending.code and not ending.stopped:
+        return f"failed (exit code {ending.code})"
     return {"new": "not run", "begun": "not finished", "changed": "made by another recipe, or with other runs"}[state]
 
 

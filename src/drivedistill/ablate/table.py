@@ -14,7 +14,7 @@ REGIME = {"regular": "R", "corner": "C"}
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The page `table.md` of what `results.gather` found.
+    """The page `table.md` of what `results.tabulate` found.
 
     Each row has a line per place, regular ones (R) before corner ones (C), as CLKD's Table II. A figure is the mean over
     seeds, then the standard deviation over seeds, then the paper's figure in brackets.
@@ -23,7 +23,7 @@ def markdown(found: dict[str, Any]) -> str:
     parts = [f"# {found['name']}", found["about"].strip()]
     scored = [row for row in found["rows"] if row["places"] or row["published"]]
     if scored:
-        parts.append(_lines([["Row", "Data", *found["columns"], "seeds"], *_score_lines(found, several)]))
+        parts.append(_lines([["Row", "Data", *found["columns"], "runs"], *_score_lines(found, several)]))
     costs = [_cost_line(row) for row in found["rows"] if row["seeds"]]
     if costs:
         header = ["Row", "parameters (M)", "activated (M)", "trainable (M)", "training (s)", "seeds"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from drivedistill.ablate.card import Table
-    from drivedistill.ablate.jobs import Job, Outcome
+    from drivedistill.ablate.jobs import Ending, Job
     from drivedistill.ablate.plan import PlannedRun
 
 
@@ -55,15 +55,15 @@ def ablate(
     with locked(folder) as descriptor:
         if problems := other_plan(card, chosen, folder):
             raise InputError(problems)
-        outcomes = _run(card, chosen, folder, descriptor, jobs)
-        _show(card, runs, outcomes, folder)
-    failed = {name: outcome.code for name, outcome in outcomes.items() if outcome.code and not outcome.waited_for}
+        endings = _run(card, chosen, folder, descriptor, jobs)
+        _show(card, runs, endings, folder)
+    failed = {name: ending.code for name, ending in endings.items() if ending.code and not ending.waited_for}
     if failed:
         advice = "Mend it, then repeat the call" if set(failed.values()) == {2} else "Repeat the call to try again"
         raise RunError(f"{', '.join(failed)} failed; their log.txt says why. {advice}")
 
 
-def _run(card: Table, chosen: Sequence[PlannedRun], folder: Path, descriptor: int, jobs: int) -> Mapping[str, Outcome]:
+def _run(card: Table, chosen: Sequence[PlannedRun], folder: Path, descriptor: int, jobs: int) -> Mapping[str, Ending]:
     """What is not done, in the folder whose lock is held."""
     from drivedistill.ablate.board import ProgressList
     from drivedistill.ablate.jobs import run_jobs
@@ -118,13 +118,13 @@ def _require_scorers(card: Table) -> None:
         find_java()
 
 
-def _show(card: Table, runs: Sequence[PlannedRun], outcomes: Mapping[str, Outcome], folder: Path) -> None:
+def _show(card: Table, runs: Sequence[PlannedRun], endings: Mapping[str, Ending], folder: Path) -> None:
     """Write the table in three forms and print it."""
-    from drivedistill.ablate.results import gather
+    from drivedistill.ablate.results import tabulate
     from drivedistill.ablate.table import csv_text, markdown
     from drivedistill.records import write_json, write_text
 
-    found = gather(card, runs, outcomes)
+    found = tabulate(card, runs, endings)
     page = markdown(found)
     write_json(folder / "table.json", found)
     write_text(folder / "table.csv", csv_text(found))

@@ -14,7 +14,7 @@ import pytest
 
 from drivedistill.ablate import jobs as module
 from drivedistill.ablate.board import ProgressList, share_done
-from drivedistill.ablate.jobs import Job, Outcome, locked
+from drivedistill.ablate.jobs import Ending, Job, locked
 from drivedistill.problems import InputError
 from drivedistill.signals import Interrupted
 
@@ -43,7 +43,7 @@ class Notes:
     def started(self, job):
         self.lines.append(f"+{job.name}")
 
-    def ended(self, job, outcome):
+    def ended(self, job, ending):
         self.lines.append(f"-{job.name}")
 
     def tick(self, running):
@@ -66,7 +66,7 @@ def job(name: str, *programs: str, needs: tuple[str, ...] = ()) -> Job:
     )
 
 
-def run_jobs(jobs, out: Path, at_once: int, board) -> dict[str, Outcome]:
+def run_jobs(jobs, out: Path, at_once: int, board) -> dict[str, Ending]:
     """As a call does: with the folder locked."""
     with locked(out) as descriptor:
         return module.run_jobs(jobs, out, descriptor, at_once, board)
@@ -74,9 +74,9 @@ def run_jobs(jobs, out: Path, at_once: int, board) -> dict[str, Outcome]:
 
 def test_a_job_starts_after_those_that_it_needs():
     notes = Notes()
-    outcomes = run_jobs([job("a"), job("b", needs=("a",)), job("c", needs=("b", "done long ago"))], Path(), 3, notes)
+    endings = run_jobs([job("a"), job("b", needs=("a",)), job("c", needs=("b", "done long ago"))], Path(), 3, notes)
     assert notes.lines == ["+a", "-a", "+b", "-b", "+c", "-c"]
-    assert {name: outcome.code for name, outcome in outcomes.items()} == {"a": 0, "b": 0, "c": 0}
+    assert {name: ending.code for name, ending in endings.items()} == {"a": 0, "b": 0, "c": 0}
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
@@ -90,8 +90,8 @@ def test_a_failure_stops_only_those_that_need_it():
     notes = Notes()
     todo = [job("bad", "raise SystemExit(3)", "open('never', 'w')"), job("after", needs=("bad",)),
             job("later", needs=("after",)), job("other")]  # fmt: skip
-    outcomes = run_jobs(todo, Path(), 1, notes)
-    assert {name: (outcome.code, outcome.waited_for) for name, outcome in outcomes.items()} == {
+    endings = run_jobs(todo, Path(), 1, notes)
+    assert {name: (ending.code, ending.waited_for) for name, ending in endings.items()} == {
         "bad": (3, ""), "after": (3, "bad"), "later": (3, "after"), "other": (0, ""),
     }  # fmt: skip
     assert not Path("never").exists()

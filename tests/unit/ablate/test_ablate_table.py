@@ -8,8 +8,8 @@ import statistics
 import pytest
 from some_table import TABLE, begin, finish, log, planned
 
-from drivedistill.ablate.jobs import Outcome
-from drivedistill.ablate.results import gather
+from drivedistill.ablate.jobs import Ending
+from drivedistill.ablate.results import tabulate
 from drivedistill.ablate.table import csv_text, markdown
 
 RIGHT, WRONG = "Yes now.", "No."
@@ -34,7 +34,7 @@ def found(tmp_path_factory):
     )
     with (runs["long/seed-0"].folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "alp')
-    return gather(table, list(runs.values()), {"teacher/seed-5": Outcome(code=2)})
+    return tabulate(table, list(runs.values()), {"teacher/seed-5": Ending(code=2)})
 
 
 def cell(found, row, regime, column):
@@ -73,7 +73,7 @@ def test_only_common_seeds_are_paired(tmp_path):
     begin(runs["teacher/seed-5"], "2026-01-01")
     for name in ("student/seed-0", "long/seed-0", "long/seed-1"):
         finish(table, runs[name], [RIGHT, WRONG])
-    assert {tuple(item["seeds"]) for item in gather(table, list(runs.values()), {})["differences"]} == {(0,)}
+    assert {tuple(item["seeds"]) for item in tabulate(table, list(runs.values()), {})["differences"]} == {(0,)}
 
 
 def test_diagnostics_are_the_last_that_were_logged(found):
@@ -88,6 +88,7 @@ def test_page_shows_figures_the_papers_and_what_is_missing(found):
     assert ["#2", "R drivelm", f"{bleu['mean']:.2f} ± {bleu['sd']:.2f} [47.5]"] == next(
         line[:3] for line in lines if line[0] == "#2"
     )
+    assert [line[-1] for line in lines if line[0] in ("Row", "A - B", "#2")] == ["runs", "2", "seeds", "0, 1", "seeds"]
     assert ["", "C coda_lm"] in [line[:2] for line in lines]
     assert "+50.00 [+50.00, +50.00]" in page
     assert "* teacher, seed 5: failed (exit code 2)" in page
@@ -111,7 +112,7 @@ def test_spreadsheet_has_one_figure_per_line(found):
 def test_a_table_of_which_nothing_was_run_says_so(tmp_path):
     table, runs = planned(tmp_path)
     begin(runs["teacher/seed-5"])
-    found = gather(table, list(runs.values()), {"long/seed-0": Outcome(code=2, waited_for="teacher/seed-5")})
+    found = tabulate(table, list(runs.values()), {"long/seed-0": Ending(code=2, waited_for="teacher/seed-5")})
     page = markdown(found)
     assert "* teacher, seed 5: not finished" in page
     assert "* #3, seed 0: not run: teacher/seed-5 failed" in page
