@@ -5,8 +5,8 @@ BIN := .venv/bin
 .PHONY: help install test lint types unit test-long demo clean
 
 help:
-	@echo "make test       lint, types and the default tests (about 5 minutes on two cores)"
-	@echo "make test-long  the tests marked long (twenty kills)"
+	@echo "make test       lint, types and the default tests (under 5 minutes on two cores)"
+	@echo "make test-long  the tests marked long (twenty kills, a table, a thousand scenes)"
 	@echo "make demo       data, teacher, distilled student, scores: two tables in about 8 minutes"
 	@echo "make clean      remove .venv, caches and demo output"
 
@@ -28,7 +28,7 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-long: install
 	$(BIN)/pytest -m long

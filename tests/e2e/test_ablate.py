@@ -90,7 +90,8 @@ def steps(run: Path) -> list[int]:
     return [line["step"] for line in lines if "loss" in line]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_table_is_planned_interrupted_finished_and_kept(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
     assert typed("ablate", "table.yaml", "--out", "out", "--dry-run", "--commands") == 0
