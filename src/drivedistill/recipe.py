@@ -101,6 +101,8 @@ def _mining_fits(recipe: Recipe) -> Iterator[Problem]:
     if mining.pool == "micro" and recipe.train.batch_size == 1 and mining.samples < 100:
         remedy = "raise train.batch_size, use pool `window` or `bank`, or set mining.samples=100"
         yield Problem("", "mining.pool", "a pool from which something can be selected", "micro, of one sample", remedy)
+    if both := sorted(set(mining.keep) & set(mining.exclude)):
+        yield Problem("", "mining.keep", "kinds that are not excluded", ", ".join(both), "remove them from one of the lists")
     if mining.warmup + mining.anneal > 1:
         found, remedy = f"{mining.warmup:g} + {mining.anneal:g}", "lower one of it and mining.anneal"
         yield Problem("", "mining.warmup", "shares that together do not exceed the run", found, remedy)

@@ -65,7 +65,10 @@ class Miner:
         rank: int = 0,
     ) -> None:
         self.spec, self.reduction, self.gather, self.rank = spec, reduction, gather, rank
-        self.excluded = torch.tensor([ROW_KINDS.index(kind) for kind in spec.exclude], dtype=torch.int8)
+        self.excluded, self.kept = (
+            torch.tensor([ROW_KINDS.index(kind) for kind in kinds], dtype=torch.int8)
+            for kinds in (spec.exclude, spec.keep)
+        )
         self.place = {name: position for position, name in enumerate(ids)} if spec.pool == "bank" else {}
         self.bank = torch.full((len(self.place), 2), torch.nan, dtype=torch.float64)
         """Running hardness and template of every sample; NaN for those not seen yet."""
@@ -185,6 +188,7 @@ class Miner:
         return mining.weigh(rows, batch, self.reduction, mining.pool_size(rows, batch))
 
     def _rows(self, measures: Tensor, batch: Batch, samples: Tensor, percent: float) -> Tensor:
+        measures = measures.masked_fill(torch.isin(batch.row_kind, self.kept.to(batch.row_kind.device)), torch.inf)
         return mining.hardest_tokens(measures, batch, percent, self.allowed(batch)) & samples[batch.sample_of_row]
 
     def _among_ranks(self, hardness: Tensor, names: list[str], percent: float) -> Tensor:

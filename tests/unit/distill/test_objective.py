@@ -84,6 +84,17 @@ def test_mined_rows_share_mean_and_kinds_in_the_log(pair):
     assert set(said["kinds"]) == set(ROW_KINDS)
 
 
+def test_kept_kinds_come_first_and_cost_others_their_place(pair):
+    b, rows, _ = pair
+    losses = cross_entropy(rows.logits, b.gold)
+    plain, kept = (
+        miner(samples=100, tokens=50, keep=keep).select(losses, b, (100, 50), Plan()) for keep in ([], ["end"])
+    )
+    end = b.row_kind == ROW_KINDS.index("end")
+    assert kept.rows[end].all() and not plain.rows[end].all()
+    assert kept.rows.sum() == plain.rows.sum()
+
+
 @pytest.mark.parametrize("measure", ["loss", "excess", "excess_regular"])
 def test_measures_of_hardness(pair, measure):
     b, rows, signal = pair
