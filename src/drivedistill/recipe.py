@@ -102,7 +102,9 @@ def _mining_fits(recipe: Recipe) -> Iterator[Problem]:
         remedy = "raise train.batch_size, use pool `window` or `bank`, or set mining.samples=100"
         yield Problem("", "mining.pool", "a pool from which something can be selected", "micro, of one sample", remedy)
     if both := sorted(set(mining.keep) & set(mining.exclude)):
-        yield Problem("", "mining.keep", "kinds that are not excluded", ", ".join(both), "remove them from one of the lists")
+        yield Problem(
+            "", "mining.keep", "kinds that are not excluded", ", ".join(both), "remove them from one of the lists"
+        )
     if mining.warmup + mining.anneal > 1:
         found, remedy = f"{mining.warmup:g} + {mining.anneal:g}", "lower one of it and mining.anneal"
         yield Problem("", "mining.warmup", "shares that together do not exceed the run", found, remedy)

@@ -113,9 +113,9 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
         with exchange_gradients(loop.model, last=position == len(window) - 1):
             outcome = micro_batch(loop, batch, moment, plan)
             # DDP and FSDP2 average over ranks; times W makes it the sum that the divisor belongs to.
-            scale = {"aux": 1 / len(window)}
             shared = accelerator.num_processes / divisor
-            loss = torch.stack([t.weight * t.total * scale.get(t.role, shared) for t in outcome.terms]).sum()
+            shares = {"anchor": shared, "follower": shared, "aux": 1 / len(window)}
+            loss = torch.stack([t.weight * t.total * shares[t.role] for t in outcome.terms]).sum()
             accelerator.backward(loss)
         _add(sums, {term.name: _logged(term, divisor, accelerator, window) for term in outcome.terms})
         _add(loop.notes, outcome.notes)
@@ -130,13 +130,19 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     _require_finite(record, window)
     if objective.miner is not None:
         objective.miner.learn(window, hardness)
+    epoch = (loop.state.step + 1) / loop.stream.windows_per_epoch
+    return record | {"epoch": round(epoch, 4), "learning_rate": _update(loop)}
+
+
+def _update(loop: Loop) -> float:
+    """The optimizer's step; returns the learning rate."""
+    options = loop.setting.recipe.train
     factor = learning_rate_factor(options, loop.state.step, loop.total, loop.per_epoch)
     for group in loop.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     loop.optimizer.step()
     loop.optimizer.zero_grad(set_to_none=True)
-    epoch = (loop.state.step + 1) / loop.stream.windows_per_epoch
-    return record | {"epoch": round(epoch, 4), "learning_rate": options.learning_rate * factor}
+    return options.learning_rate * factor
 
 
 def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
