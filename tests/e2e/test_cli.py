@@ -341,7 +341,13 @@ def test_signals_stop_after_saving_and_resume_finishes(here):
 
 
 def test_ctrl_c_before_the_first_step_writes_nothing(here):
-    process = subprocess.Popen(command(*TEACHER, "--out", "demo/early"), stderr=subprocess.PIPE, text=True)
+    # Whoever runs these tests may ignore the signal, and children inherit that.
+    process = subprocess.Popen(
+        command(*TEACHER, "--out", "demo/early"),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     time.sleep(1.0)  # while libraries load
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]

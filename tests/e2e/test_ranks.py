@@ -70,6 +70,8 @@ def test_run_on_two_ranks_trains_like_one_process_and_resumes(tmp_path, sharding
     for path in (steps / "step-000006").iterdir():
         path.unlink()
     (steps / "step-000006").rmdir()
+    facts = tmp_path / sharding / "run.json"  # a finished run would be left alone
+    facts.write_text(json.dumps(json.loads(facts.read_text("utf-8")) | {"finished": None}), "utf-8")
     torchrun("run", str(tmp_path), "resume", sharding)
     again = load_file(steps / "step-000006" / "model.safetensors")
     assert all(torch.equal(whole[name], again[name]) for name in whole)

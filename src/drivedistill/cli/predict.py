@@ -89,13 +89,16 @@ def _own_split(model: str, split: str) -> list[Any]:
 
 
 def _spread(samples: list[Any], limit: int | None) -> list[Any]:
-    """At most `limit` samples of each data set and regime."""
+    """At most `limit` samples of each data set and regime, in their order."""
     from drivedistill.data.mixture import draw
 
+    if limit is None:
+        return samples
     sets: dict[tuple[str, str], list[Any]] = {}
     for sample in samples:
         sets.setdefault((sample.dataset, sample.regime), []).append(sample)
-    return [sample for members in sets.values() for sample in draw(members, limit, seed=0)]
+    chosen = {id(sample) for members in sets.values() for sample in draw(members, limit, seed=0)}
+    return [sample for sample in samples if id(sample) in chosen]
 
 
 def _default_predictions(model: str, what: str, decode: str) -> Path:

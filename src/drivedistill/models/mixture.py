@@ -71,7 +71,8 @@ class Router(nn.Module):
 
         `mask`, `bool[...]`, says which tokens exist (None: all); the mean of `sample` mode leaves the others out.
         """
-        with torch.autocast(tokens.device.type, enabled=False):  # bfloat16 logits tie, and ties change who runs
+        device = "cpu" if tokens.is_meta else tokens.device.type  # autocast knows no meta device
+        with torch.autocast(device, enabled=False):  # bfloat16 logits tie, and ties change who runs
             bias = None if self.linear.bias is None else self.linear.bias.float()
             logits = functional.linear(tokens.float(), self.linear.weight.float(), bias)
         if self.kind == "sample":

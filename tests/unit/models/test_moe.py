@@ -275,7 +275,7 @@ def test_what_a_low_rank_expert_is_made_of():
     built = layer("llama", "lora")
     assert isinstance(built, LowRankExperts)
     assert built.expert_parameters() == 4 * 3 * 4 * (16 + 32)
-    assert built.expert_vectors().shape == (4, 3 * 4 * (16 + 32))
+    assert built.expert_vectors().shape == (4, 4 * (32 + 32 + 16))  # B of up, gate and down
 
 
 def test_the_decision_is_there_for_whoever_asked(tokens):
