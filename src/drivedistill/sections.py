@@ -310,8 +310,7 @@ class Mining(Section):
     exclude: list[Literal["number", "coordinate", "id", "camera", "end"]] = []
     """Kinds of tokens that are never mined and do not count for a sample's hardness; noise rather than difficulty."""
     keep: list[Literal["number", "coordinate", "id", "camera", "end"]] = []
-    """Kinds of tokens that come first in every chosen sample, whatever their loss. `[end]`: an easy token that is never
-    learnt from any more is forgotten, and answers without an end run on."""
+    """Kinds of tokens that come first in every chosen sample, whatever their loss; `[end]` is easy and hardly ever mined."""
     warmup: Share = 0.0
     """Share of the run before anything is mined."""
     anneal: Share = 0.0
