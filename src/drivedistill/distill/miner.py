@@ -98,6 +98,8 @@ class Miner:
 
     def allowed(self, batch: Batch) -> Tensor:
         """`bool[N]`: the tokens that may be mined."""
+        if not len(self.excluded):
+            return torch.ones_like(batch.row_kind, dtype=torch.bool)
         return ~torch.isin(batch.row_kind, self.excluded.to(batch.row_kind.device))
 
     def hardness(self, measures: Tensor, batch: Batch) -> Tensor:
@@ -188,7 +190,9 @@ class Miner:
         return mining.weigh(rows, batch, self.reduction, mining.pool_size(rows, batch))
 
     def _rows(self, measures: Tensor, batch: Batch, samples: Tensor, percent: float) -> Tensor:
-        measures = measures.masked_fill(torch.isin(batch.row_kind, self.kept.to(batch.row_kind.device)), torch.inf)
+        if len(self.kept):
+            kept = torch.isin(batch.row_kind, self.kept.to(batch.row_kind.device))
+            measures = measures.masked_fill(kept, torch.inf)
         return mining.hardest_tokens(measures, batch, percent, self.allowed(batch)) & samples[batch.sample_of_row]
 
     def _among_ranks(self, hardness: Tensor, names: list[str], percent: float) -> Tensor:
