@@ -91,7 +91,8 @@ class Router(nn.Module):
             weights = probabilities / (probabilities * selected).sum(dim=-1, keepdim=True)
         else:
             weights = probabilities
-        return Decision(logits, probabilities, selected, weights * selected)
+        everyone = self.kind in ("dense", "sample")
+        return Decision(logits, probabilities, selected, weights if everyone else weights * selected)
 
     def _selected(self, probabilities: Tensor) -> Tensor:
         if self.kind in ("dense", "sample"):
