@@ -188,8 +188,9 @@ def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
         return losses, objective.measure(losses, signal, batch)
 
     at = objective.miner.percentages(moment.step, moment.total)
-    scored = at is not None and objective.miner.spec.pool == "window"
-    loop.model.train(not scored)  # hardness without the noise of dropout
+    if at is None or objective.miner.spec.pool != "window":
+        return objective.miner.plan(window, at, score)
+    loop.model.eval()  # hardness without the noise of dropout
     plans = objective.miner.plan(window, at, score)
     loop.model.train()
     return plans
