@@ -40,7 +40,7 @@ BUDGET_S = {
     "unit/data": 10,
     "unit/models": 70,
     "unit/distill": 25,
-    "unit/evaluate": 40,
+    "unit/evaluate": 55,
     "unit/ablate": 10,
     "unit/world": 75,
     "unit": 50,

@@ -50,6 +50,9 @@ CAPABILITY: dict[str, Capability] = {
 TAG = re.compile(r"(literal|list|dict|tuple|function-[a-z]+)\[.*\]|constrained-[a-z]+", re.DOTALL)
 """What pydantic puts into a place to say which alternative of a union it means."""
 
+CLEAN = "clean"
+"""The condition of pictures that are as the data set has them."""
+
 MISFIT = "misfit"
 """The type of error under which `refuse_together` sends findings through pydantic."""
 
@@ -116,12 +119,19 @@ class Prediction(Row):
     question: str
     reference: str | None
     prediction: str
+    meta_action: str | None = None
+    """What the ego vehicle does next, as a reference: `KEEP, STRAIGHT`."""
     tags: tuple[int, ...] = ()
     model: str
     decode: str
     """`greedy`, `beam-4`, `teacher_forced`, `endpoint` or `unknown` for somebody else's file."""
+    condition: str = CLEAN
+    """What was done to the pictures before the model saw them: `clean`, `black`, `none`, `shuffled`, `fog:3`, ..."""
     tokens: int | None = None
-    latency_ms: float | None = None
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    """Mean probability that the model gave the tokens it wrote."""
+    latency_ms: float | None = Field(default=None, ge=0)
+    """From the pictures on disk to the last token, one question at a time."""
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -137,6 +147,9 @@ class Score(Row):
     regime: str
     task: str
     decode: str
+    condition: str = CLEAN
+    group: str = ""
+    """A part of the set, `kind=snow`; empty for the whole."""
     low: float | None = None
     high: float | None = None
     higher_is_better: bool = True

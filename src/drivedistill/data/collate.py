@@ -68,6 +68,8 @@ class Preparation:
     pictures: PictureCache
     features: FeatureReader | None = None
     """driving_t5: read instead of pictures."""
+    blind: bool = False
+    """Leave every picture out; for controls, which ask what a model knows without looking."""
 
 
 def collate(samples: Sequence[Sample], preparations: dict[str, Preparation]) -> Batch:
@@ -192,7 +194,7 @@ def _seen(samples: Sequence[Sample], preparation: Preparation) -> tuple[str, Ten
     seen = torch.zeros(len(samples), len(CAMERAS), *shape)
     present = torch.zeros(len(samples), len(CAMERAS), dtype=torch.bool)
     for b, sample in enumerate(samples):
-        for camera, path, region in views(sample):
+        for camera, path, region in () if preparation.blind else views(sample):
             c = CAMERAS.index(camera)
             present[b, c] = True
             if features:
@@ -236,7 +238,8 @@ def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInpu
 def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
     """The processor's tensors for one sample: every view announced by its camera, then the question."""
     processor, reading = preparation.processor, preparation.reading
-    pictures = {camera: _picture(path, region, preparation) for camera, path, region in views(sample)}
+    shown = () if preparation.blind else views(sample)
+    pictures = {camera: _picture(path, region, preparation) for camera, path, region in shown}
     content: list[dict[str, str]] = []
     for camera in pictures:
         content += [{"type": "text", "text": f"{camera}: "}, {"type": "image"}]
@@ -250,7 +253,7 @@ def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
     content.append({"type": "text", "text": question})
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     _ids(preparation.tokenizer(question).input_ids, reading.max_question_tokens, sample, "question")
-    return dict(processor(text=[text], images=[list(pictures.values())], return_tensors="pt"))
+    return dict(processor(text=[text], images=[list(pictures.values())] if pictures else None, return_tensors="pt"))
 
 
 def _extend(key: str, value: Tensor, answer: Tensor, length: int) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,9 @@ from drivedistill.records import Region
 
 Drawing = Literal["target", "full"]
 Size = tuple[int, int]
+Change = Callable[[str, Image.Image], Image.Image]
+"""A picture's path and its pixels as they lie on disk (RGB) -> the same picture under other conditions, as large as before.
+A pure function: whoever asks twice, in whatever process, sees the same picture."""
 
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded. A nuScenes picture has 1.4 million pixels."""
@@ -36,6 +40,7 @@ def load_image(
     region: Region | None = None,
     drawing: Drawing = "target",
     max_pixels: int = MAX_PIXELS,
+    change: Change | None = None,
 ) -> Image.Image:
     """Decode a picture, scale it and draw its region.
 
@@ -47,6 +52,7 @@ def load_image(
         drawing: `target` draws after scaling, so that the line is never thinner than a pixel. `full` draws two pixels
             on the full picture, as CODA-LM does; at 224 pixels little of it remains.
         max_pixels: Larger pictures are refused.
+        change: Made to the full picture before anything else: a corruption, a control.
 
     Returns:
         An RGB picture.
@@ -56,6 +62,8 @@ def load_image(
     """
     image = _decode(Path(path), max_pixels)
     full = image.size
+    if change is not None:
+        image = change(str(path), image)
     if region is not None and drawing == "full":
         _draw(image, region, full, OFFICIAL_WIDTH)
     if size is not None and size != full:
@@ -99,20 +107,23 @@ class PictureCache:
 
     Args:
         megabytes: Bound on the pixels kept (three bytes each); 0 keeps nothing.
+        change: Made to every picture; see `load_image`.
     """
 
-    def __init__(self, megabytes: int) -> None:
+    def __init__(self, megabytes: int, change: Change | None = None) -> None:
         self.limit = megabytes * 1_000_000
+        self.change = change
         self.bytes = 0
         self._pictures: OrderedDict[tuple[object, ...], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> int:
+    def __getstate__(self) -> tuple[int, Change | None]:
         """A loading process begins with an empty cache of its own."""
-        return self.limit
+        return self.limit, self.change
 
-    def __setstate__(self, limit: int) -> None:
-        self.__init__(limit // 1_000_000)  # type: ignore[misc]
+    def __setstate__(self, state: tuple[int, Change | None]) -> None:
+        limit, change = state
+        self.__init__(limit // 1_000_000, change)  # type: ignore[misc]
 
     def load(
         self, path: str | Path, size: Size | None, region: Region | None = None, drawing: Drawing = "target"
@@ -123,7 +134,7 @@ class PictureCache:
             if key in self._pictures:
                 self._pictures.move_to_end(key)
                 return self._pictures[key]
-        image = load_image(path, size, region, drawing)
+        image = load_image(path, size, region, drawing, change=self.change)
         with self._lock:
             if key not in self._pictures and _bytes(image) <= self.limit:
                 self._pictures[key] = image

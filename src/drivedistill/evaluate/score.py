@@ -1,15 +1,14 @@
 """Predictions to scores: every number of `results.json` that needs only text.
 
-Rows are made for each set (data set, split, regime, way of decoding) and, for the caption metrics, also for each task.
-A set is always scored as one. Different ways of decoding are scored apart; different models are refused.
+Rows are made for each set (data set, split, regime, way of decoding, condition) and, for the caption metrics, also for
+each task. A set is always scored as one. Different ways of decoding are scored apart; different models are refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from collections.abc import Iterator
+from typing import get_args
 
 from drivedistill.data.drivelm_challenge import ACCURACY, JUDGE, LANGUAGE, MATCH
 from drivedistill.evaluate.drivelm import (
@@ -21,75 +20,19 @@ from drivedistill.evaluate.drivelm import (
     mean,
     reference_of,
 )
-from drivedistill.evaluate.interval import scene_interval
 from drivedistill.evaluate.judge import Judge
 from drivedistill.evaluate.judged import CODA_LM, CODA_PROMPTS, coda_kind, rate_challenge, rate_coda, region_classes
+from drivedistill.evaluate.measure import Measure, draw_scenes, mean_of
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.rows import ALL, Place, Rows, place_of
 from drivedistill.evaluate.submission import ASKED
 from drivedistill.evaluate.text import CaptionScores, Tokenizer, score_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction, Score, Task
 
-ALL = "all"
 _RULES = "DriveLM challenge rules"
 _COUNT = "count"
 _LANGUAGE = "challenge language"
-
-
-class Place(NamedTuple):
-    """What is scored together."""
-
-    dataset: str
-    split: str
-    regime: str
-    decode: str
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Makes the rows of one place."""
-
-    place: Place
-    seed: int
-
-    def row(
-        self,
-        name: str,
-        value: float,
-        n: int,
-        implementation: str,
-        *,
-        task: str = ALL,
-        interval: tuple[float | None, float | None] = (None, None),
-    ) -> Score:
-        metric = METRICS[name]
-        return Score(
-            name=name,
-            value=value,
-            unit=metric.unit,
-            n=n,
-            task=task,
-            low=interval[0],
-            high=interval[1],
-            higher_is_better=metric.higher_is_better,
-            implementation=implementation,
-            **self.place._asdict(),
-        )
-
-    def mean(
-        self,
-        name: str,
-        predictions: Sequence[Prediction],
-        value: Callable[[Prediction], float],
-        implementation: str,
-        *,
-        task: str = ALL,
-    ) -> Iterator[Score]:
-        """The mean over predictions with its interval; nothing for none."""
-        values = [value(prediction) for prediction in predictions]
-        if values:
-            interval = scene_interval([prediction.scene for prediction in predictions], values, self.seed)
-            yield self.row(name, sum(values) / len(values), len(values), implementation, task=task, interval=interval)
 
 
 def score(
@@ -123,7 +66,7 @@ def score(
     _check(predictions, judge, challenge)
     places: dict[Place, list[Prediction]] = {}
     for item in predictions:
-        places.setdefault(Place(item.dataset, item.split, item.regime, item.decode), []).append(item)
+        places.setdefault(place_of(item), []).append(item)
     scored = {place: [item for item in items if item.reference is not None] for place, items in places.items()}
     graphs: dict[Place, Graph] = {}
     for place, items in scored.items():
@@ -133,7 +76,7 @@ def score(
     captions = _captions(scored, graphs, meteor=meteor, tokenizer=tokenizer)
     rows: list[Score] = []
     for place, items in places.items():
-        maker = _Rows(place, seed)
+        maker = Rows(place, seed)
         rows += _count_rows(maker, items)
         for task in [ALL, *get_args(Task)]:
             chosen = [item for item in scored[place] if task in (ALL, item.task)]
@@ -144,11 +87,7 @@ def score(
         if judge is not None and place.dataset == CODA_LM and scored[place]:
             rows += _coda_rows(maker, scored[place], judge)
     names, tasks, order = list(METRICS), [ALL, *get_args(Task)], list(places)
-    return sorted(rows, key=lambda row: (order.index(_place(row)), tasks.index(row.task), names.index(row.name)))
-
-
-def _place(row: Score) -> Place:
-    return Place(row.dataset, row.split, row.regime, row.decode)
+    return sorted(rows, key=lambda row: (order.index(place_of(row)), tasks.index(row.task), names.index(row.name)))
 
 
 def _check(predictions: list[Prediction], judge: Judge | None, challenge: bool | None) -> None:
@@ -159,7 +98,7 @@ def _check(predictions: list[Prediction], judge: Judge | None, challenge: bool |
     if len(models) > 1:
         remedy = "score the predictions of each model in a file of their own"
         problems.append(Problem("predictions", "model", "one model", ", ".join(models), remedy))
-    counts = Counter((item.dataset, item.split, item.regime, item.decode, item.id) for item in predictions)
+    counts = Counter((*place_of(item), item.id) for item in predictions)
     for (dataset, *_, identifier), count in counts.items():
         if count > 1:
             remedy = "remove the repetitions"
@@ -193,31 +132,37 @@ def _captions(
     return score_groups(groups, meteor=meteor, tokenizer=tokenizer) if groups else {}
 
 
-def _count_rows(rows: _Rows, items: list[Prediction]) -> Iterator[Score]:
+def _count_rows(rows: Rows, items: list[Prediction]) -> Iterator[Score]:
     yield rows.row("unscored", sum(item.reference is None for item in items), len(items), _COUNT)
     yield rows.row("empty_answers", sum(not item.prediction.strip() for item in items), len(items), _COUNT)
     if differently := sum(ASKED in item.extra for item in items):
         yield rows.row("asked_differently", differently, len(items), _COUNT)
 
 
-def _text_rows(rows: _Rows, task: str, items: list[Prediction], scores: CaptionScores) -> Iterator[Score]:
+def _text_rows(rows: Rows, task: str, items: list[Prediction], scores: CaptionScores) -> Iterator[Score]:
     label = scores.implementation
     for name in ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "cider", "avg"):
         value = getattr(scores, name)
         if value is not None:
             yield rows.row(name, value, scores.n, label, task=task)
-    interval = scene_interval([item.scene for item in items], scores.rouge_l_each, rows.seed)
-    yield rows.row("rouge_l", scores.rouge_l, scores.n, label, task=task, interval=interval)
-    yield from rows.mean("exact_match", items, lambda item: item.prediction == item.reference, "equality", task=task)
-    folded = "equality of case-folded words"
-    yield from rows.mean("exact_match_stripped", items, _same_words, folded, task=task)
+    each = {"rouge_l": mean_of(scores.rouge_l_each, label), **_matches(items)}
+    yield from rows.measured(each, draw_scenes([item.scene for item in items], rows.seed), task=task)
+
+
+def _matches(items: list[Prediction]) -> dict[str, Measure]:
+    exact = [float(item.prediction == item.reference) for item in items]
+    folded = [float(_same_words(item)) for item in items]
+    return {
+        "exact_match": mean_of(exact, "equality"),
+        "exact_match_stripped": mean_of(folded, "equality of case-folded words"),
+    }
 
 
 def _same_words(item: Prediction) -> bool:
     return item.prediction.casefold().split() == reference_of(item).casefold().split()
 
 
-def _challenge_rows(rows: _Rows, graph: Graph, language: CaptionScores | None, judge: Judge | None) -> Iterator[Score]:
+def _challenge_rows(rows: Rows, graph: Graph, language: CaptionScores | None, judge: Judge | None) -> Iterator[Score]:
     tagged = {tag: [item for item in graph.kept if tag in item.tags] for tag in (ACCURACY, JUDGE, MATCH)}
     ratings = None if judge is None else rate_challenge(judge, graph)
     scores = challenge_scores(graph, language=language, ratings=ratings)
@@ -245,7 +190,7 @@ def _f1_percent(item: Prediction) -> float:
     return 100 * match_points(item.prediction, reference_of(item)).f1
 
 
-def _coda_rows(rows: _Rows, items: list[Prediction], judge: Judge) -> Iterator[Score]:
+def _coda_rows(rows: Rows, items: list[Prediction], judge: Judge) -> Iterator[Score]:
     ratings = rate_coda(judge, items)
     label = f"CODA-LM judge {judge.model}"
     means: list[float | None] = []
@@ -265,7 +210,7 @@ def _coda_rows(rows: _Rows, items: list[Prediction], judge: Judge) -> Iterator[S
 
 
 def _rating_rows(
-    rows: _Rows, name: str, items: list[Prediction], ratings: dict[str, float | None], label: str
+    rows: Rows, name: str, items: list[Prediction], ratings: dict[str, float | None], label: str
 ) -> Iterator[Score]:
     """The mean of the readable ratings; its n is their number."""
     rated = [(item, value) for item in items if (value := ratings[item.id]) is not None]

@@ -132,7 +132,7 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
 
         Raises:
             ValueError: `labels` are given (targets are shifted in one place, `data/collate.py`, and losses are computed
-                outside), not exactly one of pictures and features is given, a sample has no view, or a shape is wrong.
+                outside), not exactly one of pictures and features is given, or a shape is wrong.
         """
         if labels is not None:
             raise ValueError("`labels` are refused: losses are computed outside; pass `decoder_input_ids`.")

@@ -6,7 +6,7 @@ Legend: B samples, C cameras, P tokens of a view, D_v vision width, K image toke
 S encoder positions.
 
 Both fusions take any number of views, so that one-view CODA-LM and six-view DriveLM share a batch; content of absent
-views never matters.
+views never matters. A sample without any view has no image tokens: a question asked blindly.
 """
 
 from __future__ import annotations
@@ -50,21 +50,17 @@ class GatedPooling(nn.Module):
         return torch.einsum("bc,bcpd->bpd", weights, views)
 
     def weights(self, views: Tensor, view_mask: Tensor | None = None) -> Tensor:
-        """Weights of the views, `float[B, C]`: they sum to 1 and are 0 for absent views.
-
-        Raises:
-            ValueError: A sample has no view.
-        """
+        """Weights of the views, `float[B, C]`: they sum to 1 and are 0 for absent views; all 0 where there is none."""
         flat = views.flatten(2)
         scores = self.score(torch.tanh(self.content(flat)) * torch.sigmoid(self.gate(flat))).squeeze(-1)
-        if view_mask is not None:
-            check_views(view_mask)
-            scores = scores.masked_fill(~view_mask, -math.inf)
-        return scores.softmax(dim=1)
+        if view_mask is None:
+            return scores.softmax(dim=1)
+        lowest = torch.finfo(scores.dtype).min  # not -inf, of which a sample without views would get nan
+        return scores.masked_fill(~view_mask, lowest).softmax(dim=1).masked_fill(~view_mask, 0)
 
     def token_mask(self, view_mask: Tensor) -> Tensor:
-        """Which image tokens exist, `bool[B, P]`: all of them, whatever the views."""
-        return view_mask.new_ones(view_mask.shape[0], self.num_tokens)
+        """Which image tokens exist, `bool[B, P]`: all of them, unless there is no view."""
+        return view_mask.any(dim=1, keepdim=True).expand(-1, self.num_tokens)
 
 
 class Concatenation(nn.Module):
@@ -85,13 +81,7 @@ class Concatenation(nn.Module):
         self.pooled = pooled_grid(grid, tokens_per_view)
 
     def forward(self, views: Tensor, view_mask: Tensor | None = None) -> Tensor:
-        """Pool and join `float[B, C, P, D_v]` to `float[B, C * tokens_per_view, D_v]`; see `token_mask`.
-
-        Raises:
-            ValueError: A sample has no view.
-        """
-        if view_mask is not None:
-            check_views(view_mask)
+        """Pool and join `float[B, C, P, D_v]` to `float[B, C * tokens_per_view, D_v]`; see `token_mask`."""
         batch, cameras, _, width = views.shape
         if self.pooled != self.grid:
             maps = views.flatten(0, 1).transpose(1, 2).unflatten(2, self.grid)
@@ -120,21 +110,6 @@ def pooled_grid(grid: tuple[int, int], tokens_per_view: int) -> tuple[int, int]:
             f"{grid[0]} x {grid[1]} tokens; use another number or larger pictures."
         )
     return pooled
-
-
-def check_views(view_mask: Tensor) -> None:
-    """Refuse samples without any view.
-
-    Args:
-        view_mask: `bool[B, C]`
-
-    Raises:
-        ValueError: A row has no True; the message names the rows.
-    """
-    seen = view_mask.any(dim=1)
-    if not bool(seen.all()):
-        blind = (~seen).nonzero().flatten().tolist()
-        raise ValueError(f"Samples {blind} of the batch have no view; `view_mask` needs at least one True per row.")
 
 
 def sequence_layout(

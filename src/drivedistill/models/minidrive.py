@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drivedistill.models.fusion import check_views
 from drivedistill.models.mixture import Mixture, Router
 
 HEADS = 8
@@ -50,12 +49,7 @@ class FeatureExperts(Mixture):
         """Turn `float[B, C, P, D_v]` under `bool[B, C]` (None: all views exist) into `float[B, C * K, 4 * P]`.
 
         The decision that `recording` keeps has a leading `[B, C]`: a gate decides for a picture, not for a token.
-
-        Raises:
-            ValueError: A sample has no view.
         """
-        if view_mask is not None:
-            check_views(view_mask)
         batch, cameras = views.shape[:2]
         maps = views.flatten(0, 1).transpose(1, 2).unflatten(2, self.grid)
         decision = self.remember(self.router(self.gate(maps).amax(dim=(2, 3)).unflatten(0, (batch, cameras))))

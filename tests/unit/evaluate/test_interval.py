@@ -1,29 +1,4 @@
-from drivedistill.evaluate.interval import paired_interval, scene_interval
-
-
-def test_fewer_than_two_scenes_have_no_interval():
-    assert scene_interval(["a", "a"], [0, 1], seed=0) == (None, None)
-    assert scene_interval([], [], seed=0) == (None, None)
-
-
-def test_equal_values_have_an_interval_of_no_width():
-    assert scene_interval(["a", "b", "c"], [0.5] * 3, seed=0) == (0.5, 0.5)
-
-
-def test_the_interval_contains_the_mean_and_is_a_function_of_the_seed():
-    scenes = [f"s{number % 20}" for number in range(200)]
-    values = [float(number % 7) for number in range(200)]
-    low, high = scene_interval(scenes, values, seed=3)
-    assert low < sum(values) / 200 < high
-    assert (low, high) == scene_interval(scenes, values, seed=3)
-    assert (low, high) != scene_interval(scenes, values, seed=4)
-
-
-def test_scenes_are_drawn_whole():
-    # All samples of a scene agree, so ten copies of each sample tell nothing new.
-    one = scene_interval(["a", "b", "c", "d"], [0, 1, 1, 0], seed=0)
-    ten = scene_interval(["a", "b", "c", "d"] * 10, [0, 1, 1, 0] * 10, seed=0)
-    assert one == ten
+from drivedistill.evaluate.interval import paired_interval
 
 
 def test_paired_interval_of_equal_differences_has_no_width():

@@ -1,0 +1,114 @@
+"""What a model is shown: the pictures as they are, other ones, worse ones, or none.
+
+    clean      as the data set has them
+    black      every pixel 0
+    none       no picture at all: the places for pictures are left out of the model's input
+    shuffled   every frame gets the pictures of a frame of another scene
+    fog:3      a corruption and its severity; without a number the severity of DriveBench
+
+Controls (`black`, `none`, `shuffled`) ask whether a model looks: what it still knows then, it knows from the text.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from drivedistill.data.corruptions import CORRUPTIONS, corruption
+from drivedistill.data.images import Change
+from drivedistill.problems import InputError, Problem
+from drivedistill.records import CLEAN, Sample
+
+CONTROLS = ("black", "none", "shuffled")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The samples under a condition, and what else has to be done to their pictures."""
+
+    samples: list[Sample]
+    change: Change | None = None
+    blind: bool = False
+    """No picture is shown."""
+
+
+def condition_name(text: str) -> str:
+    """A condition in its one spelling: `fog` becomes `fog:5`, DriveBench's severity.
+
+    Raises:
+        InputError: There is no such condition or severity.
+    """
+    if text in (CLEAN, *CONTROLS):
+        return text
+    name, colon, severity = text.partition(":")
+    known = CORRUPTIONS.get(name)
+    if known is None or (colon and severity not in map(str, known.severities)):
+        expected = f"{CLEAN}, {', '.join(CONTROLS)}, or one of {', '.join(CORRUPTIONS)}"
+        if known is not None:
+            expected = f"{name}:SEVERITY with a severity of {', '.join(map(str, known.severities))}"
+        raise InputError(Problem("command line", "condition", expected, repr(text), "correct the name"))
+    return f"{name}:{severity or known.drivebench}"
+
+
+def show(samples: Sequence[Sample], condition: str, seed: int = 0) -> Shown:
+    """Put samples under a condition.
+
+    Args:
+        samples: All samples of the data set that are asked: what is lost, and whose pictures are shown, is drawn for all of
+            them at once.
+        condition: See the module.
+        seed: The same seed shows the same pictures.
+
+    Raises:
+        InputError: There is no such condition, or nothing to shuffle.
+    """
+    name = condition_name(condition)
+    if name == CLEAN:
+        return Shown(list(samples))
+    if name == "none":
+        return Shown(list(samples), blind=True)
+    if name == "black":
+        return Shown(list(samples), change=_black)
+    if name == "shuffled":
+        return Shown(_shuffled(samples, seed))
+    kind, _, severity = name.partition(":")
+    return Shown(list(samples), change=corruption(kind, int(severity), samples, seed))
+
+
+def _black(path: str, image: Image.Image) -> Image.Image:
+    return Image.new("RGB", image.size)
+
+
+def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Every frame with the pictures of a frame of another scene of the same data set and with the same cameras."""
+    frames: dict[tuple[str, tuple[str, ...]], dict[tuple[str, str], dict[str, str]]] = {}
+    for sample in samples:
+        group = frames.setdefault((sample.dataset, tuple(sorted(sample.images))), {})
+        group.setdefault((sample.scene, sample.frame), sample.images)
+    given: dict[tuple[str, str, str], dict[str, str]] = {}
+    for (dataset, cameras), group in frames.items():
+        order = sorted(group)
+        if len({scene for scene, _ in order}) < 2:
+            found = f"{len(order)} frames with {', '.join(cameras)} of one scene"
+            remedy = "ask about more scenes"
+            raise InputError(Problem(dataset, "shuffled", "frames of at least two scenes", found, remedy))
+        for frame, other in zip(order, _other_scenes(order, seed), strict=True):
+            given[dataset, *frame] = group[other]
+    return [
+        sample.model_copy(update={"images": given[sample.dataset, sample.scene, sample.frame]}) for sample in samples
+    ]
+
+
+def _other_scenes(order: Sequence[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
+    """For every (scene, frame) one of another scene, as varied as the scenes allow."""
+    generator = random.Random(f"shuffled {seed}")
+    found = []
+    for scene, _ in order:
+        other = scene
+        while other == scene:
+            other, frame = generator.choice(order)
+        found.append((other, frame))
+    return found
