@@ -20,9 +20,10 @@ from drivedistill.evaluate.drivelm import (
     mean,
     reference_of,
 )
+from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.judge import Judge
 from drivedistill.evaluate.judged import CODA_LM, CODA_PROMPTS, coda_kind, rate_challenge, rate_coda, region_classes
-from drivedistill.evaluate.measure import Measure, draw_scenes, mean_of
+from drivedistill.evaluate.measure import draw_scenes, mean_of
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import ALL, Place, Rows, place_of
 from drivedistill.evaluate.submission import ASKED
@@ -145,21 +146,8 @@ def _text_rows(rows: Rows, task: str, items: list[Prediction], scores: CaptionSc
         value = getattr(scores, name)
         if value is not None:
             yield rows.row(name, value, scores.n, label, task=task)
-    each = {"rouge_l": mean_of(scores.rouge_l_each, label), **_matches(items)}
+    each = {"rouge_l": mean_of(scores.rouge_l_each, label), **answer_measures(items)}
     yield from rows.measured(each, draw_scenes([item.scene for item in items], rows.seed), task=task)
-
-
-def _matches(items: list[Prediction]) -> dict[str, Measure]:
-    exact = [float(item.prediction == item.reference) for item in items]
-    folded = [float(_same_words(item)) for item in items]
-    return {
-        "exact_match": mean_of(exact, "equality"),
-        "exact_match_stripped": mean_of(folded, "equality of case-folded words"),
-    }
-
-
-def _same_words(item: Prediction) -> bool:
-    return item.prediction.casefold().split() == reference_of(item).casefold().split()
 
 
 def _challenge_rows(rows: Rows, graph: Graph, language: CaptionScores | None, judge: Judge | None) -> Iterator[Score]:

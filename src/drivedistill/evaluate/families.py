@@ -1,0 +1,38 @@
+"""Every family of numbers that needs nothing but the answers themselves: what `score` prints and `compare` compares.
+
+A new family is one file with a function from answers to measures, and one line in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from drivedistill.evaluate.drivelm import reference_of
+from drivedistill.evaluate.measure import Measure, mean_of
+from drivedistill.records import Prediction
+
+
+def exact_match(items: Sequence[Prediction]) -> dict[str, Measure]:
+    """Equality of the texts, and of their case-folded words."""
+    exact = [float(item.prediction == item.reference) for item in items]
+    folded = [float(_words(item.prediction) == _words(reference_of(item))) for item in items]
+    return {
+        "exact_match": mean_of(exact, "equality"),
+        "exact_match_stripped": mean_of(folded, "equality of case-folded words"),
+    }
+
+
+def _words(text: str) -> list[str]:
+    return text.casefold().split()
+
+
+FAMILIES: tuple[Callable[[Sequence[Prediction]], Mapping[str, Measure]], ...] = (exact_match,)
+"""Answers with references, all of one place -> measures over all of them, by names of `METRICS`.
+
+A measure has a row of statistics for every answer; answers that do not count have zeros. No answer that counts: no
+measure."""
+
+
+def answer_measures(items: Sequence[Prediction]) -> dict[str, Measure]:
+    """The measures of every family."""
+    return {name: measure for family in FAMILIES for name, measure in family(items).items()}
