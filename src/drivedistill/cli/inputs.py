@@ -1,4 +1,4 @@
-"""What several verbs share: reading questions, keeping the libraries quiet."""
+"""What several verbs share: reading and choosing questions, keeping the libraries quiet."""
 
 from __future__ import annotations
 
@@ -21,6 +21,34 @@ def read_questions(root: Path, format: str, file: str, regime: RegimeName) -> li
     if not samples:
         raise InputError(Problem(str(root), file, "questions", "none (an empty split)", "choose another --file"))
     return samples
+
+
+def own_split(model: str, split: str) -> list[Any]:
+    """The samples of a split of the mixture that a run was trained on."""
+    from drivedistill.data.mixture import load_mixture
+    from drivedistill.recipe import load_recipe
+
+    path = Path(model) / "recipe.yaml"
+    if not path.is_file():
+        raise InputError(Problem(model, "", "a run with a recipe", "no recipe.yaml", "add --data ROOT --format FORMAT"))
+    splits = load_mixture(load_recipe(path).data.sources)
+    if not splits.get(split):
+        found = f"splits: {', '.join(name for name, samples in splits.items() if samples)}"
+        raise InputError(Problem(str(path), "data.sources", f"samples in the split `{split}`", found, "choose another"))
+    return splits[split]
+
+
+def spread(samples: list[Any], limit: int | None) -> list[Any]:
+    """At most `limit` samples of each data set and regime, in their order."""
+    from drivedistill.data.mixture import draw
+
+    if limit is None:
+        return samples
+    sets: dict[tuple[str, str], list[Any]] = {}
+    for sample in samples:
+        sets.setdefault((sample.dataset, sample.regime), []).append(sample)
+    chosen = {id(sample) for members in sets.values() for sample in draw(members, limit, seed=0)}
+    return [sample for sample in samples if id(sample) in chosen]
 
 
 def keep_quiet() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, read_questions
+from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_split, read_questions, spread
 from drivedistill.problems import InputError, Problem
 
 
@@ -43,8 +43,8 @@ def predict(
     from drivedistill.runs import require_pictures
 
     way = decoding(decode, max_new_tokens)
-    samples = read_questions(data, format, file, regime) if data else _own_split(model, split)
-    samples = _spread(samples, limit_per_set)[:limit]
+    samples = read_questions(data, format, file, regime) if data else own_split(model, split)
+    samples = spread(samples, limit_per_set)[:limit]
     require_pictures(samples)
     served = model.startswith(("http://", "https://"))
     if served and decode != "greedy":
@@ -71,34 +71,6 @@ def predict(
         typer.echo(f"interrupted; answers so far are kept in {target}, run again to go on", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{count} new answers, {len(samples)} in all: {target}")
-
-
-def _own_split(model: str, split: str) -> list[Any]:
-    """The samples of a split of the mixture that a run was trained on."""
-    from drivedistill.data.mixture import load_mixture
-    from drivedistill.recipe import load_recipe
-
-    path = Path(model) / "recipe.yaml"
-    if not path.is_file():
-        raise InputError(Problem(model, "", "a run with a recipe", "no recipe.yaml", "add --data ROOT --format FORMAT"))
-    splits = load_mixture(load_recipe(path).data.sources)
-    if not splits.get(split):
-        found = f"splits: {', '.join(name for name, samples in splits.items() if samples)}"
-        raise InputError(Problem(str(path), "data.sources", f"samples in the split `{split}`", found, "choose another"))
-    return splits[split]
-
-
-def _spread(samples: list[Any], limit: int | None) -> list[Any]:
-    """At most `limit` samples of each data set and regime, in their order."""
-    from drivedistill.data.mixture import draw
-
-    if limit is None:
-        return samples
-    sets: dict[tuple[str, str], list[Any]] = {}
-    for sample in samples:
-        sets.setdefault((sample.dataset, sample.regime), []).append(sample)
-    chosen = {id(sample) for members in sets.values() for sample in draw(members, limit, seed=0)}
-    return [sample for sample in samples if id(sample) in chosen]
 
 
 def _default_predictions(model: str, what: str, decode: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from drivedistill.evaluate.correct import words
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.measure import Measure, mean_of
 from drivedistill.records import Prediction
@@ -15,15 +16,11 @@ from drivedistill.records import Prediction
 def exact_match(items: Sequence[Prediction]) -> dict[str, Measure]:
     """Equality of the texts, and of their case-folded words."""
     exact = [float(item.prediction == item.reference) for item in items]
-    folded = [float(_words(item.prediction) == _words(reference_of(item))) for item in items]
+    folded = [float(words(item.prediction) == words(reference_of(item))) for item in items]
     return {
         "exact_match": mean_of(exact, "equality"),
         "exact_match_stripped": mean_of(folded, "equality of case-folded words"),
     }
-
-
-def _words(text: str) -> list[str]:
-    return text.casefold().split()
 
 
 FAMILIES: tuple[Callable[[Sequence[Prediction]], Mapping[str, Measure]], ...] = (exact_match,)
