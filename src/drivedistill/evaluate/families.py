@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from drivedistill.evaluate.correct import words
 from drivedistill.evaluate.drivelm import reference_of
-from drivedistill.evaluate.measure import Measure, mean_of
+from drivedistill.evaluate.measure import Finding, Measure, mean_of
 from drivedistill.records import Prediction
 
 
@@ -29,7 +29,15 @@ FAMILIES: tuple[Callable[[Sequence[Prediction]], Mapping[str, Measure]], ...] = 
 A measure has a row of statistics for every answer; answers that do not count have zeros. No answer that counts: no
 measure."""
 
+FINDINGS: tuple[Callable[[Sequence[Prediction]], Mapping[str, Finding]], ...] = ()
+"""As `FAMILIES`, for numbers that are no function of sums (percentiles, areas): `score` prints them, without intervals."""
+
 
 def answer_measures(items: Sequence[Prediction]) -> dict[str, Measure]:
     """The measures of every family."""
     return {name: measure for family in FAMILIES for name, measure in family(items).items()}
+
+
+def answer_findings(items: Sequence[Prediction]) -> dict[str, Finding]:
+    """The findings of every family."""
+    return {name: finding for family in FINDINGS for name, finding in family(items).items()}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,16 @@ class Measure:
     def of(self, chosen: Sequence[int] | NDArray[np.int64]) -> Measure:
         """The measure of some of the samples; for measures in which all samples count."""
         return replace(self, statistics=self.statistics[chosen], n=len(chosen))
+
+
+class Finding(NamedTuple):
+    """One number of a set of answers that no sums give, such as a percentile: it has no interval."""
+
+    value: float
+    n: int
+    """Samples that count."""
+    implementation: str
+    """How it was made, for the row that shows it."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from drivedistill.evaluate.drivelm import (
     mean,
     reference_of,
 )
-from drivedistill.evaluate.families import answer_measures
+from drivedistill.evaluate.families import answer_findings, answer_measures
 from drivedistill.evaluate.judge import Judge
 from drivedistill.evaluate.judged import CODA_LM, CODA_PROMPTS, coda_kind, rate_challenge, rate_coda, region_classes
 from drivedistill.evaluate.measure import draw_scenes, mean_of
@@ -148,6 +148,8 @@ def _text_rows(rows: Rows, task: str, items: list[Prediction], scores: CaptionSc
             yield rows.row(name, value, scores.n, label, task=task)
     each = {"rouge_l": mean_of(scores.rouge_l_each, label), **answer_measures(items)}
     yield from rows.measured(each, draw_scenes([item.scene for item in items], rows.seed), task=task)
+    for name, finding in answer_findings(items).items():
+        yield rows.row(name, *finding, task=task)
 
 
 def _challenge_rows(rows: Rows, graph: Graph, language: CaptionScores | None, judge: Judge | None) -> Iterator[Score]:
