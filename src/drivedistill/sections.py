@@ -53,6 +53,8 @@ class Source(Section):
     files: dict[str, str] = {}
     """For `split_by: file`: our split -> the format's file or folder, e.g. `{train: Train, val: Mini}`."""
     seed: int = 0
+    templates: list[str] = []
+    """Keep only questions of these kinds, as `data check` names them; empty keeps all."""
     limit: Count | None = None
     """Keep only the first samples of every split; for smoke runs."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from drivedistill.data import READERS
+from drivedistill.data.prior import template_name
 from drivedistill.data.splits import refuse_leakage, shared_scenes, split_by_question, split_by_scene
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Sample
@@ -53,10 +54,10 @@ def load_mixture(sources: Sequence[Source]) -> dict[str, list[Sample]]:
 
 
 def load_source(source: Source) -> dict[str, list[Sample]]:
-    """Read one source and split it; at most `source.limit` samples per split.
+    """Read one source and split it; only `source.templates`, at most `source.limit` samples per split.
 
     Raises:
-        InputError: The files cannot be read, or a split is empty.
+        InputError: The files cannot be read, a split is empty, or there is no question of a kind that is asked for.
     """
     if source.split_by == "file":
         splits = _by_file(source)
@@ -70,7 +71,22 @@ def load_source(source: Source) -> dict[str, list[Sample]]:
                 source.name,
                 shared,
             )
+    if source.templates:
+        splits = _of_templates(source, splits)
     return {name: samples[: source.limit] for name, samples in splits.items()}
+
+
+def _of_templates(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+    """The questions of the kinds that the source names; every kind must be there."""
+    counts = Counter(template_name(sample) for samples in splits.values() for sample in samples)
+    unknown = [name for name in source.templates if not counts[name]]
+    if unknown:
+        commonest = ", ".join(repr(name) for name, _ in counts.most_common(8))
+        expected = f"kinds of questions of this source, as `data check` names them, e.g. {commonest}"
+        remedy = "correct the names, or remove them"
+        raise InputError(Problem("recipe", f"source {source.name}, templates", expected, ", ".join(unknown), remedy))
+    wanted = set(source.templates)
+    return {name: [item for item in samples if template_name(item) in wanted] for name, samples in splits.items()}
 
 
 def regime_ratio(samples: Sequence[Sample]) -> tuple[int, int]:

@@ -76,9 +76,14 @@ def answer_text(sample: Sample) -> str:
     return options(sample.question).get(answer, answer)
 
 
+def template_name(sample: Sample) -> str:
+    """The kind of question: the template that the data set names, otherwise the masked question."""
+    return str(sample.extra["template"]) if _is_named(sample) else template(sample.question)
+
+
 def family(sample: Sample) -> str:
-    """What is learnt together: the template that the data set names, otherwise the masked question."""
-    return f"{sample.dataset} {sample.extra['template']}" if _is_named(sample) else template(sample.question)
+    """What is learnt together: a data set's named template, or what masks to the same question."""
+    return f"{sample.dataset} {template_name(sample)}" if _is_named(sample) else template_name(sample)
 
 
 def _is_named(sample: Sample) -> bool:

@@ -78,6 +78,18 @@ def test_limit_keeps_the_first_samples_of_every_split(made_sources):
             assert kept == [sample for sample in whole[name] if sample.dataset == dataset][:3]
 
 
+def test_a_source_keeps_the_kinds_of_questions_it_names(tmp_path, sample):
+    store(tmp_path, sample, "a", extra={"template": "weather"}, question="How is the weather?")
+    store(tmp_path, sample, "b", question="Is <c1,CAM_FRONT,1.0,2.0> a car?")
+    masked = source(tmp_path, "b", templates=["Is <OBJ> a car?"], fractions={"train": 1})
+    assert (
+        len(load_mixture([source(tmp_path, "a", templates=["weather"], fractions={"train": 1}), masked])["train"]) == 40
+    )
+    with pytest.raises(InputError, match="'weather'") as error:
+        load_mixture([source(tmp_path, "a", templates=["light", "weather"])])
+    assert error.value.problems[0].found == "light"
+
+
 def test_problems_of_all_sources_are_listed_at_once(tmp_path):
     with pytest.raises(InputError) as error:
         load_mixture([source(tmp_path, "one"), source(tmp_path, "two", format="drivelm", file="train")])
