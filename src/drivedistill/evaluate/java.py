@@ -20,12 +20,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drivedistill.problems import InputError, Problem, RunError
 
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
 """Tokens that coco-caption removes (ptbtokenizer.py). `-LRB-` never occurs after lower-casing: kept for parity."""
+
+METEOR_COUNTS = 23
+"""Numbers of METEOR's answer to a pair; `caption_statistics.meteor_statistics` says which."""
 
 _GUARD = "X"
 """Stands after every text. The tokenizer looks one line ahead, so a fixed next line makes a text's tokens independent
@@ -119,7 +125,7 @@ class Meteor:
         java, _ = find_java()
         command = [java, *_LOCALE_PROOF, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
         self._lock = threading.Lock()
-        self._statistics: dict[tuple[str, str], str] = {}
+        self._lines: dict[tuple[str, str], str] = {}
         # A file, not a pipe: nobody reads it while the program runs, and a full pipe would stop the program.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
         self._process = subprocess.Popen(
@@ -160,13 +166,23 @@ class Meteor:
             segments = [float(self._read()) for _ in pairs]
             return float(self._read()), segments
 
+    def align(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        """What the process counts in tokenised (reference, hypothesis) pairs: `float64[n, 23]`.
+
+        Raises:
+            RunError: The process died.
+        """
+        with self._lock:
+            lines = [self._align(reference, hypothesis) for reference, hypothesis in pairs]
+        return np.array([line.split() for line in lines], dtype=np.float64).reshape(-1, METEOR_COUNTS)
+
     def _align(self, reference: str, hypothesis: str) -> str:
         pair = (reference, hypothesis)
-        if pair not in self._statistics:
+        if pair not in self._lines:
             fields = (one_line(text).replace("|||", " ") for text in pair)
             self._write(" ||| ".join(("SCORE", *fields)))
-            self._statistics[pair] = self._read()
-        return self._statistics[pair]
+            self._lines[pair] = self._read()
+        return self._lines[pair]
 
     def _write(self, line: str) -> None:
         try:

@@ -120,6 +120,22 @@ def mean_of(values: Sequence[float | None], implementation: str) -> Measure:
     return Measure(statistics, ratio, implementation, int(statistics[:, 1].sum()))
 
 
+def combined(parts: Sequence[Measure], value: Callable[..., Floats]) -> Measure:
+    """A number made of other numbers of the same n samples.
+
+    Args:
+        parts: At least one.
+        value: Their values, one argument `[...]` for each, to the number `[...]`.
+    """
+    ends = np.cumsum([part.statistics.shape[1] for part in parts])[:-1]
+
+    def of(sums: Floats) -> Floats:
+        blocks = np.split(sums, ends, axis=-1)
+        return value(*(part.value(block) for part, block in zip(parts, blocks, strict=True)))
+
+    return replace(parts[0], statistics=np.concatenate([part.statistics for part in parts], axis=1), value=of)
+
+
 def ratio(sums: Floats) -> Floats:
     """First sum over second, `[..., 2]` to `[...]`; nan where the second is 0."""
     found = np.full(sums.shape[:-1], np.nan)

@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import numpy as np
+
+from drivedistill.evaluate import caption_statistics as statistics
+from drivedistill.evaluate.caption_statistics import Pair
 from drivedistill.evaluate.java import PUNCTUATION, Meteor, find_java, ptb_tokenize, scorers_folder, scorers_version
+from drivedistill.evaluate.measure import Floats, Measure
 
 Tokenizer = Literal["ptb", "approximate"]
-Pair = tuple[str, str]
-"""Reference, hypothesis."""
-
 Key = TypeVar("Key")
 
 
@@ -46,6 +48,60 @@ class CaptionScores:
     def avg(self) -> float | None:
         """CLKD's average: mean of BLEU-4, METEOR and ROUGE-L, times 100 (Table I). None without METEOR."""
         return None if self.meteor is None else 100 * (self.bleu_4 + self.meteor + self.rouge_l) / 3
+
+
+def caption_measures(
+    groups: Mapping[Key, Sequence[Pair]], *, meteor: bool = True, tokenizer: Tokenizer = "ptb"
+) -> dict[Key, dict[str, Measure]]:
+    """`bleu_1` .. `bleu_4`, `meteor`, `rouge_l`, `cider` and `avg` of several sets, each over all of its pairs.
+
+    One tokenizer run and one METEOR process serve all sets. A measure's statistics have one row for every pair, in order;
+    its value of a single row is the score of that pair.
+
+    Sources: coco-caption (Chen et al. 2015) as packaged in pycocoevalcap 1.2: `bleu_scorer.py` (closest reference
+    length, no smoothing), `rouge.py` (beta 1.2), `cider_scorer.py` (n 4, sigma 6, x10), `meteor.py` (1.5, -norm). CIDEr
+    takes its word weights from all references of a set; drawing from the set leaves them as they are.
+
+    Args:
+        groups: Pairs of (reference, hypothesis); a pair may belong to several groups.
+        meteor: METEOR costs about six seconds to start, and some milliseconds per pair.
+        tokenizer: `ptb` is what the papers use and needs Java. `approximate` splits words with a regular expression:
+            numbers near the papers', never METEOR, and labelled as an approximation.
+
+    Returns:
+        The measures of each group, under its key: fractions of 1, CIDEr of 10, `avg` (CLKD's mean of BLEU-4, METEOR and
+        ROUGE-L, Table I) in percent. `meteor` and `avg` are missing where there is no METEOR, `cider` where no reference
+        has a token.
+
+    Raises:
+        ValueError: A group is empty.
+        InputError: The scorers or Java are missing.
+        RunError: A Java program failed.
+    """
+    empty = [key for key, pairs in groups.items() if not pairs]
+    if empty:
+        raise ValueError(f"`groups` must not contain empty groups, got {empty}.")
+    scorers_folder()
+    texts = list(dict.fromkeys(text for pairs in groups.values() for pair in pairs for text in pair))
+    tokenized = dict(zip(texts, _tokenize(texts, tokenizer), strict=True))
+    tokens = {key: [(tokenized[ref], tokenized[hyp]) for ref, hyp in pairs] for key, pairs in groups.items()}
+    distinct = list(dict.fromkeys(pair for pairs in tokens.values() for pair in pairs))
+    row_of = {pair: row for row, pair in enumerate(distinct)}
+    bleu, rouge = statistics.bleu_statistics(distinct), np.array(statistics.rouge_l(distinct))
+    with_meteor = meteor and tokenizer == "ptb"
+    aligned = _aligned(distinct) if with_meteor else None
+    label = implementation(tokenizer, meteor=with_meteor)
+    found = {}
+    for key, pairs in tokens.items():
+        rows = [row_of[pair] for pair in pairs]
+        alignments = None if aligned is None else aligned[rows]
+        found[key] = statistics.measures_of(bleu[rows], rouge[rows], statistics.cider(pairs), alignments, label)
+    return found
+
+
+def _aligned(pairs: Sequence[Pair]) -> Floats:
+    with Meteor() as scorer:
+        return statistics.meteor_statistics(scorer.align(pairs))
 
 
 def caption_metrics(pairs: Sequence[Pair], *, meteor: bool = True, tokenizer: Tokenizer = "ptb") -> CaptionScores:
