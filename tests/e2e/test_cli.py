@@ -91,7 +91,7 @@ def test_every_verb_explains_itself_with_an_example_that_parses(verb, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [["fly"], ["train"], ["train", "x.yaml", "--fast"], ["score"], ["predict", "m", "--batch-size", "0"],
-     ["data", "check", "x", "--format", "senna"], ["score", "x", "--seed", "one"]],
+     ["data", "check", "x", "--format", "kitti"], ["score", "x", "--seed", "one"]],
     ids=" ".join,
 )  # fmt: skip
 def test_usage_errors_end_with_two(arguments, capsys):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from drivedistill.problems import InputError, Problem
 
-Format = Literal["drivelm", "coda_lm", "jsonl"]
+Format = Literal["drivelm", "coda_lm", "senna", "jsonl"]
 RegimeName = Literal["regular", "corner"]
 
 
@@ -23,18 +23,24 @@ def read_questions(root: Path, format: str, file: str, regime: RegimeName) -> li
     return samples
 
 
-def own_split(model: str, split: str) -> list[Any]:
-    """The samples of a split of the mixture that a run was trained on."""
+def own_mixture(model: str) -> dict[str, list[Any]]:
+    """Split -> samples of the mixture that a run was trained on, or that a recipe file names."""
     from drivedistill.data.mixture import load_mixture
     from drivedistill.recipe import load_recipe
 
-    path = Path(model) / "recipe.yaml"
+    path = Path(model) if model.endswith((".yaml", ".yml")) else Path(model) / "recipe.yaml"
     if not path.is_file():
-        raise InputError(Problem(model, "", "a run with a recipe", "no recipe.yaml", "add --data ROOT --format FORMAT"))
-    splits = load_mixture(load_recipe(path).data.sources)
+        remedy = "name a run, or add --data ROOT --format FORMAT"
+        raise InputError(Problem(model, "", "a run with a recipe", "no recipe.yaml", remedy))
+    return load_mixture(load_recipe(path).data.sources)
+
+
+def own_split(model: str, split: str) -> list[Any]:
+    """The samples of one split of a run's own mixture."""
+    splits = own_mixture(model)
     if not splits.get(split):
         found = f"splits: {', '.join(name for name, samples in splits.items() if samples)}"
-        raise InputError(Problem(str(path), "data.sources", f"samples in the split `{split}`", found, "choose another"))
+        raise InputError(Problem(model, "data.sources", f"samples in the split `{split}`", found, "choose another"))
     return splits[split]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from drivedistill.data.paths import find, load_json, under
+from drivedistill.data.paths import find, load_json, published
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Regime, Sample, Task
 
@@ -122,7 +122,7 @@ def _images(place: _Place, paths: dict[str, Any]) -> dict[str, str]:
     images: dict[str, str] = {}
     for camera, value in paths.items():
         where = f"image_paths.{camera}"
-        path = _resolve(place.root, value) if isinstance(value, str) and value.strip() else None
+        path = published(place.root, value) if isinstance(value, str) and value.strip() else None
         if camera not in CAMERAS:
             place.complain(where, f"one of {', '.join(CAMERAS)}", camera, "correct the camera's name")
         elif not isinstance(value, str) or not value.strip():
@@ -135,12 +135,6 @@ def _images(place: _Place, paths: dict[str, Any]) -> dict[str, str]:
     if not paths:
         place.complain("image_paths", "at least one camera", "none", "restore the paths from the published file")
     return {camera: images[camera] for camera in CAMERAS if camera in images}
-
-
-def _resolve(root: Path, path: str) -> Path | None:
-    """DriveLM writes `../nuscenes/samples/...` and its converters `data/nuscenes/...`: both mean the data root."""
-    first, _, rest = path.replace("\\", "/").partition("/")
-    return under(root, rest if first in ("..", "data") else path)
 
 
 def _sample(

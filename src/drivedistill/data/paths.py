@@ -22,6 +22,13 @@ def under(root: Path, relative: str) -> Path | None:
     return Path(path) if inside and "\0" not in path else None
 
 
+def published(root: Path, path: str) -> Path | None:
+    """`under` for the paths of published files: `../nuscenes/samples/...` and `./data/nuscenes/...` mean the root."""
+    relative = path.replace("\\", "/").removeprefix("./")
+    first, _, rest = relative.partition("/")
+    return under(root, rest if first in ("..", "data") else relative)
+
+
 def find(root: Path, candidates: list[str], what: str) -> Path:
     """The first of `candidates` (files or folders, relative to the data root) that exists.
 
@@ -44,19 +51,37 @@ def load_json(path: Path, what: str) -> dict[str, Any]:
     Raises:
         InputError: The file cannot be read, is no UTF-8 JSON, ends early, repeats a key, or holds no object.
     """
+    value = _load(path, what)
+    if not isinstance(value, dict):
+        raise InputError(_other(path, what, value))
+    return value
+
+
+def load_json_list(path: Path, what: str) -> list[Any]:
+    """Read a JSON list.
+
+    Raises:
+        InputError: The file cannot be read, is no UTF-8 JSON, ends early, repeats a key, or holds no list.
+    """
+    value = _load(path, what)
+    if not isinstance(value, list):
+        raise InputError(_other(path, what, value))
+    return value
+
+
+def _other(path: Path, what: str, value: Any) -> Problem:
+    return Problem(str(path), "", what, f"a JSON {type(value).__name__}", "check the format and the file")
+
+
+def _load(path: Path, what: str) -> Any:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         found = f"{error.msg} at line {error.lineno}, column {error.colno}; the file has {path.stat().st_size} bytes"
         remedy = "the file is damaged or was cut off; fetch it again"
         raise InputError(Problem(str(path), "", what, found, remedy)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(Problem(str(path), "", what, str(error), "mend or replace the file")) from error
-    if not isinstance(value, dict):
-        raise InputError(
-            Problem(str(path), "", what, f"a JSON {type(value).__name__}", "check the format and the file")
-        )
-    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,179 +1,218 @@
-"""Senna (arXiv 2410.22313): the rules that turn a drive into words, and the words of its questions.
+"""Senna's LLaVA file (arXiv 2410.22313): one record per question about a key frame, six pictures.
 
-The rules are those of `senna_qa_utils.py` and of the nuScenes converter beside it, except where a docstring says so.
-Positions are those of nuScenes' lidar frame: x right, y forward, metres, the ego vehicle at the origin.
+    [{token, image, images, prev, next, scene_token, fut_valid_flag, ego_fut_trajs, conversations: [{from, value}]}]
+
+The files are looked for in `ROOT/senna/` and `ROOT/`. A picture belongs to the camera that its path names: the published
+lists have another order than the prompt before them. The prompt's `<FRONT VIEW>:\\n<image>\\n` is taken off, because our
+models are told the cameras by other means.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Literal, NamedTuple
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
+from drivedistill.data.paths import find, load_json_list, published
+from drivedistill.data.senna_rules import FUTURE_POINTS, VIEWS, meta_action
 from drivedistill.problems import InputError, Problem
+from drivedistill.records import CAMERAS, Regime, Sample, Task
 
-SpeedPlan = Literal["KEEP", "ACCELERATE", "DECELERATE", "STOP"]
-PathPlan = Literal["STRAIGHT", "RIGHT_CHANGE", "LEFT_CHANGE", "RIGHT_TURN", "LEFT_TURN"]
-Navigation = Literal[
-    "go straight and turn left", "go straight and turn right", "turn left", "turn right", "go straight"
-]
-DriveCommand = Literal["right", "left", "straight"]
-Sector = Literal["front", "front left", "back left", "front right", "back right", "back"]
 
-FUTURE_POINTS = 6
-POINT_S = 0.5
-"""Seconds between the points of a future path: three seconds at 2 Hz."""
-STOP_SPEED, SPEED_CHANGE = 2.0, 3.0
-"""m/s"""
-SIDE_M, TURN_DEGREES = 4.0, 5.0
-"""A path ends beside the lane from here on, and beyond that bearing it is a turn, not a change of lane."""
-NAVIGATION_AHEAD_M, NAVIGATION_ASIDE_M = 20.0, 10.0
-COMMAND_ASIDE_M = 2.0
+class Kind(NamedTuple):
+    """One of Senna's kinds of question."""
 
-SECTORS: tuple[tuple[Sector, float, float], ...] = (
-    ("front", 55.0, 125.0),
-    ("front left", 110.0, 180.0),
-    ("back left", 165.0, 235.0),
-    ("front right", 0.0, 70.0),
-    ("back right", -55.0, 15.0),
-    ("back", -145.0, -35.0),
+    name: str
+    task: Task
+    words: str
+    """No other kind has them in its question."""
+
+
+META_ACTION, ROAD_USERS = "senna_meta_action", "senna_road_users"
+KINDS = (
+    Kind(META_ACTION, "planning", "SPEED plan"),
+    Kind(ROAD_USERS, "perception", "vulnerable road users"),
+    Kind("senna_intentions", "prediction", "future driving behaviors"),
+    Kind("senna_traffic_light", "perception", "if there is a traffic light"),
+    Kind("senna_scene", "perception", "description of the driving scene"),
+    Kind("senna_explanation", "behavior", "reason for this decision"),
 )
-"""Sector, first and last bearing in degrees, counter-clockwise from x (right). They overlap: the first one counts."""
+"""`extra.template` of a sample -> its task: what is there is perception, what others will do prediction, what to do
+planning, and why it is done behavior, as DriveLM calls what the ego vehicle does."""
 
-VIEWS = {
-    "CAM_FRONT": "FRONT VIEW",
-    "CAM_FRONT_LEFT": "FRONT LEFT VIEW",
-    "CAM_FRONT_RIGHT": "FRONT RIGHT VIEW",
-    "CAM_BACK_LEFT": "BACK LEFT VIEW",
-    "CAM_BACK_RIGHT": "BACK RIGHT VIEW",
-    "CAM_BACK": "BACK VIEW",
-}
-"""Camera -> its words in a prompt, in the order in which a prompt names the views."""
+_VIEW = re.compile(r"<([A-Z ]+ VIEW)>:\s*<image>\s*")
+_CAMERA = re.compile(r"CAM_(?:FRONT|BACK)(?:_LEFT|_RIGHT)?(?!_?[A-Z])")
+_ANSWER = re.compile(r"[A-Z]+, [A-Z_]+")
+_OFFSETS = re.compile(r"[-+\d.eE,\s\[\]()]*")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
-META_ACTION_QUESTION = (
-    "Your current speed is {speed} m/s, the navigation command is '{command}', based on the understanding of the "
-    "driving scene and the navigation information, what is your plan for the next three seconds? Please answer your "
-    "SPEED plan and your PATH plan. SPEED includes KEEP, ACCELERATE and DECELERATE, and STOP, PATH includes STRAIGHT, "
-    "RIGHT_CHANGE, LEFT_CHANGE, RIGHT_TURN, LEFT_TURN. For example, a correct answer format is like 'KEEP, LEFT_CHANGE'."
-)
-"""As published; `speed` is in whole m/s."""
+Path2D = tuple[tuple[float, float], ...]
 
 
-class MetaAction(NamedTuple):
-    """What the ego vehicle does in the next three seconds; `str` gives Senna's answer `KEEP, STRAIGHT`."""
+@dataclass
+class _Place:
+    """Where the reader stands: what a problem must name."""
 
-    speed: SpeedPlan
-    path: PathPlan
+    root: Path
+    file: Path
+    regime: Regime
+    record: str = ""
+    problems: list[Problem] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
 
-    def __str__(self) -> str:
-        return f"{self.speed}, {self.path}"
+    def complain(self, where: str, expected: str, value: Any, remedy: str) -> None:
+        found = "nothing" if value is None else repr(value) if len(repr(value)) < 120 else f"{repr(value)[:117]}..."
+        self.problems.append(Problem(str(self.file), f"{self.record}, {where}", expected, found, remedy))
+
+    def name(self, record: dict[str, Any], key: str) -> str:
+        """A token that must be there; without it a placeholder and a problem."""
+        value = record.get(key)
+        if isinstance(value, str) and value:
+            return value
+        self.complain(key, "a token", value, "restore it from the published file")
+        return ""
 
 
-def meta_action(future: ArrayLike) -> MetaAction:
-    """Senna's label of a future path.
-
-    Speed: with the mean speeds v_1 ... v_5 between neighbouring points, STOP if all are below 2 m/s; otherwise the
-    change v_5 - v_1 decides, 3 m/s or more either way. The first half second is not looked at, as in the original.
-
-    Path: by where the last point lies. At most 4 m to the right and less than 4 m to the left is STRAIGHT (so -4.0
-    itself is no longer straight, 4.0 still is, as in the original). Farther out it is a change of lane within 5 degrees
-    of straight ahead and a turn beyond. A point to the left and behind is STRAIGHT, which no car reaches forward.
+def read(root: Path, file: str, *, regime: Regime) -> Iterator[Sample]:
+    """Read a file of Senna's question-answer pairs.
 
     Args:
-        future: float[6, 2], positions in metres, x right and y forward, at 2 Hz, the first one half a second from now.
+        root: The folder that holds `senna/` (or the JSON itself) and the pictures.
+        file: The name of a file in `senna/` without `.json` (`train`), or a path relative to the root.
+        regime: `regular` or `corner`; the format does not say.
+
+    Yields:
+        Samples with ids like `{token}_meta_action`, `{token}_intentions_2` (the second of its kind). `future_path` are
+        the positions (the file has offsets) where `fut_valid_flag` holds. `meta_action` is the answer of a planning
+        question. All pictures of the record are shown, also where the original shows one. Answers lose the white space
+        around them; one that is not there is None.
 
     Raises:
-        InputError: Not six points, or one that is not finite.
+        InputError: After the last sample, with every record that could not be read. A planning answer that is not what
+            `senna_rules.meta_action` makes of the record's own valid future path is such a record.
     """
-    points = _future(future)
-    speeds = np.linalg.norm(np.diff(points, axis=0), axis=1) / POINT_S
-    change = speeds[-1] - speeds[0]
-    speed: SpeedPlan = "KEEP"
-    if speeds.max() < STOP_SPEED:
-        speed = "STOP"
-    elif abs(change) >= SPEED_CHANGE:
-        speed = "ACCELERATE" if change > 0 else "DECELERATE"
-    return MetaAction(speed, _path_plan(*points[-1]))
+    path = find(
+        root, [*([] if Path(file).suffix else [f"senna/{file}.json", f"{file}.json"]), file], f"Senna's `{file}`"
+    )
+    place = _Place(root, path, regime)
+    for number, record in enumerate(load_json_list(path, "a Senna file: a list of records")):
+        place.record = f"record {number}"
+        if isinstance(record, dict):
+            yield from _record(place, record)
+        else:
+            place.complain("the record", "an object", record, "restore it from the published file")
+    if place.problems:
+        raise InputError(place.problems)
 
 
-def _future(future: ArrayLike) -> NDArray[np.float64]:
-    """The checked points."""
-    try:
-        points = np.asarray(future, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(_bad_future(str(error))) from error
-    if points.shape != (FUTURE_POINTS, 2):
-        raise InputError(_bad_future(f"numbers of shape {points.shape}"))
-    if not np.isfinite(points).all():
-        raise InputError(_bad_future("a coordinate that is not finite"))
-    return points
+def _record(place: _Place, record: dict[str, Any]) -> Iterator[Sample]:
+    used = {"token", "image", "images", "scene_token", "ego_fut_trajs", "conversations"}
+    extra = {key: value for key, value in record.items() if key not in used and value is not None}
+    before = len(place.problems)
+    frame, scene = place.name(record, "token"), place.name(record, "scene_token")
+    future, turns = _future(place, record), _turns(place, record.get("conversations"))
+    images = _images(place, record, turns[0][0] if turns else "")
+    if len(place.problems) > before:
+        return
+    for prompt, answer in turns:
+        question = re.sub(r"\s*<image>\s*", " ", _VIEW.sub("", prompt)).strip()
+        kind = next((kind for kind in KINDS if kind.words in question), None)
+        if kind is None:
+            place.complain("conversations", "one of Senna's six questions", question, "use the format jsonl for others")
+            continue
+        place.asked[id := f"{frame}_{kind.name.removeprefix('senna_')}"] += 1
+        action = _action(place, answer, future) if kind.name == META_ACTION else None
+        yield Sample(
+            id=id if place.asked[id] == 1 else f"{id}_{place.asked[id]}",
+            dataset="senna",
+            scene=scene,
+            frame=frame,
+            split=place.file.stem,
+            regime=place.regime,
+            task=kind.task,
+            question=question,
+            answer=answer,
+            images=images,
+            meta_action=action,
+            future_path=future,
+            extra=extra | {"template": kind.name},
+        )
 
 
-def _bad_future(found: str) -> Problem:
-    expected = f"{FUTURE_POINTS} points (x right, y forward) in metres, one every {POINT_S} s"
-    return Problem("data", "future path", expected, found, "leave out moments without three seconds of future")
+def _turns(place: _Place, talk: Any) -> list[tuple[str, str | None]]:
+    """Question and answer of every turn; the last answer may be missing."""
+    turns = talk if isinstance(talk, list) else []
+    shape = [
+        turn.get("from") if isinstance(turn, dict) and isinstance(turn.get("value"), str) else None for turn in turns
+    ]
+    if not turns or shape != [("human", "gpt")[at % 2] for at in range(len(turns))]:
+        expected = "turns {from: human, value: TEXT}, {from: gpt, value: TEXT}, by turns"
+        place.complain("conversations", expected, talk, "restore it from the published file")
+        return []
+    texts = [turn["value"].strip() for turn in turns]
+    return [(texts[at], texts[at + 1] if at + 1 < len(texts) else None) for at in range(0, len(texts), 2)]
 
 
-def _path_plan(x: float, y: float) -> PathPlan:
-    leftward = math.degrees(math.atan2(y, x)) - 90.0
-    if x > SIDE_M and leftward <= -TURN_DEGREES:
-        return "RIGHT_TURN"
-    if x <= -SIDE_M and leftward >= TURN_DEGREES:
-        return "LEFT_TURN"
-    if abs(leftward) < TURN_DEGREES and (x > SIDE_M or x <= -SIDE_M):
-        return "RIGHT_CHANGE" if x > 0 else "LEFT_CHANGE"
-    return "STRAIGHT"
+def _images(place: _Place, record: dict[str, Any], prompt: str) -> dict[str, str]:
+    """Camera -> absolute path, in the order of `CAMERAS`."""
+    key = "images" if "images" in record else "image"
+    given = record.get(key)
+    paths = given if isinstance(given, list) else [given]
+    if not paths or not all(isinstance(path, str) and path.strip() for path in paths):
+        place.complain(key, "paths of pictures", given, "restore them from the published file")
+        return {}
+    cameras = _cameras(paths, _VIEW.findall(prompt))
+    if len(set(cameras)) < len(paths) or None in cameras:
+        expected = "pictures of different cameras, told by their paths (CAM_FRONT) or, if no path tells, by the prompt"
+        place.complain(key, expected, paths, "name the pictures as nuScenes does, samples/CAM_FRONT/x.jpg")
+        return {}
+    images: dict[str | None, str] = {}
+    for camera, path in zip(cameras, paths, strict=True):
+        inside = published(place.root, path)
+        if inside is None:
+            remedy = "write the path relative to the data root, e.g. nuscenes/samples/CAM_FRONT/x.jpg"
+            place.complain(key, "a path inside the data root", path, remedy)
+        images[camera] = str(inside)
+    return {camera: images[camera] for camera in CAMERAS if camera in images}
 
 
-def navigation_command(end_x: float, end_y: float) -> Navigation:
-    """The navigation command of a path that ends at (end_x, end_y) in metres, six seconds from now.
-
-    Ten metres aside is a turn; twenty metres ahead make it a turn that comes later.
-
-    The original takes its first coordinate for forward and its second for left, while its points lie in the lidar
-    frame (x right, y forward): there, whoever drives ten metres straight ahead is told to turn left. Here the axes are
-    those of the frame.
-    """
-    forward, left = end_y, -end_x
-    if abs(left) < NAVIGATION_ASIDE_M:
-        return "go straight"
-    if forward >= NAVIGATION_AHEAD_M:
-        return "go straight and turn left" if left > 0 else "go straight and turn right"
-    return "turn left" if left > 0 else "turn right"
+def _cameras(paths: list[str], views: list[str]) -> list[str | None]:
+    """The camera of every picture; None where a path names two, or some name one and others none."""
+    named = [set(_CAMERA.findall(path)) for path in paths]
+    if not any(named) and len(views) == len(paths):
+        by_words = {words: camera for camera, words in VIEWS.items()}
+        return [by_words.get(view) for view in views]
+    return [found.pop() if len(found) == 1 else None for found in named]
 
 
-def drive_command(end_x: float) -> DriveCommand:
-    """VAD's three-way command, from where the path lies three seconds from now: two metres aside or straight.
-
-    Part of the published rules, though none of Senna's questions names it: the converter writes it beside them.
-    """
-    if abs(end_x) < COMMAND_ASIDE_M:
-        return "straight"
-    return "right" if end_x > 0 else "left"
-
-
-def object_sector(x: float, y: float) -> Sector:
-    """Where around the ego vehicle an object lies; sectors overlap and are tried in the original's order."""
-    bearing = math.degrees(math.atan2(y, x))
-    return next(name for name, first, last in SECTORS if (bearing - first) % 360 < last - first)
-
-
-def meta_action_question(speed: float, command: Navigation) -> str:
-    """Senna's planning question.
-
-    Args:
-        speed: Of the ego vehicle in m/s; the fraction is cut off, as in the original.
-        command: Where the navigation leads.
-    """
-    return META_ACTION_QUESTION.format(speed=int(speed), command=command)
+def _future(place: _Place, record: dict[str, Any]) -> Path2D | None:
+    """Positions of the ego vehicle, from offsets in a list or in the text that Python or numpy prints for one."""
+    offsets, valid = record.get("ego_fut_trajs"), record.get("fut_valid_flag", True)
+    if not isinstance(valid, bool):
+        place.complain("fut_valid_flag", "true or false", valid, "restore it from the published file")
+    if offsets is None or not valid:
+        return None
+    text = str(offsets)
+    numbers = [float(number) for number in _NUMBER.findall(text)] if _OFFSETS.fullmatch(text) else []
+    if len(numbers) != 2 * FUTURE_POINTS or not np.isfinite(np.sum(np.abs(numbers))):
+        expected = f"{FUTURE_POINTS} offsets [x right, y forward] in metres where fut_valid_flag is true"
+        place.complain("ego_fut_trajs", expected, offsets, "restore it, or set fut_valid_flag to false")
+        return None
+    return tuple((float(x), float(y)) for x, y in np.cumsum(np.reshape(numbers, (-1, 2)), axis=0))
 
 
-def multi_view(question: str) -> str:
-    """The question behind one `<image>` per view; the pictures must come in the order of `VIEWS`.
-
-    The original's picture lists have another order than this prefix (front right before front left, back before back
-    left), so that five of its six labels stand before somebody else's picture.
-    """
-    return "".join(f"<{words}>:\n<image>\n" for words in VIEWS.values()) + question
+def _action(place: _Place, answer: str | None, future: Path2D | None) -> str | None:
+    """The reference action, checked against the path that it was made from."""
+    if answer is None:
+        return None
+    ours = str(meta_action(future)) if future else None
+    if not _ANSWER.fullmatch(answer) or ours not in (None, answer):
+        expected = f"{ours}, the label of ego_fut_trajs" if ours else "an answer such as KEEP, STRAIGHT"
+        place.complain("conversations", expected, answer, "correct the answer, or set fut_valid_flag to false")
+        return None
+    return answer

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from drivedistill.data.senna import meta_action_question, multi_view
+from drivedistill.data.senna_rules import meta_action_question, multi_view
 from drivedistill.world.dataset.balance_senna import EXPECTED_SHARE, NO_SHARE, balance_senna
 from drivedistill.world.dataset.senna import INTENTIONS, NO_ROAD_USER, ROAD_USER_QUESTION
 

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from drivedistill.data.senna import VIEWS, PathPlan, SpeedPlan, meta_action, navigation_command
+from drivedistill.data.senna_rules import VIEWS, PathPlan, SpeedPlan, meta_action, navigation_command
 from drivedistill.world.dataset.senna import senna_records
 from drivedistill.world.scene import (
     STEP_S,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drivedistill.data.senna import (
+from drivedistill.data.senna_rules import (
     FUTURE_POINTS,
     POINT_S,
     VIEWS,
