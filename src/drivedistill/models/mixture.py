@@ -49,6 +49,7 @@ class Router(nn.Module):
         unit: Every selected expert counts fully: for experts that are parts of one layer, whose sum is the layer. Gradient as
             for k = 1.
         bias: Of the linear layer.
+        std: Weights start as N(0, std), biases as 0; None: as torch draws a linear layer.
     """
 
     def __init__(
@@ -61,10 +62,25 @@ class Router(nn.Module):
         p: float = 0.4,
         unit: bool = False,
         bias: bool = True,
+        std: float | None = None,
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(width, experts, bias=bias)
-        self.kind, self.k, self.p, self.unit = kind, k, p, unit
+        self.kind, self.k, self.p, self.unit, self.std = kind, k, p, unit, std
+        if std is not None:
+            self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights as they were drawn before training."""
+        if self.std is not None:
+            nn.init.normal_(self.linear.weight, std=self.std, generator=generator)
+            if self.linear.bias is not None:
+                nn.init.zeros_(self.linear.bias)
+            return
+        bound = self.linear.in_features**-0.5
+        for part in self.linear.parameters():
+            nn.init.uniform_(part, -bound, bound, generator=generator)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Decision:
         """Decide for `float[..., d]`; in `sample` mode the last dimension before d runs over a sample's tokens.

@@ -288,7 +288,6 @@ def _parts(dense: nn.Module) -> Parts:
 
 def _router(up: nn.Linear, spec: cards.FfnExperts) -> Router:
     """Small weights: routing starts near uniform, without ties."""
-    router = Router(up.in_features, spec.experts, spec.router, k=spec.k, p=spec.p, unit=spec.kind == "split")
-    nn.init.normal_(router.linear.weight, std=0.02)
-    nn.init.zeros_(router.linear.bias)
+    unit = spec.kind == "split"
+    router = Router(up.in_features, spec.experts, spec.router, k=spec.k, p=spec.p, unit=unit, std=0.02)
     return router.to(up.weight)

@@ -55,7 +55,7 @@ class Student(nn.Module):
         for layer in layers.values():  # gradient checkpointing runs the layers again: that is not recorded
             layer.recording, layer.last = False, None
         tokens = token_samples(base, inputs) if decisions else {}
-        routing = {name: _routing(decision, tokens[_place(name)]) for name, decision in decisions.items()}
+        routing = {name: real_tokens(decision, tokens[place_of(name)]) for name, decision in decisions.items()}
         return Rows(head(hidden.flatten(0, 1)[inputs.rows]), routing)
 
 
@@ -147,7 +147,18 @@ def token_samples(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
     return marked
 
 
-def _place(name: str) -> str:
+def token_kinds(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
+    """`TEXT` or `IMAGE` for every real token of the places that see both, flat `int8[M]`."""
+    if model.config.model_type == "driving_t5":
+        text, views = inputs.model["attention_mask"], inputs.model["view_mask"]
+        mixed = {"encoder": model.token_kind(inputs.model["input_ids"], text, views)}
+    else:
+        assert inputs.token_kind is not None
+        mixed = {"decoder": inputs.token_kind}
+    return {place: kind[kind != PADDING] for place, kind in mixed.items()}
+
+
+def place_of(name: str) -> str:
     """`fusion`, `adapter`, `encoder` or `decoder`: which tokens a layer sees, from its name."""
     if name == "fusion":
         return name
@@ -156,7 +167,8 @@ def _place(name: str) -> str:
     return "encoder" if ".encoder." in name else "decoder"
 
 
-def _routing(decision: Decision, samples: Tensor) -> Routing:
+def real_tokens(decision: Decision, samples: Tensor) -> Routing:
+    """A decision without padding, given the sample of every token (see `token_samples`)."""
     real = samples >= 0
     return Routing(
         decision.logits.flatten(0, -2)[real],
