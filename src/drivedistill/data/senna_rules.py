@@ -160,14 +160,22 @@ def object_sector(x: float, y: float) -> Sector:
     return next(name for name, first, last in SECTORS if (bearing - first) % 360 < last - first)
 
 
-def meta_action_question(speed: float, command: Navigation) -> str:
-    """Senna's planning question.
+def meta_action_question(speed: float | None, command: Navigation | None) -> str:
+    """Senna's planning question; what is not known (the original always knows both) is left out of its words.
 
     Args:
         speed: Of the ego vehicle in m/s; the fraction is cut off, as in the original.
         command: Where the navigation leads.
     """
-    return META_ACTION_QUESTION.format(speed=int(speed), command=command)
+    words = META_ACTION_QUESTION
+    if command is None:
+        words = words.replace(" the navigation command is '{command}',", "").replace(
+            " and the navigation information", ""
+        )
+    if speed is None:
+        words = words.removeprefix("Your current speed is {speed} m/s, ")
+        words = words[0].upper() + words[1:]
+    return words.format(speed=None if speed is None else int(speed), command=command)
 
 
 def multi_view(question: str) -> str:

@@ -160,3 +160,19 @@ def test_words_are_the_published_ones():
     assert text.endswith("<BACK RIGHT VIEW>:\n<image>\n<BACK VIEW>:\n<image>\nWhat?")
     assert text.count("<image>") == 6 and set(VIEWS) == set(CAMERAS)
     assert all(camera == f"CAM_{words.removesuffix(' VIEW').replace(' ', '_')}" for camera, words in VIEWS.items())
+
+
+def test_what_is_not_known_is_left_out_of_the_question():
+    rest = meta_action_question(7.9, "turn left").partition("what is your plan")[2]
+    starts = {
+        (7.9, None): "Your current speed is 7 m/s, based on the understanding of the driving scene, ",
+        (
+            None,
+            "turn left",
+        ): "The navigation command is 'turn left', based on the understanding of the driving scene and "
+        "the navigation information, ",
+        (None, None): "Based on the understanding of the driving scene, ",
+    }
+    assert {known: meta_action_question(*known) for known in starts} == {
+        known: f"{start}what is your plan{rest}" for known, start in starts.items()
+    }
