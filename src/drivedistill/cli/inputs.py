@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from drivedistill.problems import InputError, Problem
 
-Format = Literal["drivelm", "coda_lm", "senna", "jsonl"]
+Format = Literal["drivelm", "coda_lm", "senna", "clips", "jsonl"]
 RegimeName = Literal["regular", "corner"]
 
 
