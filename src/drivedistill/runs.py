@@ -6,10 +6,7 @@ runs/NAME/recipe.yaml  run.json  metrics.jsonl  tokenizer/  checkpoints/  model/
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,15 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import torch
 import torch.distributed as dist
-import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
-import drivedistill
 from drivedistill.build import (
     build_student,
     build_teacher,
@@ -43,6 +37,7 @@ from drivedistill.distill.cache import open_cache
 from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective, VisionMatch
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
+from drivedistill.machine import machine_facts
 from drivedistill.metrics_file import read_metrics, write_metrics
 from drivedistill.models.parameters import count_parameters
 from drivedistill.models.shrink import tower_learns
@@ -51,9 +46,9 @@ from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, save_recipe
 from drivedistill.records import Sample, write_json
-from drivedistill.step import Setting
+from drivedistill.step import Setting, State
 from drivedistill.subject import Subject, model_card, save_subject
-from drivedistill.train import fit
+from drivedistill.train import fit, train_stream
 from drivedistill.yaml_tree import flat
 
 
@@ -112,7 +107,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     facts |= {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": state.step,
-        "seconds": round(state.seconds, 1),
+        **_cost(recipe, parts, state, accelerator.num_processes),
         "best_step": state.best_step,
         "best_validation_loss": state.best,
         "model_from": "best" if state.best_step is not None else "last",
@@ -377,24 +372,17 @@ def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "corner_questions": corner,
         "corner_questions_per_epoch": corner_draws(regular, corner, recipe.data.corner_ratio) or corner,
         "ranks": dist.get_world_size() if dist.is_initialized() else 1,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "drivedistill": drivedistill.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "accelerate": accelerate.__version__,
-        },
-        "git_commit": _commit(),
-        "command": " ".join(sys.argv),
+        **machine_facts(),
     }
 
 
-def _commit() -> str | None:
-    """The commit of the folder in which the command runs; None outside a repository."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return found.stdout.strip() or None
+def _cost(recipe: Recipe, parts: Parts, state: State, ranks: int) -> dict[str, Any]:
+    """What the training took. `seconds` has its steps with the loading of their pictures, not validation and saving."""
+    windows = train_stream(recipe, parts.splits["train"], ranks).windows_per_epoch
+    return {
+        "seconds": round(state.seconds, 1),
+        "teacher_seconds": round(state.teacher_seconds, 3),
+        "teacher_share": round(state.teacher_seconds / state.seconds, 4) if state.seconds else 0.0,
+        "peak_memory_gb": round(state.peak_memory_gb, 3),
+        "epochs": round(state.step / windows, 4),
+    }

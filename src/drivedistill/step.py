@@ -27,6 +27,7 @@ from drivedistill.distill.mining import Selection
 from drivedistill.distill.objective import ROUTER_LOSSES, Answers, Moment, Objective, Outcome, Term, regime_sums
 from drivedistill.distill.release import alpha_at
 from drivedistill.distill.teacher import Teacher
+from drivedistill.machine import Stopwatch
 from drivedistill.models.student import Student
 from drivedistill.optimize import learning_rate_factor
 from drivedistill.problems import RunError
@@ -62,6 +63,10 @@ class State:
     validated: int = 0
     """The last step after which the validation split was looked at."""
     seconds: float = 0.0
+    teacher_seconds: float = 0.0
+    """Those of `seconds` in which the teacher read."""
+    peak_memory_gb: float = 0.0
+    """Of the first rank, in 1e9 bytes; see `machine.peak_memory_gb`."""
     gamma: float = 1.0
     """Decay rate of the teacher's weight; derived once, when the run begins."""
 
@@ -83,6 +88,8 @@ class Loop:
     """Optimizer steps of one epoch, rounded up."""
     notes: dict[str, Tensor] = field(default_factory=dict)
     """Diagnostics since they were logged last, summed over this rank's micro-batches."""
+    teaching: Stopwatch = field(default_factory=Stopwatch)
+    """Runs while the teacher reads."""
 
     @property
     def moment(self) -> Moment:
@@ -154,7 +161,8 @@ def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome
         kept = Selection(torch.ones_like(chosen[chosen]), plan.selection.weights[chosen])
         plan = Plan(kept, notes=plan.notes)
     with loop.accelerator.autocast():
-        signal = ask_teacher(loop, batch, moment)
+        with loop.teaching.running():
+            signal = ask_teacher(loop, batch, moment)
         rows = loop.model(batch, objective.wants)
     return objective(rows, signal, batch, moment, plan)
 
@@ -182,7 +190,8 @@ def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
     def score(batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad(), loop.accelerator.autocast():
             rows = loop.model(batch)
-            signal = ask_teacher(loop, batch, replace(moment, alpha=0.0))  # unless its losses are compared, not now
+            with loop.teaching.running():
+                signal = ask_teacher(loop, batch, replace(moment, alpha=0.0))  # unless its losses are compared, not now
         assert rows.logits is not None
         losses = cross_entropy(rows.logits, batch.gold)
         return losses, objective.measure(losses, signal, batch)

@@ -24,6 +24,7 @@ from drivedistill.distill.diagnostics import report
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Answers, Moment, Objective, VisionMatch
 from drivedistill.distill.release import gamma_for
+from drivedistill.machine import peak_memory_gb
 from drivedistill.models.mixture import expert_distance
 from drivedistill.models.student import mixtures
 from drivedistill.optimize import parameter_groups, shard
@@ -66,6 +67,7 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
             if not asked and (state.step % validate_every == 0 or last):
                 _validate(loop)
             if state.step % options.log_every == 0 or last:
+                _note_cost(loop)
                 notes, loop.notes = (
                     report({name: sum_over_ranks(value, accelerator) for name, value in loop.notes.items()}),
                     {},
@@ -97,11 +99,17 @@ def _saved_first(loop: Loop, signals: Signals) -> Iterator[None]:
 
 
 def _save(loop: Loop) -> None:
+    _note_cost(loop)
     folder, keep = loop.setting.run / "checkpoints", loop.setting.recipe.train.keep
     miner = loop.setting.objective.miner
     extra = miner.state() if miner else {}
     extra |= {f"notes/{name}": sum_over_ranks(value, loop.accelerator) for name, value in loop.notes.items()}
     save_checkpoint(folder, loop.model, loop.optimizer, asdict(loop.state), keep=keep, extra=extra)
+
+
+def _note_cost(loop: Loop) -> None:
+    loop.state.teacher_seconds += loop.teaching.take()
+    loop.state.peak_memory_gb = max(loop.state.peak_memory_gb, peak_memory_gb())
 
 
 def start(setting: Setting, accelerator: Accelerator) -> Loop:

@@ -35,10 +35,11 @@ LAYERS = {
         0,
     ),
     **dict.fromkeys(("data", "models"), 1),
-    **dict.fromkeys(("distill", "checkpoint"), 2),
+    **dict.fromkeys(("distill", "checkpoint", "machine"), 2),
     "subject": 2.4,
     "build": 2.5,
     **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "world"), 3),
+    "bench": 3.5,
     **dict.fromkeys(("report", "deploy"), 4),
     **dict.fromkeys(("ablate", "quickstart", "cli"), 5),
 }
