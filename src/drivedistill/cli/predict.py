@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_split, read_questions, spread
+from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_mixture, own_split, read_questions, spread
 from drivedistill.problems import InputError, Problem
 
 
 def predict(
     model: Annotated[
-        str, typer.Argument(help="Run, directory, hub id, or http(s) address of a server.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="Run, directory, hub id, http(s) address of a server, or prior:RECIPE for a learner without pictures.",
+            metavar="MODEL",
+        ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data root; default: the run's own mixture.")] = None,
     format: Annotated[Format, typer.Option(help="Published format below the root.")] = "drivelm",
@@ -28,6 +32,13 @@ def predict(
     limit_per_set: Annotated[
         int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
     ] = None,
+    corrupt: Annotated[
+        str | None,
+        typer.Option(help="Corrupt the pictures: NAME or NAME:SEVERITY, e.g. fog:3; see docs/evaluation.md."),
+    ] = None,
+    control: Annotated[
+        Literal["black", "none", "shuffled"] | None, typer.Option(help="Black, no, or another scene's pictures.")
+    ] = None,
     served_model: Annotated[str, typer.Option(help="Model name sent to a server.")] = "default",
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the questions; write nothing.")] = False,
@@ -36,44 +47,62 @@ def predict(
 
     Example: drivedistill predict runs/student --data data/drivelm --format drivelm
     """
+    from drivedistill.data.condition import condition_name, show
+    from drivedistill.evaluate.answering import local_answerer
     from drivedistill.evaluate.decoding import decoding
     from drivedistill.evaluate.endpoint import Endpoint, served_answerer
-    from drivedistill.evaluate.predict import local_answerer, written_at
+    from drivedistill.evaluate.predict import How, written_at
     from drivedistill.evaluate.predict import predict as answer
+    from drivedistill.evaluate.text_only import prior_answerer
     from drivedistill.runs import require_pictures
 
     way = decoding(decode, max_new_tokens)
-    samples = read_questions(data, format, file, regime) if data else own_split(model, split)
+    prior = model.removeprefix("prior:") if model.startswith("prior:") else None
+    samples = read_questions(data, format, file, regime) if data else own_split(prior or model, split)
     samples = spread(samples, limit_per_set)[:limit]
     require_pictures(samples)
     served = model.startswith(("http://", "https://"))
-    if served and decode != "greedy":
+    if (served or prior) and decode != "greedy":
         remedy = "leave --decode away; a server decides itself, at temperature 0"
-        raise InputError(Problem("command line", "--decode", "none for a server", repr(decode), remedy))
-    name = "endpoint" if served else decode
-    target = out or _default_predictions(model, f"{data.resolve().name}-{file}" if data else split, name)
+        raise InputError(Problem("command line", "--decode", "none for a server or a prior", repr(decode), remedy))
+    way_name = "endpoint" if served else "text_only" if prior else decode
+    condition = condition_name(_one_of(corrupt, control))
+    what = f"{data.resolve().name}-{file}" if data else split
+    target = out or _default_predictions(model, f"{what}-{way_name}", condition)
+    seen = show(samples, condition)
     if dry_run:
-        typer.echo(f"{len(samples)} questions would be answered ({name}) into {target}")
+        typer.echo(f"{len(samples)} questions would be answered ({way_name}, {condition} pictures) into {target}")
         return
     keep_quiet()
-    since = None
+    name, since = str(Path(model)), None
     if served:
-        shown = served_model
+        name = served_model
         endpoint = Endpoint(model, served_model, api_key_env, timeout_s=300)  # long answers, a long queue
-        answerer = served_answerer(endpoint, max_new_tokens)
+        answerer = served_answerer(endpoint, max_new_tokens, change=seen.change, blind=seen.blind)
+    elif prior:
+        name, answerer = model, prior_answerer(own_mixture(prior)["train"])
     else:
-        shown, since = str(Path(model)), written_at(model)
-        answerer = local_answerer(model, way, samples)
+        since = written_at(model)
+        answerer = local_answerer(model, way, seen.samples, change=seen.change, blind=seen.blind)
     target.parent.mkdir(parents=True, exist_ok=True)
+    how = How(name, way_name, condition)
     try:
-        count = answer(samples, answerer, target, model=shown, decode=name, batch_size=batch_size, since=since)
+        count = answer(seen.samples, answerer, target, how=how, batch_size=batch_size, since=since)
     except KeyboardInterrupt:
         typer.echo(f"interrupted; answers so far are kept in {target}, run again to go on", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{count} new answers, {len(samples)} in all: {target}")
 
 
-def _default_predictions(model: str, what: str, decode: str) -> Path:
+def _one_of(corrupt: str | None, control: str | None) -> str:
+    if corrupt and control:
+        found = f"--corrupt {corrupt} and --control {control}"
+        raise InputError(Problem("command line", "--corrupt", "one condition", found, "ask twice, once with each"))
+    return corrupt or control or "clean"
+
+
+def _default_predictions(model: str, what: str, condition: str) -> Path:
     if not Path(model).is_dir():
         raise InputError(Problem(model, "", "a run to write into", "a hub id or a server", "add --out FILE.jsonl"))
-    return Path(model) / "predictions" / f"{what}-{decode}.jsonl"
+    suffix = "" if condition == "clean" else f"-{condition.replace(':', '-')}"
+    return Path(model) / "predictions" / f"{what}{suffix}.jsonl"

@@ -128,25 +128,51 @@ def judge(fit: Sequence[Sample], examine: Sequence[Sample] | None = None) -> lis
     Returns:
         One verdict per examined sample; None where there is no answer, or no scene that is left to learn from.
     """
-    examined = fit if examine is None else examine
-    verdicts: list[bool | None] = [None if sample.answer is None else False for sample in examined]
+    if examine is not None:
+        reader = TextReader(fit)
+        return [None if s.answer is None else reader.guess(s) == answer_text(s) for s in examine]
+    verdicts: list[bool | None] = [None if sample.answer is None else False for sample in fit]
     folds = _folds(fit)
-    places_of = _families(examined)
-    if examine is None and len(set(folds)) < 2:
+    if len(set(folds)) < 2:
         return [None] * len(fit)
-    for name, known in _families(fit).items():
-        edges = bin_edges(fit[place].question for place in known)
-        lessons = [example(fit[place].question, answer_text(fit[place]), edges) for place in known]
-        if examine is None:
-            for learner, held_out in cross_fitted(lessons, [folds[place] for place in known]):
-                for index in held_out:
-                    verdicts[known[index]] = learner.guess(lessons[index]) == lessons[index].answer
-            continue
-        learner = Learner(lessons)
-        for place in places_of.get(name, []):
-            asked = example(examine[place].question, answer_text(examine[place]), edges)
-            verdicts[place] = learner.guess(asked) == asked.answer
+    for known in _families(fit).values():
+        lessons, _ = _lessons([fit[place] for place in known])
+        for learner, held_out in cross_fitted(lessons, [folds[place] for place in known]):
+            for index in held_out:
+                verdicts[known[index]] = learner.guess(lessons[index]) == lessons[index].answer
     return verdicts
+
+
+def _lessons(samples: Sequence[Sample]) -> tuple[list[Example], tuple[Floats, Floats]]:
+    """What one kind of questions teaches, and the bins of its coordinates."""
+    edges = bin_edges(sample.question for sample in samples)
+    return [example(sample.question, answer_text(sample), edges) for sample in samples], edges
+
+
+class TextReader:
+    """Answers from the text alone what it was taught; the bar that a model that looks has to pass.
+
+    Args:
+        fit: Answered samples that it learns from.
+    """
+
+    def __init__(self, fit: Sequence[Sample]) -> None:
+        self._taught: dict[str, tuple[Learner, tuple[Floats, Floats]]] = {}
+        for name, places in _families(fit).items():
+            lessons, edges = _lessons([fit[place] for place in places])
+            self._taught[name] = Learner(lessons), edges
+
+    def guess(self, sample: Sample) -> str:
+        """The likeliest answer in words; nothing for a kind of question that it was not taught."""
+        if (taught := self._taught.get(family(sample))) is None:
+            return ""
+        learner, edges = taught
+        return learner.guess(example(sample.question, "", edges))
+
+    def answer(self, sample: Sample) -> str:
+        """The likeliest answer as the data set writes it: the letter of a multiple choice."""
+        guess = self.guess(sample)
+        return next((letter for letter, text in options(sample.question).items() if text == guess), guess)
 
 
 def cross_fitted(lessons: Sequence[Example], folds: Sequence[int]) -> Iterator[tuple[Learner, list[int]]]:

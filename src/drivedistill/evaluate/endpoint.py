@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
-from drivedistill.data.images import load_image
+from drivedistill.data.images import Change, load_image
 from drivedistill.problems import InputError, Problem, RunError
 from drivedistill.records import CAMERAS, Sample
 
@@ -35,6 +35,8 @@ class Answer(NamedTuple):
     """Number of tokens, the end token included; None where a server does not say."""
     cut: bool = False
     """Whether it stopped at the limit and not by itself."""
+    confidence: float | None = None
+    """Mean probability of its tokens; None where nobody says."""
 
 
 Answerer = Callable[[Sequence[Sample]], list[Answer]]
@@ -151,11 +153,19 @@ class Client:
         )
 
 
-def served_answerer(endpoint: Endpoint, max_new_tokens: int) -> Answerer:
+def served_answerer(
+    endpoint: Endpoint, max_new_tokens: int, *, change: Change | None = None, blind: bool = False
+) -> Answerer:
     """Answers by a server's vision-language model, at temperature 0; a batch is asked concurrently.
 
     Every picture is announced by its camera, as in `data/collate.py`. It travels in its full size, since points and boxes
     in questions are its pixels, as a JPEG of quality 95 with the region in red.
+
+    Args:
+        endpoint: The server.
+        max_new_tokens: Longest answer.
+        change: Made to every picture; see `data/condition.py`.
+        blind: Send no picture.
 
     Raises:
         InputError: The address is none, or the key's environment variable is not set. The answerer raises it too, for
@@ -165,7 +175,7 @@ def served_answerer(endpoint: Endpoint, max_new_tokens: int) -> Answerer:
     client = Client(endpoint, "server")
 
     def body(sample: Sample) -> Body:
-        messages = [{"role": "user", "content": _content(sample)}]
+        messages = [{"role": "user", "content": _content(sample, change, blind=blind)}]
         return {"messages": messages, "temperature": 0, "max_tokens": max_new_tokens}
 
     def answer(samples: Sequence[Sample]) -> list[Answer]:
@@ -174,25 +184,27 @@ def served_answerer(endpoint: Endpoint, max_new_tokens: int) -> Answerer:
     return answer
 
 
-def _content(sample: Sample) -> list[dict[str, Any]]:
+def _content(sample: Sample, change: Change | None, *, blind: bool) -> list[dict[str, Any]]:
     """The parts of a question: camera, picture, camera, picture, ..., question."""
     parts: list[dict[str, Any]] = []
-    for camera in CAMERAS:
+    for camera in () if blind else CAMERAS:
         if camera in sample.images:
             parts += [
                 {"type": "text", "text": f"{camera}: "},
-                {"type": "image_url", "image_url": {"url": _data_uri(sample, camera)}},
+                {"type": "image_url", "image_url": {"url": _data_uri(sample, camera, change)}},
             ]
-    if not parts:
+    if not parts and not blind:
         remedy = "remove the sample, or give it a picture"
         raise InputError(Problem(sample.dataset, f"sample {sample.id}", "at least one picture", "none", remedy))
     return [*parts, {"type": "text", "text": sample.question}]
 
 
-def _data_uri(sample: Sample, camera: str) -> str:
+def _data_uri(sample: Sample, camera: str, change: Change | None) -> str:
     region = sample.region if sample.region and sample.region.camera == camera else None
     buffer = io.BytesIO()
-    load_image(sample.images[camera], None, region).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    load_image(sample.images[camera], None, region, change=change).save(
+        buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0
+    )
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

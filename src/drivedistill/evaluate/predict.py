@@ -8,9 +8,11 @@ How an answer is made is named in every row:
                        EM-VLM4AD's published way (eval.py); its scores look better than what the model would write by
                        itself, and it needs the reference.
     endpoint           whatever an OpenAI-compatible server does at temperature 0
+    text_only          what a learner guesses from the question alone (`data/prior.py`)
 
-`extra` of a row holds `category` (of the sample's region) and `cut: true` where the model had not finished when it
-reached the limit. `latency_ms` stays empty: answers made in batches have no latency of their own.
+`confidence` is the mean probability of the tokens that were written (not with beams). `extra` of a row holds `category` (of
+the sample's region), `clip`, and `cut: true` where the model had not finished when it reached the limit. `latency_ms` stays
+empty: answers made in batches have no latency of their own (`drivedistill bench` asks one at a time).
 """
 
 from __future__ import annotations
@@ -20,27 +22,28 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-from transformers import GenerationConfig
-
-from drivedistill.data.collate import collate, picture_size, questions, refuse_long, refuse_unlabelled
-from drivedistill.data.images import PictureCache
-from drivedistill.data.prompt import POINT, decode, to_pixels
-from drivedistill.evaluate.decoding import Decoding
 from drivedistill.evaluate.endpoint import Answer, Answerer
-from drivedistill.models.student import Student
 from drivedistill.problems import InputError, Problem, RunError
 from drivedistill.progress import Progress
-from drivedistill.records import Prediction, Sample, lock, read_jsonl
-from drivedistill.subject import Subject, load_subject, model_folder
+from drivedistill.records import CLEAN, Prediction, Sample, lock, read_jsonl
+from drivedistill.subject import model_folder
 
 _FIRST_KEY = b'{"id":'
 """How a row begins that was written here."""
+
+
+class How(NamedTuple):
+    """Who answered in what way, for the rows of a file."""
+
+    model: str
+    decode: str
+    condition: str = CLEAN
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.decode}{'' if self.condition == CLEAN else f', {self.condition} pictures'})"
 
 
 def predict(
@@ -48,8 +51,7 @@ def predict(
     answer: Answerer,
     out: Path,
     *,
-    model: str,
-    decode: str,
+    how: How,
     batch_size: int,
     since: float | None = None,
 ) -> int:
@@ -63,8 +65,7 @@ def predict(
         samples: What to answer. Rows of other samples (a smaller `--limit`, another data set) stay in the file.
         answer: Answers a batch of samples.
         out: The JSONL file; locked, so that a second process that writes it is refused.
-        model: Name for the rows.
-        decode: Name for the rows.
+        how: Who answers in what way, for the rows.
         batch_size: Samples per batch.
         since: When the model was written (seconds since 1970, see `written_at`); older answers are refused.
 
@@ -76,7 +77,7 @@ def predict(
     _refuse_repeated(samples)
     with out.open("ab") as file:
         lock(file, out)
-        done = _done(samples, out, model, decode, since)
+        done = _done(samples, out, how, since)
         todo = [sample for sample in samples if sample.id not in done]
         with Progress(len(samples), len(samples) - len(todo), word="answer") as progress:
             for start in range(0, len(todo), batch_size):
@@ -85,7 +86,7 @@ def predict(
                     answers = answer(batch)
                 except RunError as error:
                     raise RunError(f"{error}; answers so far are kept in {out}, run again to go on") from error
-                rows = [_row(*pair, model, decode) for pair in zip(batch, answers, strict=True)]
+                rows = [_row(*pair, how) for pair in zip(batch, answers, strict=True)]
                 file.write("".join(row.model_dump_json() + "\n" for row in rows).encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -94,103 +95,24 @@ def predict(
     return len(todo)
 
 
-def local_answerer(name: str, decoding: Decoding, samples: Sequence[Sample], *, cache_mb: int = 512) -> Answerer:
-    """Answers by a run, a directory or a hub id.
-
-    Args:
-        name: The run, directory or hub id.
-        decoding: How answers are made.
-        samples: What will be asked: checked now, not at question 30,000.
-        cache_mb: Bound on decoded pictures kept in memory, in megabytes.
-
-    Raises:
-        InputError: The model cannot be loaded, texts are too long for it, or answers are missing that `teacher_forced`
-            needs; all of them listed.
-    """
-    if decoding.teacher_forced:
-        refuse_unlabelled(samples)
-    subject = load_subject(name, PictureCache(cache_mb))
-    given = samples if decoding.teacher_forced else [sample.model_copy(update={"answer": None}) for sample in samples]
-    refuse_long(given, subject.preparation)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    subject.model.eval().to(device)
-    if decoding.teacher_forced:
-        return partial(_teacher_forced, subject, device)
-    return partial(_generated, subject, _settings(subject, decoding), device)
-
-
 def written_at(name: str) -> float | None:
     """When a model's weights were written, in seconds since 1970; None for a hub id."""
     files = list(Path(model_folder(name)).glob("*.safetensors"))
     return max(file.stat().st_mtime for file in files) if files else None
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
-
-
-def _settings(subject: Subject, decoding: Decoding) -> GenerationConfig:
-    """Nothing of the model's own settings but its special tokens."""
-    own, tokenizer = subject.model.generation_config, subject.preparation.tokenizer
-    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    return GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        num_beams=decoding.beams,
-        do_sample=False,
-        use_cache=True,
-        # Training ends an answer with the tokenizer's end token, whatever the published model did.
-        eos_token_id=sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None}),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=own.bos_token_id,
-        decoder_start_token_id=own.decoder_start_token_id,
-    )
-
-
-def _generated(
-    subject: Subject, settings: GenerationConfig, device: torch.device, batch: Sequence[Sample]
-) -> list[Answer]:
-    preparation = subject.preparation
-    inputs = {key: value.to(device) for key, value in questions(batch, preparation).items()}
-    prompt_length = 1 if preparation.reading.family == "driving_t5" else inputs["input_ids"].shape[1]
-    # `generate` fills gaps of a given configuration from the model's own, so the model's own is replaced.
-    subject.model.generation_config = settings
-    with torch.inference_mode():
-        written = subject.model.generate(**inputs).cpu()
-    ends = torch.tensor(settings.eos_token_id)
-    answers = []
-    for sample, ids in zip(batch, written[:, prompt_length:], strict=True):
-        end = torch.isin(ids, ends).nonzero()
-        length = int(end[0]) + 1 if len(end) else len(ids)
-        answers.append(Answer(_text(subject, sample, ids[:length]), length, cut=not len(end)))
-    return answers
-
-
-def _teacher_forced(subject: Subject, device: torch.device, batch: Sequence[Sample]) -> list[Answer]:
-    prepared = collate(batch, {"student": subject.preparation}).to(device)
-    with torch.inference_mode():
-        best = Student(subject.model)(prepared).logits.argmax(dim=-1)
-    parts = [best[prepared.sample_of_row == b] for b in range(len(batch))]
-    return [Answer(_text(subject, sample, ids), len(ids)) for sample, ids in zip(batch, parts, strict=True)]
-
-
-def _text(subject: Subject, sample: Sample, ids: Tensor) -> str:
-    """Words of token ids, points in pixels; a point in a camera that the sample lacks stays as it is."""
-    text = decode(subject.preparation.tokenizer, ids).strip()
-    if subject.preparation.reading.coordinates == "pixel":
-        return text
-    size = partial(picture_size, sample)
-    return POINT.sub(lambda m: to_pixels(m[0], size) if m[2] in sample.images else m[0], text)
-
-
-def _row(sample: Sample, answer: Answer, model: str, decode: str) -> Prediction:
+def _row(sample: Sample, answer: Answer, how: How) -> Prediction:
     shared: dict[str, Any] = {name: getattr(sample, name) for name in _SHARED}
     extra: dict[str, Any] = {"category": sample.region.category} if sample.region else {}
+    extra |= {"clip": sample.extra["clip"]} if "clip" in sample.extra else {}
     return Prediction(
         **shared,
         reference=sample.answer,
         prediction=answer.text.encode("utf-8", "replace").decode(),  # a server may send lone surrogates
-        model=model,
-        decode=decode,
+        **how._asdict(),
         tokens=answer.tokens,
+        # Beyond some digits it depends on who else was in the batch.
+        confidence=None if answer.confidence is None else round(min(answer.confidence, 1.0), 4),
         extra=extra | ({"cut": True} if answer.cut else {}),
     )
 
@@ -210,7 +132,7 @@ def _refuse_repeated(samples: Sequence[Sample]) -> None:
         raise InputError(Problem(samples[0].dataset, "id", "every id once", found, remedy))
 
 
-def _done(samples: Sequence[Sample], out: Path, model: str, decode: str, since: float | None) -> set[str]:
+def _done(samples: Sequence[Sample], out: Path, how: How, since: float | None) -> set[str]:
     """Ids answered already, after removing a torn last line."""
     again = "remove the file, or choose another --out"
     if since is not None and out.stat().st_size and (changed := out.stat().st_mtime) < since:
@@ -219,10 +141,10 @@ def _done(samples: Sequence[Sample], out: Path, model: str, decode: str, since: 
         raise InputError(Problem(str(out), "", expected, f"answers from {_clock(changed)}", remedy))
     _mend_last_line(out)
     rows = read_jsonl(out, Prediction)
-    others = {(row.model, row.decode) for row in rows} - {(model, decode)}
+    others = {How(row.model, row.decode, row.condition) for row in rows} - {how}
     if others:
-        found = ", ".join(f"{m} ({d})" for m, d in sorted(others))
-        raise InputError(Problem(str(out), "", f"answers of {model} ({decode})", f"answers of {found}", again))
+        found = ", ".join(str(other) for other in sorted(others))
+        raise InputError(Problem(str(out), "", f"answers of {how}", f"answers of {found}", again))
     asked = {sample.id: (sample.dataset, sample.question, sample.answer) for sample in samples}
     differ = [row.id for row in rows if asked.get(row.id, _asked(row)) != _asked(row)]
     if differ:

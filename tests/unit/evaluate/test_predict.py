@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import GenerationConfig
 from typer.testing import CliRunner
 
@@ -15,9 +16,10 @@ from drivedistill.cli import app
 from drivedistill.data.collate import collate, questions
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import decode as words
+from drivedistill.evaluate.answering import local_answerer
 from drivedistill.evaluate.decoding import decoding
 from drivedistill.evaluate.endpoint import Answer
-from drivedistill.evaluate.predict import local_answerer, predict, written_at
+from drivedistill.evaluate.predict import How, predict, written_at
 from drivedistill.models.student import full_logits
 from drivedistill.problems import InputError, RunError
 from drivedistill.records import Prediction, Region, read_jsonl
@@ -25,7 +27,7 @@ from drivedistill.subject import load_subject, save_subject
 
 LIMIT = 8
 SCALE = {"driving_t5": 3, "internvl": 9, "qwen2_5_vl": 9, "llava": 14}
-ASIDE = {"model": "m", "decode": "greedy"}
+ASIDE = {"how": How("m", "greedy")}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,13 @@ def echo(batch):
 def test_answers_do_not_depend_on_the_batch(model, drawn, name):
     answer = local_answerer(model, decoding(name, LIMIT), drawn)
     together = answer(drawn)
-    assert together == [answer([sample])[0] for sample in drawn]
+    alone = [answer([sample])[0] for sample in drawn]
+    assert [item[:3] for item in together] == [item[:3] for item in alone]
+    if name.startswith("beam"):
+        assert {item.confidence for item in together} == {None}
+    else:
+        assert [item.confidence for item in together] == pytest.approx([item.confidence for item in alone], abs=1e-4)
+        assert all(0 < item.confidence <= 1 for item in together)
     assert len({item.text for item in together}) >= 4
 
 
@@ -85,19 +93,43 @@ def test_greedy_answers_are_those_of_hugging_face_one_by_one(model, drawn):
         own = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
         ids = subject.model.generate(**inputs, max_new_tokens=LIMIT, do_sample=False, **own)[0]
         ids = ids[1 if subject.model.config.is_encoder_decoder else inputs["input_ids"].shape[1] :]
-        assert found == (words(tokenizer, ids).strip(), len(ids), tokenizer.eos_token_id not in ids)
+        assert found[:3] == (words(tokenizer, ids).strip(), len(ids), tokenizer.eos_token_id not in ids)
 
 
 def test_a_beam_of_one_token_is_the_greedy_token(model, drawn):
     """Holds only if every beam sees its own sample's pictures in their order."""
     greedy, beam = (local_answerer(model, decoding(name, 1), drawn)(drawn) for name in ("greedy", "beam-3"))
-    assert beam == greedy
+    assert [item[:3] for item in beam] == [item[:3] for item in greedy]
     if "driving_t5" not in model:
         turned = [
             s.model_copy(update={"images": dict(zip(s.images, [*s.images.values()][::-1], strict=True))}) for s in drawn
         ]
         answer = local_answerer(model, decoding("greedy", LIMIT), drawn)
-        assert sum(ours != theirs for ours, theirs in zip(answer(drawn), answer(turned), strict=True)) >= 3
+        assert sum(ours[0] != theirs[0] for ours, theirs in zip(answer(drawn), answer(turned), strict=True)) >= 3
+
+
+def test_confidence_is_the_mean_probability_of_the_written_tokens(model, drawn):
+    subject = reload(model)
+    for found, sample in zip(local_answerer(model, decoding("greedy", LIMIT), drawn)(drawn), drawn, strict=True):
+        inputs = questions([sample], subject.preparation)
+        end = subject.preparation.tokenizer.eos_token_id
+        own = {"pad_token_id": subject.preparation.tokenizer.pad_token_id, "eos_token_id": end}
+        out = subject.model.generate(
+            **inputs, max_new_tokens=LIMIT, do_sample=False, output_scores=True, return_dict_in_generate=True, **own
+        )
+        written = out.sequences[0, -len(out.scores) :]
+        chosen = [float(step[0].softmax(-1)[token]) for step, token in zip(out.scores, written, strict=True)]
+        assert found.confidence == pytest.approx(sum(chosen) / len(chosen), abs=1e-5)
+
+
+def test_blind_models_read_no_picture_and_black_ones_see_nothing(model, drawn):
+    gone = [sample.model_copy(update={"images": dict.fromkeys(sample.images, "missing.jpg")}) for sample in drawn]
+    way = decoding("greedy", LIMIT)
+    assert local_answerer(model, way, drawn, blind=True)(drawn) == local_answerer(model, way, gone, blind=True)(gone)
+    black = local_answerer(model, way, drawn, change=lambda _, image: Image.new("RGB", image.size))
+    turned = [s.model_copy(update={"images": dict.fromkeys(s.images, next(iter(s.images.values())))}) for s in drawn]
+    assert [item.text for item in black(drawn)] == [item.text for item in black(turned)]
+    assert black(drawn) != local_answerer(model, way, drawn)(drawn)
 
 
 def test_teacher_forced_answers_are_the_argmax_of_every_position(model, drawn):
@@ -107,7 +139,7 @@ def test_teacher_forced_answers_are_the_argmax_of_every_position(model, drawn):
     answers = local_answerer(model, decoding("teacher_forced", LIMIT), drawn)(drawn)
     for b, found in enumerate(answers):
         ids = best[batch.sample_of_row == b]
-        assert found == (words(subject.preparation.tokenizer, ids).strip(), len(ids), False)
+        assert found[:3] == (words(subject.preparation.tokenizer, ids).strip(), len(ids), False)
 
 
 def test_teacher_forced_names_every_sample_without_a_reference(run_folder, drawn):
@@ -151,7 +183,7 @@ def biased(tmp_path, run_folder):
 def test_an_answer_that_reaches_the_limit_is_marked_as_cut(biased, monkeypatch, drawn, tmp_path):
     letter = biased(40)
     for subject, expected in ((letter, (4, True)), (biased(1), (1, False))):
-        monkeypatch.setattr("drivedistill.evaluate.predict.load_subject", lambda *_, subject=subject: subject)
+        monkeypatch.setattr("drivedistill.evaluate.answering.load_subject", lambda *_, subject=subject: subject)
         answers = local_answerer("any", decoding("greedy", 4), drawn)(drawn)
         assert {(answer.tokens, answer.cut) for answer in answers} == {expected}
         out = tmp_path / f"{expected[0]}.jsonl"
@@ -162,12 +194,12 @@ def test_an_answer_that_reaches_the_limit_is_marked_as_cut(biased, monkeypatch, 
 def test_settings_of_a_published_model_do_not_change_its_answers(biased, monkeypatch, drawn):
     """Qwen2.5-VL is published with a repetition penalty and two end tokens."""
     subject = biased(40, repetition_penalty=5.0, no_repeat_ngram_size=1, min_new_tokens=3, eos_token_id=[1, 41])
-    monkeypatch.setattr("drivedistill.evaluate.predict.load_subject", lambda *_: subject)
+    monkeypatch.setattr("drivedistill.evaluate.answering.load_subject", lambda *_: subject)
     answer = local_answerer("any", decoding("greedy", 4), drawn)(drawn)[0]
     assert answer.text == words(subject.preparation.tokenizer, [40] * 4).strip()
     ended = biased(41, eos_token_id=[1, 41])
-    monkeypatch.setattr("drivedistill.evaluate.predict.load_subject", lambda *_: ended)
-    assert local_answerer("any", decoding("greedy", 4), drawn)(drawn)[0][1:] == (1, False)
+    monkeypatch.setattr("drivedistill.evaluate.answering.load_subject", lambda *_: ended)
+    assert local_answerer("any", decoding("greedy", 4), drawn)(drawn)[0][1:3] == (1, False)
 
 
 def test_points_come_back_in_pixels_and_unknown_cameras_stay(biased, monkeypatch, drawn):
@@ -177,8 +209,8 @@ def test_points_come_back_in_pixels_and_unknown_cameras_stay(biased, monkeypatch
         reading, subject.preparation.tokenizer, subject.preparation.processor, subject.preparation.pictures
     )
     written = "near <c1,CAM_FRONT,0.5000,0.2500>, <c2,CAM_BACK,0.5432,0.1234>"
-    monkeypatch.setattr("drivedistill.evaluate.predict.load_subject", lambda *_: subject)
-    monkeypatch.setattr("drivedistill.evaluate.predict.decode", lambda *_: written)
+    monkeypatch.setattr("drivedistill.evaluate.answering.load_subject", lambda *_: subject)
+    monkeypatch.setattr("drivedistill.evaluate.answering.decode", lambda *_: written)
     front, six = local_answerer("any", decoding("greedy", 1), drawn[:2])(drawn[:2])
     assert front.text == "near <c1,CAM_FRONT,80.0,22.5>, <c2,CAM_BACK,0.5432,0.1234>"
     assert six.text == "near <c1,CAM_FRONT,80.0,22.5>, <c2,CAM_BACK,86.9,11.1>"
@@ -246,9 +278,9 @@ def test_another_model_or_decoding_is_refused(drawn, tmp_path):
     out = tmp_path / "p.jsonl"
     predict(drawn, echo, out, **ASIDE, batch_size=8)
     before = out.read_bytes()
-    for other in ({"model": "other"}, {"decode": "beam-2"}):
+    for other in (How("other", "greedy"), How("m", "beam-2"), How("m", "greedy", "fog:3")):
         with pytest.raises(InputError, match=r"answers of m \(greedy\)"):
-            predict(drawn, echo, out, **ASIDE | other, batch_size=8)
+            predict(drawn, echo, out, how=other, batch_size=8)
     assert out.read_bytes() == before
 
 

@@ -1,0 +1,131 @@
+"""A model of ours answers: a batch of samples in, texts out. See `predict` for the ways in which answers are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from drivedistill.data.collate import collate, picture_size, questions, refuse_long, refuse_unlabelled
+from drivedistill.data.images import Change, PictureCache
+from drivedistill.data.prompt import POINT, decode, to_pixels
+from drivedistill.evaluate.decoding import Decoding
+from drivedistill.evaluate.endpoint import Answer, Answerer
+from drivedistill.models.student import Student
+from drivedistill.records import Sample
+from drivedistill.subject import Subject, load_subject
+
+
+class ChosenProbability(LogitsProcessor):
+    """Notes how probable the likeliest token of every step was: under greedy decoding, the token that is written."""
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+        """`float[B]` each."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Leave the scores as they are."""
+        self.steps.append(scores.float().softmax(dim=-1).amax(dim=-1))
+        return scores
+
+
+def local_answerer(
+    name: str,
+    decoding: Decoding,
+    samples: Sequence[Sample],
+    *,
+    cache_mb: int = 512,
+    change: Change | None = None,
+    blind: bool = False,
+) -> Answerer:
+    """Answers by a run, a directory or a hub id.
+
+    Args:
+        name: The run, directory or hub id.
+        decoding: How answers are made.
+        samples: What will be asked: checked now, not at question 30,000.
+        cache_mb: Bound on decoded pictures kept in memory, in megabytes.
+        change: Made to every picture; see `data/condition.py`.
+        blind: Show no picture.
+
+    Raises:
+        InputError: The model cannot be loaded, texts are too long for it, or answers are missing that `teacher_forced`
+            needs; all of them listed.
+    """
+    if decoding.teacher_forced:
+        refuse_unlabelled(samples)
+    subject = load_subject(name, PictureCache(cache_mb, change))
+    subject.preparation = replace(subject.preparation, blind=blind)
+    given = samples if decoding.teacher_forced else [sample.model_copy(update={"answer": None}) for sample in samples]
+    refuse_long(given, subject.preparation)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    subject.model.eval().to(device)
+    if decoding.teacher_forced:
+        return partial(teacher_forced, subject, device)
+    return partial(generated, subject, generation_settings(subject, decoding), device)
+
+
+def generation_settings(subject: Subject, decoding: Decoding) -> GenerationConfig:
+    """Nothing of the model's own settings but its special tokens."""
+    own, tokenizer = subject.model.generation_config, subject.preparation.tokenizer
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    return GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        num_beams=decoding.beams,
+        do_sample=False,
+        use_cache=True,
+        # Training ends an answer with the tokenizer's end token, whatever the published model did.
+        eos_token_id=sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None}),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+    )
+
+
+def generated(
+    subject: Subject, settings: GenerationConfig, device: torch.device, batch: Sequence[Sample]
+) -> list[Answer]:
+    """Answers as `generate` writes them, with the mean probability of their tokens where decoding is greedy."""
+    preparation = subject.preparation
+    inputs = {key: value.to(device) for key, value in questions(batch, preparation).items()}
+    prompt_length = 1 if preparation.reading.family == "driving_t5" else inputs["input_ids"].shape[1]
+    # `generate` fills gaps of a given configuration from the model's own, so the model's own is replaced.
+    subject.model.generation_config = settings
+    chosen = ChosenProbability()
+    with torch.inference_mode():
+        written = subject.model.generate(**inputs, logits_processor=LogitsProcessorList([chosen])).cpu()
+    # With beams the likeliest next token of a beam need not be the one that survives.
+    sure = torch.stack(chosen.steps, dim=1).cpu() if settings.num_beams == 1 else None
+    ends = torch.tensor(settings.eos_token_id)
+    answers = []
+    for b, (sample, ids) in enumerate(zip(batch, written[:, prompt_length:], strict=True)):
+        end = torch.isin(ids, ends).nonzero()
+        length = int(end[0]) + 1 if len(end) else len(ids)
+        confidence = None if sure is None else float(sure[b, :length].mean())
+        answers.append(Answer(_text(subject, sample, ids[:length]), length, cut=not len(end), confidence=confidence))
+    return answers
+
+
+def teacher_forced(subject: Subject, device: torch.device, batch: Sequence[Sample]) -> list[Answer]:
+    """The likeliest token of every position, given the true answer before it."""
+    prepared = collate(batch, {"student": subject.preparation}).to(device)
+    with torch.inference_mode():
+        sure, best = Student(subject.model)(prepared).logits.float().softmax(dim=-1).max(dim=-1)
+    rows = [prepared.sample_of_row == b for b in range(len(batch))]
+    return [
+        Answer(_text(subject, sample, best[mine]), int(mine.sum()), confidence=float(sure[mine].mean()))
+        for sample, mine in zip(batch, rows, strict=True)
+    ]
+
+
+def _text(subject: Subject, sample: Sample, ids: Tensor) -> str:
+    """Words of token ids, points in pixels; a point in a camera that the sample lacks stays as it is."""
+    text = decode(subject.preparation.tokenizer, ids).strip()
+    if subject.preparation.reading.coordinates == "pixel":
+        return text
+    size = partial(picture_size, sample)
+    return POINT.sub(lambda m: to_pixels(m[0], size) if m[2] in sample.images else m[0], text)
