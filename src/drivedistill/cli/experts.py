@@ -1,0 +1,65 @@
+"""`drivedistill experts`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_split, read_questions, spread
+from drivedistill.problems import InputError, Problem
+
+
+def experts(
+    model: Annotated[str, typer.Argument(help="Run, directory or hub id of a model with experts.", metavar="RUN")],
+    data: Annotated[Path | None, typer.Option(help="Data root; default: the run's own mixture.")] = None,
+    format: Annotated[Format, typer.Option(help="Published format below the root.")] = "drivelm",
+    file: Annotated[str, typer.Option(help="Which of the format's files; it must have answers.")] = "train",
+    regime: Annotated[RegimeName, typer.Option(help="What the data stand for.")] = "regular",
+    split: Annotated[str, typer.Option(help="Split of the run's own mixture (without --data).")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder; default experts/SPLIT in the run.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 16,
+    limit_per_set: Annotated[
+        int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=2, help="Random routers of each kind to compare with.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap over scenes.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the questions; write nothing.")] = False,
+) -> None:
+    """Show which experts a model uses, and whether corner cases use more of them than random routers would.
+
+    Example: drivedistill experts runs/clkd --limit-per-set 500
+    """
+    from drivedistill.runs import require_pictures
+
+    samples = read_questions(data, format, file, regime) if data else own_split(model, split)
+    samples = spread(samples, limit_per_set)
+    require_pictures(samples)
+    target = out or _default_folder(model, f"{data.resolve().name}-{file}" if data else split)
+    if dry_run:
+        typer.echo(f"{len(samples)} questions would be asked; results into {target}")
+        return
+    from drivedistill.data.images import PictureCache
+    from drivedistill.evaluate.expert_report import as_json, compare_regimes
+    from drivedistill.evaluate.expert_table import figure, report
+    from drivedistill.evaluate.experts import observe
+    from drivedistill.records import write_json, write_text
+    from drivedistill.subject import load_subject
+
+    keep_quiet()
+    use = observe(load_subject(model, PictureCache(512)), samples, batch_size=batch_size, draws=draws)
+    comparisons = compare_regimes(use, seed)
+    text = report(model, comparisons)
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / "experts.json", as_json(model, use, comparisons))
+    write_text(target / "experts.md", text)
+    write_text(target / "experts.svg", figure(comparisons))
+    typer.echo(text)
+    typer.echo(f"all numbers: {target / 'experts.json'}, figure: {target / 'experts.svg'}")
+
+
+def _default_folder(model: str, what: str) -> Path:
+    if not Path(model).is_dir():
+        raise InputError(Problem(model, "", "a run to write into", "a hub id", "add --out FOLDER"))
+    return Path(model) / "experts" / what
