@@ -15,10 +15,10 @@ _READ_ME = f"""\
 Effective number: exponential of the entropy of a token's probabilities, between 1 and the number of experts; mean over
 tokens. Brackets: 95 % interval, whole scenes drawn anew. Random routers were asked about the same tokens: `untrained` ones
 have fresh weights, `permuted` ones the trained weights, on features in another order; mean ± standard deviation of the
-differences that they show. Where a random router shows as much, the difference is one of the inputs, not a learnt one. Where the
-data sets of the two regimes differ, so do their questions and pictures: read the rows within one data set. With fewer than
-{ENOUGH_SCENES} scenes of each regime nothing is claimed. Dead: less than {DEAD:.0%} of an even share of the use. Experts are counted
-from 0. `experts.json` has all readings, by data set and task."""
+differences that they show. Where a random router shows as much, the difference is one of the inputs, not a learnt one.
+Where the data sets of the two regimes differ, so do their questions and pictures: read the rows within one data set. With
+fewer than {ENOUGH_SCENES} scenes of each regime nothing is claimed. Dead: less than {DEAD:.0%} of an even share of the use.
+Experts are counted from 0. `experts.json` has all readings, by data set and task."""
 
 
 def report(model: str, comparisons: Sequence[Comparison]) -> str:
