@@ -36,5 +36,29 @@ def check(
         splits = {file: read_questions(root, format, file, regime)}
     report = look(splits, images=images)
     typer.echo(format_report(report))
+    if format == "clips":
+        from drivedistill.data.clips import unlabelled
+
+        names = unlabelled(root, file)
+        typer.echo(f"Clips without a label in {file}: {len(names):,} {' '.join(names[:5])}".rstrip())
     if report.problems:
         raise InputError(report.problems)
+
+
+@data.command("frames")
+def frames(
+    root: Annotated[Path, typer.Argument(help="Folder of clips.", metavar="ROOT")],
+    file: Annotated[str, typer.Option(help="File of labels, e.g. labels for labels.jsonl or labels.csv.")] = "labels",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 95,
+) -> None:
+    """Write the labelled frames of videos beside them, as pictures; goes on where an interrupted call stopped.
+
+    Example: drivedistill data frames data/drives --file labels
+    """
+    from drivedistill.data.clip_frames import extract_frames
+
+    done = extract_frames(root, file, quality)
+    typer.echo(
+        f"{done.written + done.there:,} frames of {done.videos:,} videos: {done.written:,} written, {done.there:,} there "
+        f"already; {done.bytes / 1e6:,.1f} MB in all"
+    )

@@ -49,6 +49,11 @@ def time_name(seconds: float) -> str:
     return f"{seconds:.3f}s"
 
 
+def is_video(path: Path) -> bool:
+    """Is this the name of a video?"""
+    return path.suffix.lower() in VIDEOS
+
+
 def open_clip(root: Path, name: str) -> Clip:
     """Look into the folder of a clip.
 
@@ -73,7 +78,7 @@ def open_clip(root: Path, name: str) -> Clip:
     for entry in entries:
         if entry.is_dir():
             _add_folder(clip, entry)
-        elif entry.suffix.lower() in VIDEOS:
+        elif is_video(entry):
             _add_video(clip, entry.stem, entry)
     if alone := [entry for entry in entries if entry.is_file() and entry.suffix.lower() in PICTURES]:
         if FRONT in clip.cameras:

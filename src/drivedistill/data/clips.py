@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
-from drivedistill.data.clip_folder import Clip, frame_name, open_clip, time_name
+from drivedistill.data.clip_folder import Clip, frame_name, is_video, open_clip, time_name
 from drivedistill.data.paths import find
 from drivedistill.data.senna import META_ACTION
 from drivedistill.data.senna_rules import (
@@ -198,6 +198,15 @@ def open_clips(root: Path, path: Path, labels: list[tuple[int, Label]], problems
         else:
             problems += clips[name].problems
     return clips
+
+
+def unlabelled(root: Path, file: str) -> list[str]:
+    """Clips directly below the root of which `file` has no moment; a root may have several files of labels."""
+    _, labels, _ = read_labels(root, file)
+    labelled = {PurePosixPath(label.clip).parts[0] for _, label in labels}
+    entries = [path for path in root.iterdir() if not path.name.startswith(".")]
+    names = {path.name if path.is_dir() else path.stem for path in entries if path.is_dir() or is_video(path)}
+    return sorted(names - labelled)
 
 
 class _Line(Row):
