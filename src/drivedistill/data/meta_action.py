@@ -1,0 +1,106 @@
+"""What an answer says the ego vehicle will do: three ways to read a meta-action out of words.
+
+`strict` reads Senna's form and nothing else, `named` is the rule of Senna's evaluation script, `free_text` reads plain
+English: DriveLM's behavior, CODA-LM's suggestions, whatever a model of another data set says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple, cast, get_args
+
+from drivedistill.data.meta_action_words import (
+    DENIAL,
+    EGO,
+    MASKED,
+    NOT_MOVING,
+    PATH_WORDS,
+    SIDE_CLAUSE,
+    SLOWLY,
+    SOMEBODY,
+    SPEED_WORDS,
+)
+from drivedistill.data.senna_rules import MetaAction, PathPlan, SpeedPlan
+
+SPEEDS: tuple[SpeedPlan, ...] = get_args(SpeedPlan)
+PATHS: tuple[PathPlan, ...] = get_args(PathPlan)
+
+_STRICT = re.compile(rf"({'|'.join(SPEEDS)}),\s*({'|'.join(PATHS)})(?![A-Z_])")
+_SENTENCE = re.compile(r"[.;!?\n]+")
+_CLAUSE = re.compile(r",|\b(?:and|but|then|so|or)\b(?! (?:that|as)\b)")
+_GERUND = re.compile(r"\w+ing\b")
+
+
+class Said(NamedTuple):
+    """What a text says; None where it says nothing."""
+
+    speed: SpeedPlan | None
+    path: PathPlan | None
+
+
+def strict(answer: str) -> MetaAction | None:
+    """The meta-action at the very start of an answer, `KEEP, STRAIGHT`; what follows it does not count."""
+    found = _STRICT.match(answer)
+    return MetaAction(cast(SpeedPlan, found[1]), cast(PathPlan, found[2])) if found else None
+
+
+def named(answer: str) -> frozenset[str]:
+    """Every speed and path that occurs anywhere in an answer, as `senna_plan_cmd_eval_multi_img.py` looks for them.
+
+    An answer that lists all of them is right about everything: for comparison with published figures only.
+    """
+    return frozenset(word for word in (*SPEEDS, *PATHS) if word in answer)
+
+
+def free_text(answer: str) -> MetaAction | None:
+    """The meta-action that plain English describes; what is not said is KEEP or STRAIGHT. None if nothing is said.
+
+    A text in Senna's form is read by `strict`.
+    """
+    if exact := strict(answer.strip()):
+        return exact
+    speed, path = said(answer)
+    return MetaAction(speed or "KEEP", path or "STRAIGHT") if speed or path else None
+
+
+def said(text: str) -> Said:
+    """Speed and path as far as a text says them.
+
+    1. Reasons, purposes and conditions do not count ("because it turns left", "if necessary", "be ready to stop"), nor
+       what others do ("the car ahead is braking", "the turning bus").
+    2. A denial rules out what follows it in its clause: "do not stop", "no need to brake", "without turning". "Not moving"
+       is STOP.
+    3. The first sentence that says a speed counts, and in it the most careful one: STOP, DECELERATE, ACCELERATE, KEEP. A
+       state ("driving fast") is KEEP, and so is going on.
+    4. The first path counts that is not STRAIGHT. A slight turn is a change of lane, as in the closed list of DriveLM's
+       behavior; an offset within the lane is STRAIGHT; a bend is a turn, since Senna's rule knows no road.
+    """
+    plain = re.sub(r"<[^>]*>", "it", text).lower().replace("_", " ").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    sentences = [list(_own_clauses(sentence)) for sentence in _SENTENCE.split(plain)]
+    speeds = [
+        plan for clauses in sentences for plan, words in SPEED_WORDS if any(words.search(clause) for clause in clauses)
+    ]
+    paths = [plan for clauses in sentences for clause in clauses for plan, words in PATH_WORDS if words.search(clause)]
+    turns = [path for path in paths if path != "STRAIGHT"]
+    return Said(next(iter(speeds), None), next(iter(turns or paths), None))
+
+
+def _own_clauses(sentence: str) -> Iterator[str]:
+    """What the clauses of a sentence say about the ego vehicle, up to their first denial."""
+    others, aside, denied = False, False, False
+    for place, clause in enumerate(map(str.strip, _CLAUSE.split(MASKED.sub("...", sentence)))):
+        opening = SIDE_CLAUSE.search(clause)
+        if place == 0 and opening and opening.start() == 0:
+            continue  # "Because it is dark, ..."
+        main = clause[: opening.start()] if opening else clause
+        own = bool(EGO.search(main))
+        others = not own and (others or bool(SOMEBODY.match(clause)))
+        if aside and not own:
+            continue
+        aside = opening is not None
+        main = SLOWLY.sub("drive", NOT_MOVING.sub("stop", main))
+        denial = DENIAL.search(main)
+        denied = denial is not None or (denied and bool(_GERUND.match(main)))  # "avoid steering and braking"
+        if not others:
+            yield main[: denial.start()] if denial else "" if denied else main
