@@ -59,7 +59,14 @@ def local_answerer(
     if decoding.teacher_forced:
         refuse_unlabelled(samples)
     subject = load_subject(name, PictureCache(cache_mb, change))
-    subject.preparation = replace(subject.preparation, blind=blind)
+    return subject_answerer(subject, decoding, samples, blind=blind)
+
+
+def subject_answerer(
+    subject: Subject, decoding: Decoding, samples: Sequence[Sample], *, blind: bool = False
+) -> Answerer:
+    """As `local_answerer`, by a model that is loaded already; its pictures are those of `subject.preparation`."""
+    subject = replace(subject, preparation=replace(subject.preparation, blind=blind))
     given = samples if decoding.teacher_forced else [sample.model_copy(update={"answer": None}) for sample in samples]
     refuse_long(given, subject.preparation)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,9 +97,7 @@ def generated(
     subject: Subject, settings: GenerationConfig, device: torch.device, batch: Sequence[Sample]
 ) -> list[Answer]:
     """Answers as `generate` writes them, with the mean probability of their tokens where decoding is greedy."""
-    preparation = subject.preparation
-    inputs = {key: value.to(device) for key, value in questions(batch, preparation).items()}
-    prompt_length = 1 if preparation.reading.family == "driving_t5" else inputs["input_ids"].shape[1]
+    inputs = model_inputs(subject, device, batch)
     # `generate` fills gaps of a given configuration from the model's own, so the model's own is replaced.
     subject.model.generation_config = settings
     chosen = ChosenProbability()
@@ -100,6 +105,37 @@ def generated(
         written = subject.model.generate(**inputs, logits_processor=LogitsProcessorList([chosen])).cpu()
     # With beams the likeliest next token of a beam need not be the one that survives.
     sure = torch.stack(chosen.steps, dim=1).cpu() if settings.num_beams == 1 else None
+    return read_answers(subject, settings, batch, inputs, written, sure)
+
+
+def model_inputs(subject: Subject, device: torch.device, batch: Sequence[Sample]) -> dict[str, Tensor]:
+    """The tensors of a batch of questions on the model's device, pictures in the precision of its weights."""
+    precision = subject.model.dtype
+    return {
+        key: value.to(device, precision if value.is_floating_point() else None)
+        for key, value in questions(batch, subject.preparation).items()
+    }
+
+
+def read_answers(
+    subject: Subject,
+    settings: GenerationConfig,
+    batch: Sequence[Sample],
+    inputs: dict[str, Tensor],
+    written: Tensor,
+    sure: Tensor | None = None,
+) -> list[Answer]:
+    """The answers in what `generate` returned.
+
+    Args:
+        subject: The model.
+        settings: With which it wrote; they say what ends an answer.
+        batch: B questions.
+        inputs: Their tensors.
+        written: `int64[B, T]` on the host, decoder-only with the prompt before.
+        sure: `float[B, T']`, the probability of every token that was written.
+    """
+    prompt_length = 1 if subject.preparation.reading.family == "driving_t5" else inputs["input_ids"].shape[1]
     ends = torch.tensor(settings.eos_token_id)
     answers = []
     for b, (sample, ids) in enumerate(zip(batch, written[:, prompt_length:], strict=True)):

@@ -86,7 +86,7 @@ def predict(
                     answers = answer(batch)
                 except RunError as error:
                     raise RunError(f"{error}; answers so far are kept in {out}, run again to go on") from error
-                rows = [_row(*pair, how) for pair in zip(batch, answers, strict=True)]
+                rows = [row_of(*pair, how) for pair in zip(batch, answers, strict=True)]
                 file.write("".join(row.model_dump_json() + "\n" for row in rows).encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -101,7 +101,8 @@ def written_at(name: str) -> float | None:
     return max(file.stat().st_mtime for file in files) if files else None
 
 
-def _row(sample: Sample, answer: Answer, how: How) -> Prediction:
+def row_of(sample: Sample, answer: Answer, how: How) -> Prediction:
+    """The row of one answer."""
     shared: dict[str, Any] = {name: getattr(sample, name) for name in _SHARED}
     extra: dict[str, Any] = {"category": sample.region.category} if sample.region else {}
     extra |= {"clip": sample.extra["clip"]} if "clip" in sample.extra else {}
