@@ -15,10 +15,12 @@ import typer
 from drivedistill import __version__
 from drivedistill.cli.ablate import ablate
 from drivedistill.cli.cache import cache
+from drivedistill.cli.compare import compare
 from drivedistill.cli.data import data
 from drivedistill.cli.experts import experts
 from drivedistill.cli.learn import distill, train
 from drivedistill.cli.predict import predict
+from drivedistill.cli.probe import probe
 from drivedistill.cli.score import score
 from drivedistill.cli.world import world
 from drivedistill.problems import InputError, RunError
@@ -29,7 +31,7 @@ app = typer.Typer(
     help="Turn a large driving vision-language model into a small one that answers in time.",
 )  # fmt: skip
 app.add_typer(data, name="data")
-for verb in (world, cache, train, distill, predict, score, experts, ablate):
+for verb in (world, cache, train, distill, predict, probe, score, compare, experts, ablate):
     app.command()(verb)
 
 
