@@ -19,6 +19,10 @@ def world(
     sheets: Annotated[
         bool, typer.Option("--sheets", help="Also draw one sheet of six pictures per scene kind.")
     ] = False,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=1, help="Instead of a data set: so many clips of four seconds, for `--format clips`."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another data set in OUT.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")] = False,
 ) -> None:
@@ -32,6 +36,9 @@ def world(
     from drivedistill.world.dataset.plan import parts
     from drivedistill.world.dataset.write import Stopped, write_world
 
+    if clips is not None:
+        _clips(out, clips, seed, size, overwrite=overwrite, dry_run=dry_run)
+        return
     settings = Settings(keyframes, seed, size)
     if problems := settings.problems():
         raise InputError(problems)
@@ -50,6 +57,23 @@ def world(
         typer.echo(f"{len(list(write_sheets(out / SHEETS, seed)))} sheets: {out / SHEETS}")
     typer.echo(_table(manifest))
     typer.echo(f"\n{out}: data hash {manifest['data_hash'][:16]}")
+
+
+def _clips(out: Path, clips: int, seed: int, size: int, *, overwrite: bool, dry_run: bool) -> None:
+    from drivedistill.world.dataset.clips import MOMENTS, Settings, write_clips
+
+    settings = Settings(clips, seed, size)
+    if problems := settings.problems():
+        raise InputError(problems)
+    if dry_run:
+        typer.echo(f"{clips:,} clips of {MOMENTS} moments, {clips * MOMENTS:,} in all")
+        return
+    manifest = write_clips(out, settings, overwrite=overwrite)
+    for label, count in manifest["labels"].items():
+        typer.echo(f"{label:<28} {count:>7,} moments")
+    typer.echo(
+        f"\n{out}: {clips:,} clips, {manifest['moments']:,} moments; read them with --format clips --file labels"
+    )
 
 
 def _table(manifest: dict[str, object]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -28,6 +28,10 @@ CORNER_RATIO = 17
 """Regular to corner questions in the training split, as in CLKD. A corner frame has more questions than a regular one."""
 CHUNK = 24
 """Key frames per chunk."""
+SCENES = 2**10
+"""Seeds of scenes that a chunk has."""
+CLIP_CHUNK = 2**20 - 1
+"""The last chunk that has seeds; clips use them from here backwards."""
 PER_SCENE = 3
 APART = round(1.2 / STEP_S)
 """Fewest steps between two key frames of a scene."""
@@ -119,6 +123,19 @@ def pick_key_frames(chunk: Chunk, seed: int) -> list[Pick]:
     return _fill(drives, chunk.keyframes, rng)
 
 
+def clip_drives(regime: Regime, seed: int) -> Iterator[Drive]:
+    """Drives for clips, all kinds in turn, without end; their scenes are in no data set of fewer than 25 million frames.
+
+    In half of the corner scenes with an object as hazard it has an appearance that training never shows.
+    """
+    chunk = Chunk(f"test-{regime}", regime, CLIP_CHUNK, 0)
+    for number, (kind, held_out) in enumerate(_kinds(chunk, np.random.default_rng([seed, *_place(chunk)]))):
+        block = replace(chunk, index=CLIP_CHUNK - number // SCENES)
+        drive = drive_scene(kind, _scene_seed(block, seed, number % SCENES), held_out=held_out)
+        if drive is not None:
+            yield drive
+
+
 def _place(chunk: Chunk) -> tuple[int, int, int]:
     return SPLITS.index(chunk.split), REGIMES.index(chunk.regime), chunk.index
 
@@ -126,7 +143,7 @@ def _place(chunk: Chunk) -> tuple[int, int, int]:
 def _scene_seed(chunk: Chunk, seed: int, number: int) -> int:
     """A seed that no other scene of the data set has, whatever the split."""
     split, regime, index = _place(chunk)
-    return (((seed * 4 + split) * 2 + regime) * 2**20 + index) * 2**10 + number
+    return (((seed * 4 + split) * 2 + regime) * 2**20 + index) * SCENES + number
 
 
 def _kinds(chunk: Chunk, rng: np.random.Generator) -> Iterator[tuple[str, bool]]:
@@ -184,11 +201,10 @@ def moments(drive: Drive) -> list[int]:
     hazards = [actor.id for actor in drive.scene.actors if actor.hazard]
     if not drive.scene.corner or not hazards:
         return clear
-    near = [step for step in clear if any(_ahead(drive, hazard, step) for hazard in hazards)]
-    return near or clear
+    return [step for step in clear if hazard_ahead(drive, step)] or clear
 
 
-def _ahead(drive: Drive, actor: int, step: int) -> bool:
-    """In the front camera's field of view, near enough to be seen."""
-    x, y, _ = drive.seen_from_ego(actor, step)
-    return 4.0 < x < 45.0 and abs(y) < 0.65 * x
+def hazard_ahead(drive: Drive, step: int) -> bool:
+    """Is a hazard in the front camera's field of view, near enough to be seen?"""
+    places = (drive.seen_from_ego(actor.id, step) for actor in drive.scene.actors if actor.hazard)
+    return any(4.0 < x < 45.0 and abs(y) < 0.65 * x for x, y, _ in places)

@@ -119,6 +119,11 @@ def senna_records(
     return [frame | {"conversations": talk} for talk in _conversations(drive, step, offsets, visible)]
 
 
+def future_path(drive: Drive, step: int) -> Floats:
+    """float[up to 12, 2]: where the ego vehicle is 0.5, 1, ... 6 s after `step`; x right, y forward, to the millimetre."""
+    return np.round(np.cumsum(_offsets(drive, 0, step), axis=0), 3) + 0.0
+
+
 def _conversations(
     drive: Drive, step: int, offsets: Floats, visible: Collection[int]
 ) -> Iterator[list[dict[str, str]]]:

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from drivedistill.data.paths import load_json
@@ -148,9 +150,13 @@ def _save_pictures(root: Path, name: str, views: Views) -> tuple[dict[str, str],
         picture = views.pictures[camera]
         pixels.update(picture.tobytes())
         paths[camera] = f"nuscenes/samples/{camera}/world__{camera}__{name}.jpg"
-        encoded = io.BytesIO()
-        Image.fromarray(picture).save(encoded, "JPEG", quality=QUALITY, subsampling=0)
-        path = root / paths[camera]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.getvalue())
+        save_jpeg(root / paths[camera], picture)
     return paths, pixels.hexdigest()
+
+
+def save_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write uint8[height, width, 3]; folders are made."""
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, "JPEG", quality=QUALITY, subsampling=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded.getvalue())
