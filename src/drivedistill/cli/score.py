@@ -35,6 +35,7 @@ def score(
 
     Example: drivedistill score runs/student/predictions/val-greedy.jsonl --fail-under regular.avg=40
     """
+    from drivedistill.evaluate.calibration import curves
     from drivedistill.evaluate.score import score as rate
     from drivedistill.evaluate.score_table import format_scores, gate
     from drivedistill.records import write_json
@@ -55,6 +56,10 @@ def score(
     write_json(target, [row.model_dump() for row in scores])
     typer.echo(format_scores(scores))
     typer.echo(f"\nall numbers: {target}")
+    if bins := curves(rows):
+        path = target.with_name(f"{target.name.removesuffix('.json').removesuffix('.results')}.calibration.json")
+        write_json(path, bins)
+        typer.echo(f"confidence against correctness: {path}")
     # After writing: scoring takes minutes, and a mistyped gate must not cost them.
     if failures := gate(scores, fail_under or []):
         typer.echo("\n" + "\n".join(failures), err=True)

@@ -1,22 +1,29 @@
 """Whether an answer is right, yes or no: one rule for whatever needs a yes or no (real time, calibration).
 
-meta-action   where the sample has a reference action: the answer names the same speed and path
-exact match   elsewhere: equality with the reference, case and white space aside
+meta-action             the sample has a reference action and asks for Senna's form: speed and path, strictly read
+meta-action in words    it has one and asks otherwise: speed and path of what plain English says
+exact match             elsewhere: equality with the reference, case and white space aside
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+from drivedistill.data.meta_action import free_text, strict
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.records import Prediction
 
-Rule = Literal["meta-action", "exact match"]
+Rule = Literal["meta-action", "meta-action in words", "exact match"]
+
+_ASKS_FOR_FORM = "SPEED plan"
+"""Words by which Senna's own script knows its planning questions."""
 
 
 def rule_of(item: Prediction) -> Rule:
     """By which rule an answer is right."""
-    return "exact match" if item.meta_action is None else "meta-action"
+    if item.meta_action is None:
+        return "exact match"
+    return "meta-action" if _ASKS_FOR_FORM in item.question else "meta-action in words"
 
 
 def is_right(item: Prediction) -> bool:
@@ -25,8 +32,11 @@ def is_right(item: Prediction) -> bool:
     Raises:
         ValueError: It has no reference to compare it with.
     """
-    truth = reference_of(item) if item.meta_action is None else item.meta_action
-    return words(item.prediction) == words(truth)
+    if item.meta_action is None:
+        return words(item.prediction) == words(reference_of(item))
+    read = strict if rule_of(item) == "meta-action" else free_text
+    action = read(item.prediction.strip())
+    return action is not None and action == strict(item.meta_action)
 
 
 def words(text: str) -> list[str]:

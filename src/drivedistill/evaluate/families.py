@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from drivedistill.evaluate import realtime
+from drivedistill.evaluate import calibration, realtime
 from drivedistill.evaluate.correct import words
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.measure import Finding, Measure, mean_of
@@ -24,13 +24,20 @@ def exact_match(items: Sequence[Prediction]) -> dict[str, Measure]:
     }
 
 
-FAMILIES: tuple[Callable[[Sequence[Prediction]], Mapping[str, Measure]], ...] = (exact_match, realtime.measures)
+FAMILIES: tuple[Callable[[Sequence[Prediction]], Mapping[str, Measure]], ...] = (
+    exact_match,
+    realtime.measures,
+    calibration.measures,
+)
 """Answers with references, all of one place -> measures over all of them, by names of `METRICS`.
 
 A measure has a row of statistics for every answer; answers that do not count have zeros. No answer that counts: no
 measure."""
 
-FINDINGS: tuple[Callable[[Sequence[Prediction]], Mapping[str, Finding]], ...] = (realtime.findings,)
+FINDINGS: tuple[Callable[[Sequence[Prediction]], Mapping[str, Finding]], ...] = (
+    realtime.findings,
+    calibration.findings,
+)
 """As `FAMILIES`, for numbers that are no function of sums (percentiles, areas): `score` prints them, without intervals."""
 
 

@@ -95,7 +95,7 @@ def test_right_means_the_meta_action_where_there_is_one():
     ]
     measure = measures(items)["rsdr_80"]
     assert measure.point == pytest.approx(2 / 3)
-    assert "exact match (1) and meta-action (2)" in measure.implementation
+    assert "exact match (1) and meta-action in words (2)" in measure.implementation
 
 
 def test_a_clip_succeeds_if_all_its_frames_are_right_and_in_time():

@@ -1,0 +1,154 @@
+"""Does the model know when it is wrong: the confidence of an answer against whether it is right.
+
+    confidence           mean probability that the model gave the tokens it wrote; recorded by `predict`, greedy only
+    calibration error    sum over ten bins of n_b / n * |accuracy_b - confidence_b|        (ECE, arXiv 1706.04599, equation 3)
+    Brier score          mean (confidence - right)^2
+    AUROC                how often a right answer is more confident than a wrong one; equally confident ones count half
+    AURC                 mean over k = 1..n of the share of wrong answers among the k most confident   (arXiv 1805.08206)
+
+A mean over tokens is no probability that the answer is right: a long answer has many sure words and one that decides.
+So a calibration error says how far the raw number can be trusted; AUROC and accuracy at a coverage ask only for the order.
+What is right says `correct.py`. Answers of equal confidence share their places evenly, so no order of the file matters.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivedistill.evaluate.correct import is_right, rule_of
+from drivedistill.evaluate.measure import Finding, Floats, Measure, mean_of
+from drivedistill.evaluate.rows import place_of
+from drivedistill.records import Prediction
+
+BINS = 10
+COVERAGES = (90, 80, 50)
+"""Percent of the answers that are given; the least confident ones are refused."""
+
+_EDGES = np.arange(1, BINS) / BINS
+
+
+def measures(items: Sequence[Prediction]) -> dict[str, Measure]:
+    """Mean confidence, calibration error and Brier score of the answers that have a confidence."""
+    if not any(item.confidence is not None for item in items):
+        return {}
+    has = np.array([item.confidence is not None for item in items])
+    sure = np.array([item.confidence or 0.0 for item in items])
+    right = np.array([item.confidence is not None and is_right(item) for item in items], dtype=np.float64)
+    bins = np.eye(BINS)[bin_of(sure)] * has[:, None]
+    statistics = np.concatenate([bins, bins * (sure - right)[:, None]], axis=1)
+    label = _label(items)
+    brier = [float((c - a) ** 2) if known else None for c, a, known in zip(sure, right, has, strict=True)]
+    return {
+        "confidence": mean_of([item.confidence for item in items], "mean token probability, mean over answers"),
+        "calibration_error": Measure(statistics, _error, f"{BINS} bins of equal width, {label}", int(has.sum())),
+        "brier": mean_of(brier, label),
+    }
+
+
+def findings(items: Sequence[Prediction]) -> dict[str, Finding]:
+    """Accuracy at three coverages, AUROC and AURC of the answers that have a confidence."""
+    sure, right = _known(items)
+    if not len(sure):
+        return {}
+    label = _label(items)
+    accuracy = accuracy_of_most_confident(sure, right)
+    found = {
+        f"accuracy_at_{percent}": Finding(float(accuracy[kept - 1]), kept, f"{len(sure) - kept} refused, {label}")
+        for percent in COVERAGES
+        for kept in [answered(len(sure), percent)]
+    }
+    found["aurc"] = Finding(float((1 - accuracy).mean()), len(sure), label)
+    if 0 < right.sum() < len(right):
+        found["auroc"] = Finding(auroc(sure, right), len(sure), f"equal ones count half, {label}")
+    return found
+
+
+def bin_of(confidence: Floats) -> NDArray[np.int64]:
+    """The bin of each confidence, counted from 0; a bin holds its upper edge, the first also 0."""
+    return np.digitize(confidence, _EDGES, right=True)
+
+
+def _error(sums: Floats) -> Floats:
+    """Calibration error from `[..., 2 * BINS]`: answers per bin, and sums of confidence - right per bin."""
+    counts, gaps = np.split(sums, 2, axis=-1)
+    total = counts.sum(axis=-1)
+    found = np.full(total.shape, np.nan)
+    return np.divide(np.abs(gaps).sum(axis=-1), total, out=found, where=total != 0)
+
+
+def answered(n: int, percent: int) -> int:
+    """How many of n answers are given at a coverage: at least so many percent, at least one."""
+    return max(1, -(-n * percent // 100))
+
+
+def accuracy_of_most_confident(confidence: Floats, right: Floats) -> Floats:
+    """The share of right answers among the k most confident, k = 1..n, `float64[n]`.
+
+    Args:
+        confidence: n.
+        right: 1.0 for right, 0.0 for wrong, n.
+    """
+    _, level, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
+    ends = np.concatenate([[0], counts.cumsum()])
+    gained = np.concatenate([[0.0], np.bincount(level, weights=right).cumsum()])
+    kept = np.arange(1, len(confidence) + 1)
+    return np.interp(kept, ends, gained) / kept
+
+
+def auroc(confidence: Floats, right: Floats) -> float:
+    """Probability that a right answer is more confident than a wrong one, ties half; there must be some of both."""
+    _, level = np.unique(confidence, return_inverse=True)
+    hits, misses = (np.bincount(level, weights=part, minlength=level.max() + 1) for part in (right, 1 - right))
+    below = misses.cumsum() - misses
+    return float((hits * (below + misses / 2)).sum() / (hits.sum() * misses.sum()))
+
+
+def _known(items: Sequence[Prediction]) -> tuple[Floats, Floats]:
+    """Confidence, and 1.0 for right or 0.0 for wrong, of the answers that have a confidence."""
+    known = [item for item in items if item.confidence is not None]
+    sure = np.array([item.confidence for item in known], dtype=np.float64)
+    return sure, np.array([is_right(item) for item in known], dtype=np.float64)
+
+
+def _label(items: Sequence[Prediction]) -> str:
+    rules = Counter(rule_of(item) for item in items if item.confidence is not None)
+    return f"right by {' and '.join(f'{rule} ({count:,})' for rule, count in sorted(rules.items()))}"
+
+
+# --- curves ---------------------------------------------------------------------------------------------------------
+
+
+def curves(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """For every place with confidences: the bins of the reliability diagram, and accuracy by coverage in steps of 5 %."""
+    places: dict[Any, list[Prediction]] = {}
+    for item in predictions:
+        if item.reference is not None and item.confidence is not None:
+            places.setdefault(place_of(item), []).append(item)
+    return [{**place._asdict(), "right": _label(items), **_curve(*_known(items))} for place, items in places.items()]
+
+
+def _curve(sure: Floats, right: Floats) -> dict[str, Any]:
+    accuracy, level = accuracy_of_most_confident(sure, right), bin_of(sure)
+    ordered = np.sort(sure)[::-1]
+    bins = []
+    for number in range(BINS):
+        inside = level == number
+        row: dict[str, float | None] = {"low": number / BINS, "high": (number + 1) / BINS, "n": int(inside.sum())}
+        for name, values in (("confidence", sure[inside]), ("accuracy", right[inside])):
+            row[name] = float(values.mean()) if len(values) else None
+        bins.append(row)
+    kept = [(percent, answered(len(sure), percent)) for percent in range(5, 101, 5)]
+    return {
+        "n": len(sure),
+        "accuracy": float(right.mean()),
+        "bins": bins,
+        "coverage": [
+            {"percent": percent, "n": k, "least_confidence": float(ordered[k - 1]), "accuracy": float(accuracy[k - 1])}
+            for percent, k in kept
+        ],
+    }
