@@ -1,7 +1,7 @@
-"""What one pair of texts adds to BLEU, METEOR, ROUGE-L and CIDEr, and the formulas from sums to scores.
+"""What one pair of texts adds to BLEU, METEOR and ROUGE-L, and the formulas from sums to scores.
 
-Texts are PTB tokens joined by single spaces. Sources: `bleu_scorer.py`, `rouge.py` and `cider_scorer.py` of pycocoevalcap
-1.2; METEOR 1.5's `MeteorStats.java` and `MeteorScorer.java` (Denkowski and Lavie 2014).
+Texts are PTB tokens joined by single spaces. Sources: `bleu_scorer.py` and `rouge.py` of pycocoevalcap 1.2;
+`MeteorStats.java` and `MeteorScorer.java` of METEOR 1.5 (Denkowski and Lavie 2014).
 
 Legend: n pairs; sums `[..., k]` may be those of a set, of many drawn sets, or the statistics of single pairs.
 """
@@ -81,46 +81,37 @@ def meteor(sums: Floats) -> Floats:
     return found
 
 
-def rouge_l(pairs: Sequence[Pair]) -> list[float]:
-    """ROUGE-L of every pair (beta 1.2)."""
+def rouge_l(pairs: Sequence[Pair]) -> Floats:
+    """ROUGE-L of every pair (beta 1.2), `float64[n]`."""
     from pycocoevalcap.rouge.rouge import Rouge
 
     rouge = Rouge()
-    return [float(rouge.calc_score([hypothesis], [reference])) for reference, hypothesis in pairs]
-
-
-def cider(pairs: Sequence[Pair]) -> list[float] | None:
-    """CIDEr of every pair with word weights from the references of all; None where no reference has a token."""
-    from pycocoevalcap.cider.cider_scorer import CiderScorer
-
-    if not any(reference for reference, _ in pairs):
-        return None
-    scorer = CiderScorer(n=4, sigma=6.0)
-    for reference, hypothesis in pairs:
-        scorer += (hypothesis, [reference])
-    return [float(value) for value in scorer.compute_score()[1]]
+    return np.array([rouge.calc_score([hypothesis], [reference]) for reference, hypothesis in pairs], dtype=np.float64)
 
 
 def measures_of(
-    bleu_rows: Floats,
-    rouge_each: Sequence[float],
-    cider_each: Sequence[float] | None,
-    meteor_rows: Floats | None,
-    label: str,
+    bleu_rows: Floats, meteor_rows: Floats | None, rouge_each: Floats, cider_each: Floats | None, label: str
 ) -> dict[str, Measure]:
-    """The measures of one set of n pairs from their statistics."""
+    """The measures of one set of n pairs.
+
+    Args:
+        bleu_rows: `bleu_statistics`.
+        meteor_rows: `meteor_statistics`; None without METEOR.
+        rouge_each: `float64[n]`.
+        cider_each: `float64[n]`; None where it does not exist.
+        label: Scorers and their versions.
+    """
     n = len(bleu_rows)
     found = {f"bleu_{order}": Measure(bleu_rows, partial(bleu, order), label, n) for order in (1, 2, 3, 4)}
+    found["rouge_l"] = mean_of(rouge_each.tolist(), label)
+    if cider_each is not None:
+        found["cider"] = mean_of(cider_each.tolist(), label)
     if meteor_rows is not None:
         found["meteor"] = Measure(meteor_rows, meteor, label, n)
-    found["rouge_l"] = mean_of(rouge_each, label)
-    if cider_each is not None:
-        found["cider"] = mean_of(cider_each, label)
-    if meteor_rows is not None:
-        found["avg"] = combined([found[name] for name in ("bleu_4", "meteor", "rouge_l")], _percent_mean)
+        found["avg"] = combined([found[name] for name in ("bleu_4", "meteor", "rouge_l")], _average, label)
     return found
 
 
-def _percent_mean(*values: Floats) -> Floats:
-    found: Floats = 100 * sum(values, np.zeros(())) / len(values)
-    return found
+def _average(bleu_4: Floats, meteor: Floats, rouge_l: Floats) -> Floats:
+    """CLKD's average in percent (Table I)."""
+    return 100 * (bleu_4 + meteor + rouge_l) / 3

@@ -16,11 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drivedistill.data.drivelm_challenge import ACCURACY, JUDGE, MATCH, options
-from drivedistill.evaluate.text import CaptionScores
+from drivedistill.evaluate.measure import Floats, Measure, combined
 from drivedistill.records import Prediction
 
 MATCH_RADIUS_PX = 16.0
 """A predicted point is right if its L1 distance to a true one is strictly less; pixels of a 1600 x 900 picture."""
+
+RULES = "DriveLM challenge rules"
 
 Point = tuple[float, float]
 
@@ -168,7 +170,7 @@ def letter_correct(prediction: Prediction) -> bool:
 
 
 def challenge_scores(
-    graph: Graph, *, language: CaptionScores | None, ratings: Mapping[str, float | None] | None = None
+    graph: Graph, *, language: float | None, ratings: Mapping[str, float | None] | None = None
 ) -> ChallengeScores:
     """The challenge's components and final score over the kept questions.
 
@@ -178,7 +180,7 @@ def challenge_scores(
 
     Args:
         graph: From `graph_filter`.
-        language: Caption scores of the kept questions with tag 2, over all of them.
+        language: `language_measure` of the kept questions with tag 2, over all of them.
         ratings: Judge's rating (0 to 100; None where its verdict could not be read) by prediction id, for tags 1
             and 3. None without a judge.
     """
@@ -188,19 +190,22 @@ def challenge_scores(
     match = f1
     if ratings is not None:
         match = None if f1 is None or match_judge is None else (f1 + match_judge) / 2
-    words = None if language is None else language_score(language)
     final = None
-    if judge is not None and words is not None and match is not None and accuracy is not None:
-        final = 0.4 * judge / 100 + 0.2 * words + 0.2 * match / 100 + 0.2 * accuracy
-    return ChallengeScores(accuracy, judge, words, f1, match, final)
+    if judge is not None and language is not None and match is not None and accuracy is not None:
+        final = 0.4 * judge / 100 + 0.2 * language + 0.2 * match / 100 + 0.2 * accuracy
+    return ChallengeScores(accuracy, judge, language, f1, match, final)
 
 
-def language_score(scores: CaptionScores) -> float | None:
+def language_measure(captions: Mapping[str, Measure]) -> Measure | None:
     """The challenge's language component: (mean of BLEU-1..4 + ROUGE-L + CIDEr / 10) / 3; None without CIDEr."""
-    if scores.cider is None:
+    if "cider" not in captions:
         return None
-    bleu = (scores.bleu_1 + scores.bleu_2 + scores.bleu_3 + scores.bleu_4) / 4
-    return (bleu + scores.rouge_l + scores.cider / 10) / 3
+    names = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
+    return combined([captions[name] for name in names], _language, f"{RULES}; {captions['cider'].implementation}")
+
+
+def _language(bleu_1: Floats, bleu_2: Floats, bleu_3: Floats, bleu_4: Floats, rouge_l: Floats, cider: Floats) -> Floats:
+    return ((bleu_1 + bleu_2 + bleu_3 + bleu_4) / 4 + rouge_l + cider / 10) / 3
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -120,12 +120,13 @@ def mean_of(values: Sequence[float | None], implementation: str) -> Measure:
     return Measure(statistics, ratio, implementation, int(statistics[:, 1].sum()))
 
 
-def combined(parts: Sequence[Measure], value: Callable[..., Floats]) -> Measure:
-    """A number made of other numbers of the same n samples.
+def combined(parts: Sequence[Measure], value: Callable[..., Floats], implementation: str) -> Measure:
+    """A number made of others: a mean of metrics, a difference, a quotient.
 
     Args:
-        parts: At least one.
-        value: Their values, one argument `[...]` for each, to the number `[...]`.
+        parts: Over the same n samples, in the same order.
+        value: The numbers of the parts, one argument `[...]` for each, to the new one `[...]`.
+        implementation: See `Measure`.
     """
     ends = np.cumsum([part.statistics.shape[1] for part in parts])[:-1]
 
@@ -133,7 +134,7 @@ def combined(parts: Sequence[Measure], value: Callable[..., Floats]) -> Measure:
         blocks = np.split(sums, ends, axis=-1)
         return value(*(part.value(block) for part, block in zip(parts, blocks, strict=True)))
 
-    return replace(parts[0], statistics=np.concatenate([part.statistics for part in parts], axis=1), value=of)
+    return Measure(np.hstack([part.statistics for part in parts]), of, implementation, min(part.n for part in parts))
 
 
 def ratio(sums: Floats) -> Floats:

@@ -7,14 +7,16 @@ each task. A set is always scored as one. Different ways of decoding are scored 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from drivedistill.data.drivelm_challenge import ACCURACY, JUDGE, LANGUAGE, MATCH
 from drivedistill.evaluate.drivelm import (
+    RULES,
     Graph,
     challenge_scores,
     graph_filter,
+    language_measure,
     letter_correct,
     match_points,
     mean,
@@ -23,15 +25,14 @@ from drivedistill.evaluate.drivelm import (
 from drivedistill.evaluate.families import answer_findings, answer_measures
 from drivedistill.evaluate.judge import Judge
 from drivedistill.evaluate.judged import CODA_LM, CODA_PROMPTS, coda_kind, rate_challenge, rate_coda, region_classes
-from drivedistill.evaluate.measure import draw_scenes, mean_of
+from drivedistill.evaluate.measure import Measure, draw_scenes
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import ALL, Place, Rows, place_of
 from drivedistill.evaluate.submission import ASKED
-from drivedistill.evaluate.text import CaptionScores, Tokenizer, score_groups
+from drivedistill.evaluate.text import Tokenizer, caption_measures
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction, Score, Task
 
-_RULES = "DriveLM challenge rules"
 _COUNT = "count"
 _LANGUAGE = "challenge language"
 
@@ -53,8 +54,8 @@ def score(
             alone, and the challenge has no final score.
         challenge: Apply DriveLM's challenge rules. None: where predictions carry tags.
         meteor: False saves some seconds, and leaves out `meteor` and `avg`.
-        tokenizer: `ptb`, or `approximate` where no Java can be had; see `text.score_groups`.
-        seed: Of the bootstrap over scenes, which gives `low` and `high` to means over samples.
+        tokenizer: `ptb`, or `approximate` where no Java can be had; see `text.caption_measures`.
+        seed: Of the bootstrap over scenes, which gives every number made of sums over samples its `low` and `high`.
 
     Returns:
         Rows by place, then in the order of `METRICS`, tasks after `all`.
@@ -121,8 +122,8 @@ def _check(predictions: list[Prediction], judge: Judge | None, challenge: bool |
 
 def _captions(
     scored: dict[Place, list[Prediction]], graphs: dict[Place, Graph], *, meteor: bool, tokenizer: Tokenizer
-) -> dict[tuple[Place, str], CaptionScores]:
-    """Caption scores of every place: over all, for each task, and of the challenge's language questions."""
+) -> dict[tuple[Place, str], dict[str, Measure]]:
+    """Caption metrics of every place: over all, for each task, and of the challenge's language questions."""
     groups: dict[tuple[Place, str], list[tuple[str, str]]] = {}
     for place, items in scored.items():
         kept = graphs[place].kept if place in graphs else []
@@ -130,7 +131,7 @@ def _captions(
         named += [(_LANGUAGE, item) for item in kept if LANGUAGE in item.tags]
         for name, item in named:
             groups.setdefault((place, name), []).append((reference_of(item), item.prediction))
-    return score_groups(groups, meteor=meteor, tokenizer=tokenizer) if groups else {}
+    return caption_measures(groups, meteor=meteor, tokenizer=tokenizer) if groups else {}
 
 
 def _count_rows(rows: Rows, items: list[Prediction]) -> Iterator[Score]:
@@ -140,33 +141,32 @@ def _count_rows(rows: Rows, items: list[Prediction]) -> Iterator[Score]:
         yield rows.row("asked_differently", differently, len(items), _COUNT)
 
 
-def _text_rows(rows: Rows, task: str, items: list[Prediction], scores: CaptionScores) -> Iterator[Score]:
-    label = scores.implementation
-    for name in ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "cider", "avg"):
-        value = getattr(scores, name)
-        if value is not None:
-            yield rows.row(name, value, scores.n, label, task=task)
-    each = {"rouge_l": mean_of(scores.rouge_l_each, label), **answer_measures(items)}
-    yield from rows.measured(each, draw_scenes([item.scene for item in items], rows.seed), task=task)
+def _text_rows(rows: Rows, task: str, items: list[Prediction], captions: Mapping[str, Measure]) -> Iterator[Score]:
+    draws = draw_scenes([item.scene for item in items], rows.seed)
+    yield from rows.measured({**captions, **answer_measures(items)}, draws, task=task)
     for name, finding in answer_findings(items).items():
         yield rows.row(name, *finding, task=task)
 
 
-def _challenge_rows(rows: Rows, graph: Graph, language: CaptionScores | None, judge: Judge | None) -> Iterator[Score]:
-    tagged = {tag: [item for item in graph.kept if tag in item.tags] for tag in (ACCURACY, JUDGE, MATCH)}
+def _challenge_rows(
+    rows: Rows, graph: Graph, captions: Mapping[str, Measure] | None, judge: Judge | None
+) -> Iterator[Score]:
+    tagged = {tag: [item for item in graph.kept if tag in item.tags] for tag in (ACCURACY, JUDGE, LANGUAGE, MATCH)}
     ratings = None if judge is None else rate_challenge(judge, graph)
-    scores = challenge_scores(graph, language=language, ratings=ratings)
+    language = None if captions is None else language_measure(captions)
+    scores = challenge_scores(graph, language=None if language is None else language.point, ratings=ratings)
     num_asked = len(graph.kept) + len(graph.skipped)
-    yield rows.row("skipped_questions", len(graph.skipped), num_asked, _RULES)
+    yield rows.row("skipped_questions", len(graph.skipped), num_asked, RULES)
     if graph.headless:
         yield rows.row("frames_without_first", graph.headless, num_asked, _COUNT)
-    exact = f"{_RULES}, equality"
+    exact = f"{RULES}, equality"
     yield from rows.mean("accuracy", tagged[ACCURACY], lambda item: item.prediction == item.reference, exact)
     yield from rows.mean("accuracy_letter", tagged[ACCURACY], letter_correct, "chosen letter, else words; ours")
-    yield from rows.mean("match_f1", tagged[MATCH], _f1_percent, f"{_RULES}, F1 at 16 px")
-    if language is not None and scores.language is not None:
-        yield rows.row("language", scores.language, language.n, f"{_RULES}; {language.implementation}")
-    by_judge = f"{_RULES}, F1 alone: no judge" if judge is None else f"{_RULES}, judge {judge.model}"
+    yield from rows.mean("match_f1", tagged[MATCH], _f1_percent, f"{RULES}, F1 at 16 px")
+    if language is not None:
+        draws = draw_scenes([item.scene for item in tagged[LANGUAGE]], rows.seed)
+        yield from rows.measured({"language": language}, draws)
+    by_judge = f"{RULES}, F1 alone: no judge" if judge is None else f"{RULES}, judge {judge.model}"
     if scores.match is not None:
         yield rows.row("match", scores.match, len(tagged[MATCH]), by_judge)
     if ratings is not None:
