@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from drivedistill.evaluate import calibration, realtime
+from drivedistill.evaluate import calibration, meta_actions, realtime
 from drivedistill.evaluate.correct import words
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.measure import Finding, Measure, mean_of
@@ -26,6 +26,7 @@ def exact_match(items: Sequence[Prediction]) -> dict[str, Measure]:
 
 FAMILIES: tuple[Callable[[Sequence[Prediction]], Mapping[str, Measure]], ...] = (
     exact_match,
+    meta_actions.measures,
     realtime.measures,
     calibration.measures,
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from drivedistill.data.meta_action import PATHS, SPEEDS
+
 
 class Metric(NamedTuple):
     """One row of `METRICS`."""
@@ -14,6 +16,8 @@ class Metric(NamedTuple):
     """A table shows value x factor; x100 where the papers print percent."""
     decimals: int = 2
     higher_is_better: bool = True
+    in_table: bool = True
+    """False: only in `results.json`, or in a table of its own."""
 
 
 METRICS: dict[str, Metric] = {
@@ -45,6 +49,22 @@ METRICS: dict[str, Metric] = {
     "judge_region_barrier": Metric("  barrier", "of 100"),
     "judge_region_miscellaneous": Metric("  miscellaneous", "of 100"),
     "judge_unparsable": Metric("Judge: replies without a rating", "samples", 1, 0, False),
+    "meta_accuracy": Metric("Meta-action: accuracy", "fraction", 100),
+    "meta_accuracy_constant": Metric("  always the commonest", "fraction", 100),
+    "meta_accuracy_lenient": Metric("  Senna's published rule", "fraction", 100),
+    "meta_accuracy_free": Metric("  plain English", "fraction", 100),
+    "meta_speed_accuracy": Metric("  speed alone", "fraction", 100),
+    "meta_path_accuracy": Metric("  path alone", "fraction", 100),
+    "meta_unparsable": Metric("  unparsable", "fraction", 100, higher_is_better=False),
+    "meta_danger": Metric("  cost of the errors (0 to 100)", "fraction", 100, higher_is_better=False),
+    "meta_danger_constant": Metric("  cost of the commonest", "fraction", 100, higher_is_better=False),
+    **{
+        f"meta_f1_{action.lower()}{suffix}": Metric(f"F1 {action}{words}", "fraction", 100, in_table=False)
+        for suffix, words in (("", ""), ("_lenient", ", published rule"), ("_constant", ", always the commonest"))
+        for action in (*SPEEDS, *PATHS)
+    },
+    "missed_vru": Metric("Vulnerable road users: missed", "fraction", 100, higher_is_better=False),
+    "false_vru": Metric("Vulnerable road users: false alarms", "fraction", 100, higher_is_better=False),
     "rsdr_80": Metric("RSDR, right within 80 ms", "fraction", 100),
     "rsdr_100": Metric("RSDR, right within 100 ms", "fraction", 100),
     "rsdr_80_clip": Metric("RSDR, whole clips, 80 ms", "fraction", 100),
