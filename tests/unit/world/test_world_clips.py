@@ -66,12 +66,21 @@ def test_labels_follow_from_where_the_ego_vehicle_really_goes(written):
             assert step + 60 < STEPS and step == truths[number * MOMENTS]["step"] + index * round(0.5 / STEP_S)
 
 
+def test_the_same_moments_are_also_asked_in_plain_words(written):
+    for senna, plain in zip(*(read(written, file, regime="regular") for file in ("labels", "target")), strict=True):
+        assert plain.question.endswith("What is the target action of the ego vehicle in the next three seconds?")
+        assert (plain.id, plain.meta_action, plain.images) == (senna.id, senna.meta_action, senna.images)
+        turns = senna.meta_action.partition(", ")[2].partition("_")  # nobody sees where somebody wants to go
+        if turns[2] == "TURN" and senna.scene.partition("-")[2].startswith(("turn", "residential", "rural")):
+            assert f"turns {turns[0].lower()} at the junction" in plain.question
+
+
 def test_the_same_settings_give_the_same_bytes_and_fewer_clips_are_the_first_ones(written, tmp_path):
     write_clips(tmp_path / "few", Settings(clips=2, seed=5, size=96))
     few, all = contents(tmp_path / "few"), contents(written)
     pictures = [name for name in few if name.endswith(".jpg")]
     assert len(pictures) == 2 * MOMENTS * len(CAMERAS) and all.items() >= {(name, few[name]) for name in pictures}
-    for name in ("labels.jsonl", "truth.jsonl"):
+    for name in ("labels.jsonl", "target.jsonl", "truth.jsonl"):
         assert (written / name).read_text().startswith((tmp_path / "few" / name).read_text())
 
 

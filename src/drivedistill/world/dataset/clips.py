@@ -1,6 +1,7 @@
 """Clips of the embedded world: a real-world test in small, which everybody can run (the form is that of `data.clips`).
 
-OUT/labels.jsonl                            clip, frame, speed, command, future path, regime
+OUT/labels.jsonl                            clip, frame, speed, command, future path, regime: asked with Senna's question
+OUT/target.jsonl                            the same moments, asked in the plain words of the world's planning questions
 OUT/truth.jsonl                             what is known about every moment
 OUT/0003-debris/CAM_FRONT/000000.jpg ...    six cameras, a moment every half second
 OUT/clips.json                              what the folder is a function of
@@ -31,14 +32,15 @@ from drivedistill.world.dataset.senna import NAVIGATION_POINTS, POINT_STEPS, fut
 from drivedistill.world.dataset.shard import save_jpeg, truth
 from drivedistill.world.kernel import source_digest
 from drivedistill.world.pictures.render import Renderer
+from drivedistill.world.questions.planning import TARGET, route
 from drivedistill.world.scene import STEPS, Drive
 
 MOMENTS = 8
 """Of a clip, half a second apart."""
 STARTS = range(6, STEPS - (MOMENTS - 1 + NAVIGATION_POINTS) * POINT_STEPS)
 """Steps at which a clip may begin, so that the log reaches six seconds beyond its last moment."""
-MANIFEST, LABELS, TRUTH = "clips.json", "labels.jsonl", "truth.jsonl"
-OURS = re.compile(rf"\.?\d{{4,}}-\w+|{re.escape(MANIFEST)}|{LABELS}|{TRUTH}")
+MANIFEST, LABELS, PLAIN, TRUTH = "clips.json", "labels.jsonl", "target.jsonl", "truth.jsonl"
+OURS = re.compile(rf"\.?\d{{4,}}-\w+|{'|'.join(map(re.escape, (MANIFEST, LABELS, PLAIN, TRUTH)))}")
 """All that a folder of clips may hold, and all that is ever deleted."""
 GENERATOR = "drivedistill world --clips"
 
@@ -87,23 +89,25 @@ def write_clips(out: Path, settings: Settings, *, overwrite: bool = False) -> di
     if problems := settings.problems():
         raise InputError(problems)
     _prepare(out, settings, overwrite=overwrite)
-    rows: list[dict[str, Any]] = []
-    truths: list[dict[str, Any]] = []
+    rows: dict[str, list[dict[str, Any]]] = {LABELS: [], PLAIN: [], TRUTH: []}
     with Progress(settings.clips, word="clips") as progress:
         for number, drive in enumerate(islice(_drives(settings.seed), settings.clips)):
             name = f"{number:04d}-{drive.scene.kind}"
             steps = _steps(drive)
             _write_pictures(out, name, drive, steps, settings.size)
-            rows += (_label(drive, name, index, step) for index, step in enumerate(steps))
-            truths += (_truth(drive, name, index, step) for index, step in enumerate(steps))
+            for index, step in enumerate(steps):
+                label = _label(drive, name, index, step)
+                rows[LABELS].append(label)
+                rows[PLAIN].append(label | {"question": route(drive, step) + TARGET})
+                rows[TRUTH].append(_truth(drive, name, index, step))
             progress.advance()
-    write_text(out / TRUTH, "".join(json.dumps(row) + "\n" for row in truths))
-    write_text(out / LABELS, "".join(json.dumps(row) + "\n" for row in rows))
+    for file, content in rows.items():
+        write_text(out / file, "".join(json.dumps(row) + "\n" for row in content))
     manifest = settings.mark() | {
         "libraries": {name: version(name) for name in ("numpy", "numba", "pillow")},
-        "moments": len(rows),
-        "labels": dict(Counter(str(meta_action(row["future_path"])) for row in rows).most_common()),
-        "kinds": dict(sorted(Counter(row["kind"] for row in truths).items())),
+        "moments": len(rows[LABELS]),
+        "labels": dict(Counter(str(meta_action(row["future_path"])) for row in rows[LABELS]).most_common()),
+        "kinds": dict(sorted(Counter(row["kind"] for row in rows[TRUTH]).items())),
     }
     write_json(out / MANIFEST, manifest)
     return manifest

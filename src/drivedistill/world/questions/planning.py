@@ -11,7 +11,7 @@ from drivedistill.world.questions.question import Question
 from drivedistill.world.questions.right_of_way import gives_way
 from drivedistill.world.questions.whatif import PRIMITIVES, is_past
 from drivedistill.world.questions.words import because, listing, longitudinal, plan, sentence, spot, word
-from drivedistill.world.scene import STANDING
+from drivedistill.world.scene import STANDING, Drive
 
 AFTER = (
     "goes straight and keeps the same speed",
@@ -29,6 +29,7 @@ NAVIGATION_M = 60.0
 """The route is told when the junction is this close."""
 HORIZON = "in the next three seconds"
 """`LOOK_AHEAD_S` in words"""
+TARGET = f"What is the target action of the ego vehicle {HORIZON}?"
 SPEED_CHANGES = (-SPEED_CHANGE, SPEED_CHANGE)
 ROUTES = {1: "turns left", -1: "turns right", 0: "goes straight on"}
 
@@ -171,16 +172,15 @@ def _plan(frame: Frame) -> list[Question]:
     """What the ego vehicle does next, and why; not asked if the reason cannot be seen."""
     if not frame.reason_shown or against_the_light(frame) or not _clear_cut(frame):
         return []
-    route = _route(frame)
+    where = route(frame.drive, frame.step)
     cause = (frame.cause.id,) if frame.cause else ()
     return [
         Question(
-            "planning", "plan", f"{route}What action should the ego vehicle take {HORIZON}, and why?",
+            "planning", "plan", f"{where}What action should the ego vehicle take {HORIZON}, and why?",
             f"The ego vehicle should {plan(frame)}, because {because(frame)}.", tags=(1,), about=cause,
         ),
         Question(
-            "planning", "target", f"{route}What is the target action of the ego vehicle {HORIZON}?", sentence(plan(frame)),
-            tags=(0,), closed=True, group=word(route),
+            "planning", "target", where + TARGET, sentence(plan(frame)), tags=(0,), closed=True, group=word(where),
         ),
     ]  # fmt: skip
 
@@ -209,15 +209,15 @@ def against_the_light(frame: Frame) -> bool:
     return not is_past(frame.drive, frame.step) and frame.light in ("red", "yellow") and not waits
 
 
-def _route(frame: Frame) -> str:
+def route(drive: Drive, step: int) -> str:
     """The navigation's word before a junction: nobody sees from outside where somebody wants to go."""
-    drive, junction = frame.drive, frame.drive.scene.road.junction
+    junction = drive.scene.road.junction
     if junction is None:
         return ""
     centre = drive.scene.road.track.world(junction.s, 0.0)
-    x, y, yaw = drive.poses[0, frame.step]
+    x, y, yaw = drive.poses[0, step]
     ahead = float(np.cos(yaw) * (centre.x - x) + np.sin(yaw) * (centre.y - y))
-    turns = drive.turning[frame.step :]
+    turns = drive.turning[step:]
     if not np.any(turns) and not 0 < ahead < NAVIGATION_M:
         return ""
     side = int(turns[np.flatnonzero(turns)[0]]) if np.any(turns) else 0
