@@ -1,4 +1,4 @@
-"""`drivedistill data check`."""
+"""`drivedistill data check`, `drivedistill data corrupt`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from drivedistill.cli.inputs import Format, RegimeName, read_questions
-from drivedistill.problems import InputError
+from drivedistill.problems import InputError, Problem
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets.")
 
@@ -62,3 +62,34 @@ def frames(
         f"{done.written + done.there:,} frames of {done.videos:,} videos: {done.written:,} written, {done.there:,} there "
         f"already; {done.bytes / 1e6:,.1f} MB in all"
     )
+
+
+@data.command("corrupt")
+def corrupt(
+    root: Annotated[Path, typer.Argument(help="Data root.", metavar="ROOT")],
+    out: Annotated[Path, typer.Option(help="New folder for OUT/NAME/CAMERA/FILE and sheet.png.")],
+    format: Annotated[Format, typer.Option(help="Published format below ROOT.")] = "drivelm",
+    file: Annotated[str, typer.Option(help="Which of the format's files, e.g. train, challenge, Val.")] = "train",
+    corrupt: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:SEVERITY]", help="Again for more; without it all fifteen.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the pictures of the first so many frames.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
+) -> None:
+    """Write corrupted pictures as files, to look at them or for another program; `predict --corrupt` needs none.
+
+    Example: drivedistill data corrupt data/drivelm --corrupt fog:3 --corrupt rain --limit 1 --out fog-and-rain
+    """
+    from drivedistill.data.condition import condition_name
+    from drivedistill.data.corruptions import CORRUPTIONS
+    from drivedistill.data.corruptions.write import write_corrupted
+
+    names = list(dict.fromkeys(condition_name(name) for name in corrupt or CORRUPTIONS))
+    if strange := [name for name in names if ":" not in name]:
+        expected = f"one of {', '.join(CORRUPTIONS)}"
+        raise InputError(
+            [Problem("command line", "--corrupt", expected, name, "name a corruption") for name in strange]
+        )
+    samples = read_questions(root, format, file, "regular")
+    chosen = [(name.split(":")[0], int(name.split(":")[1])) for name in names]
+    typer.echo(f"{write_corrupted(samples, out, chosen, seed, limit)} pictures in {out}")
