@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drivedistill.evaluate.interval import scene_interval
+from drivedistill.evaluate.measure import draw_scenes, mean_of, measure_interval
 
 LABELS = {
     "longitudinal": ("keep speed", "accelerate", "decelerate", "stop"),
@@ -123,7 +123,7 @@ def examine(net: Glance, learnt: Frames, tests: dict[str, Frames]) -> list[dict[
         seen, blind = right(net, frames), right(net, frames, black=True)
         for key in LABELS:
             commonest = int(learnt.labels[key].mode().values)
-            low, high = scene_interval(frames.scenes.tolist(), seen[key].tolist(), seed=0)
+            low, high = measure_interval(mean_of(seen[key].tolist(), key), draw_scenes(frames.scenes.tolist(), seed=0))
             row = {"label": key, "split": split, "n": len(frames.scenes), "accuracy": float(seen[key].mean())}
             row |= {"low": low, "high": high, "black": float(blind[key].mean())}
             rows.append(row | {"majority": float((frames.labels[key] == commonest).double().mean())})

@@ -1,30 +1,47 @@
-"""Row A minus row B, as far as the same questions and the same seeds can tell.
+"""Row A minus row B, on the same questions and with the same seeds: `evaluate.compare` for a table.
 
-Metrics that are means over samples (exact match, ROUGE-L): every difference is one of two answers to one question, and
-the interval comes from drawing whole scenes and whole seeds (`interval.paired_interval`). BLEU-4, METEOR and Avg are
-properties of a whole set of answers, so there is one difference per seed: mean and standard deviation over seeds only.
+Every column that is a function of sums over answers (BLEU, METEOR, ROUGE-L, CIDEr, Avg, exact match, ...) has an interval
+over scenes and seeds, and a verdict. Others (a judge's ratings, the challenge's composed scores) have the mean and the
+standard deviation over seeds of what `results.json` says.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from drivedistill.ablate.card import COLUMNS, Table
-from drivedistill.ablate.figures import Place, figure, places_of
+from drivedistill.ablate.figures import figure, places_of
 from drivedistill.ablate.plan import PlannedRun, run_name
-from drivedistill.evaluate.interval import paired_interval
+from drivedistill.evaluate.compare import measures_of
+from drivedistill.evaluate.difference import Difference
+from drivedistill.evaluate.difference import differences as measured_differences
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.text import Tokenizer, rouge_l_each
+from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, match, set_of
 from drivedistill.records import Prediction, Score, read_jsonl
 
-Answers = dict[str, Prediction]
-"""Sample id -> scored answer of one run at one place."""
-Values = dict[str, dict[str, float]]
-"""Metric -> sample id -> value in the papers' scale."""
+_Key = tuple[str, QuestionSet, tuple[str, ...]]
+"""Run, place, ids."""
 
-SAMPLE_WISE = ("rouge_l", "exact_match")
+
+class _Pair(NamedTuple):
+    """Two rows at one place."""
+
+    a: str
+    b: str
+    seeds: list[int]
+    found: Matched
+
+    @property
+    def sides(self) -> list[list[tuple[_Key, tuple[Prediction, ...]]]]:
+        """The answers of the runs of A, and of B, each with the name under which they are measured once."""
+        found = self.found
+        ids = tuple(item.id for item in found.a.runs[0])
+        return [
+            [((run_name(row, seed), found.questions, ids), rows) for seed, rows in zip(self.seeds, runs, strict=True)]
+            for row, runs in ((self.a, found.a.runs), (self.b, found.b.runs))
+        ]
 
 
 def differences(table: Table, done: Sequence[PlannedRun], scores: Mapping[str, list[Score]]) -> list[dict[str, Any]]:
@@ -36,81 +53,68 @@ def differences(table: Table, done: Sequence[PlannedRun], scores: Mapping[str, l
         scores: Run -> its scores.
 
     Returns:
-        Rows with `a`, `b`, `seeds`, the place and `figures`: column -> `mean`, `sd` over seeds, `low` and `high` (None
-        for corpus metrics), `n`. Pairs without a common seed are left out.
+        Rows with `a`, `b`, `seeds`, the place, `left_out` (questions that only some runs of A, of B, answered) and
+        `figures`: column -> `mean`, `sd` over seeds, `low`, `high`, `n_seeds`, `n`, `n_scenes` and `verdict` of A, in the
+        papers' scale; None where there is none. Pairs without a common seed or place are left out.
 
     Raises:
-        InputError: Answers cannot be read.
+        InputError: Answers cannot be read, or the same ids are other questions.
         RunError: Java failed.
     """
-    seeds = {row.name: [run.seed for run in done if run.row == row.name] for row in table.rows}
-    pairs = [(a, b, [seed for seed in seeds[a] if seed in seeds[b]]) for a, b in table.differences]
-    needed = {run_name(row, seed) for a, b, common in pairs for row in (a, b) for seed in common}
-    answers = {run.name: _answers(run, table) for run in done if run.name in needed}
-    values = _values(answers, table.score.tokenizer)
+    order = places_of(scores.values())
+    pairs = _pairs(table, done, order)
+    answers = {key: rows for pair in pairs for side in pair.sides for key, rows in side if rows}
+    measures = measures_of(answers, meteor=table.score.meteor, tokenizer=table.score.tokenizer)
+    names = [COLUMNS[column] for column in table.columns]
     found = []
-    for a, b, common in pairs:
-        names = [(run_name(a, seed), run_name(b, seed)) for seed in common]
-        for place in places_of(scores[name] for pair in names for name in pair):
-            figures = {column: _difference(column, place, names, scores, answers, values) for column in table.columns}
-            figures = {column: cell for column, cell in figures.items() if cell is not None}
-            if figures:
-                found.append({"a": a, "b": b, "seeds": common, **place._asdict(), "figures": figures})
+    for pair in pairs:
+        a, b = ([measures.get(key, {}) for key, _ in side] for side in pair.sides)
+        deltas = measured_differences(a, b, [item.scene for item in pair.found.a.runs[0]], names=names)
+        cells = {column: _cell(column, pair, deltas.get(COLUMNS[column]), scores) for column in table.columns}
+        cells = {column: cell for column, cell in cells.items() if cell is not None}
+        if cells:
+            head = {"a": pair.a, "b": pair.b, "seeds": pair.seeds, **pair.found.questions._asdict()}
+            found.append({**head, "left_out": pair.found.left_out, "figures": cells})
     return found
 
 
-def _difference(
-    column: str,
-    place: Place,
-    names: Sequence[tuple[str, str]],
-    scores: Mapping[str, list[Score]],
-    answers: Mapping[str, Mapping[Place, Answers]],
-    values: Mapping[tuple[str, Place], Values],
+def _pairs(table: Table, done: Sequence[PlannedRun], order: Sequence[QuestionSet]) -> list[_Pair]:
+    """What is compared: places in the table's order, seeds that both rows have."""
+    seeds = {row.name: [run.seed for run in done if run.row == row.name] for row in table.rows}
+    shared = [(a, b, [seed for seed in seeds[a] if seed in seeds[b]]) for a, b in table.differences]
+    needed = {run_name(row, seed) for a, b, common in shared for row in (a, b) for seed in common}
+    answers = {run.name: _read(run, table) for run in done if run.name in needed}
+    pairs = []
+    for a, b, common in shared:
+        sides = [[answers[run_name(row, seed)] for seed in common] for row in (a, b)]
+        places = [{set_of(row) for run in side for row in run.rows} for side in sides]
+        if set.intersection(*places):
+            matched = sorted(match(*sides, common=True, paired=True), key=lambda found: order.index(found.questions))
+            pairs += [_Pair(a, b, common, found) for found in matched]
+    return pairs
+
+
+def _read(run: PlannedRun, table: Table) -> Answers:
+    files = run.predictions(table.score).values()
+    return Answers(", ".join(map(str, files)), [row for file in files for row in read_jsonl(file, Prediction)])
+
+
+def _cell(
+    column: str, pair: _Pair, delta: Difference | None, scores: Mapping[str, list[Score]]
 ) -> dict[str, Any] | None:
     """One cell; None where one of the rows was not scored."""
-    found = [(figure(scores[a], place, column), figure(scores[b], place, column)) for a, b in names]
-    deltas = [a[0] - b[0] for a, b in found if a is not None and b is not None]
-    if len(deltas) < len(names):
+    if delta is not None:
+        factor = METRICS[COLUMNS[column]].factor
+        scaled = {name: None if value is None else round(value * factor, 4) for name, value in
+                  (("mean", delta.mean), ("sd", delta.sd), ("low", delta.low), ("high", delta.high))}  # fmt: skip
+        counts = {"n_seeds": len(pair.seeds), "n": delta.n, "n_scenes": delta.num_scenes}
+        return scaled | counts | {"verdict": delta.verdict}
+    a, b = ([figure(scores[run_name(row, seed)], pair.found.questions, column) for seed in pair.seeds]
+            for row in (pair.a, pair.b))  # fmt: skip
+    values = [(x.value - y.value, min(x.n, y.n)) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    if len(values) < len(pair.seeds):
         return None
-    cell: dict[str, Any] = {
-        "mean": round(statistics.fmean(deltas), 4),
-        "sd": round(statistics.stdev(deltas), 4) if len(deltas) > 1 else None,
-        "low": None,
-        "high": None,
-        "n_seeds": len(deltas),
-        "n": min(pair[0][1] for pair in found if pair[0] is not None),
-    }
-    metric = COLUMNS[column]
-    if metric in SAMPLE_WISE:
-        scene_of = {id: answer.scene for id, answer in answers[names[0][0]][place].items()}
-        by_run = [(values[a, place][metric], values[b, place][metric]) for a, b in names]
-        ids = [id for id in scene_of if all(id in a and id in b for a, b in by_run)]
-        rows = [[a[id] - b[id] for id in ids] for a, b in by_run]
-        low, high = paired_interval([scene_of[id] for id in ids], rows, seed=0)
-        cell |= {"low": low if low is None else round(low, 4), "high": high if high is None else round(high, 4)}
-    return cell
-
-
-def _answers(run: PlannedRun, table: Table) -> dict[Place, Answers]:
-    """The run's answers that have a reference, by place."""
-    found: dict[Place, Answers] = {}
-    for file in run.predictions(table.score).values():
-        for row in read_jsonl(file, Prediction):
-            if row.reference is not None:
-                found.setdefault(Place(row.regime, row.dataset, row.split), {})[row.id] = row
-    return found
-
-
-def _values(answers: Mapping[str, Mapping[Place, Answers]], tokenizer: Tokenizer) -> dict[tuple[str, Place], Values]:
-    """The sample-wise metrics of every answer."""
-    groups = {(name, place): rows for name, places in answers.items() for place, rows in places.items()}
-    pairs = {key: [(row.reference or "", row.prediction) for row in rows.values()] for key, rows in groups.items()}
-    rouge = rouge_l_each(pairs, tokenizer=tokenizer) if pairs else {}
-    made: dict[tuple[str, Place], Values] = {}
-    for key, rows in groups.items():
-        each = {"rouge_l": rouge[key], "exact_match": [float(a == b) for a, b in pairs[key]]}
-        made[key] = {
-            metric: {id: METRICS[metric].factor * value for id, value in zip(rows, each[metric], strict=True)}
-            for metric in SAMPLE_WISE
-        }
-    return made
+    deltas = [value for value, _ in values]
+    sd = round(statistics.stdev(deltas), 4) if len(deltas) > 1 else None
+    cell = {"mean": round(statistics.fmean(deltas), 4), "sd": sd, "low": None, "high": None, "n_seeds": len(deltas)}
+    return cell | {"n": min(n for _, n in values), "n_scenes": None, "verdict": None}

@@ -9,15 +9,19 @@ from typing import NamedTuple
 
 from drivedistill.ablate.card import COLUMNS
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.same_questions import QuestionSet
 from drivedistill.records import Score
 
 
-class Place(NamedTuple):
-    """What is scored together."""
+class Figure(NamedTuple):
+    """One figure of a run."""
 
-    regime: str
-    dataset: str
-    split: str
+    value: float
+    n: int
+    """Samples that count."""
+    low: float | None
+    high: float | None
+    """95 % interval over scenes, where the score has one."""
 
 
 def read_scores(run: Path) -> list[Score]:
@@ -25,16 +29,18 @@ def read_scores(run: Path) -> list[Score]:
     return [Score.model_validate(row) for row in json.loads((run / "results.json").read_text("utf-8"))]
 
 
-def places_of(scores: Iterable[Sequence[Score]]) -> list[Place]:
+def places_of(scores: Iterable[Sequence[Score]]) -> list[QuestionSet]:
     """Every place that was scored, regular ones first."""
-    found = dict.fromkeys(Place(row.regime, row.dataset, row.split) for rows in scores for row in rows)
+    found = dict.fromkeys(QuestionSet(row.regime, row.dataset, row.split) for rows in scores for row in rows)
     return sorted(found, key=lambda place: place.regime != "regular")
 
 
-def figure(scores: Sequence[Score], place: Place, column: str) -> tuple[float, int] | None:
-    """A column's figure at a place, and the number of its samples; None where it was not scored."""
+def figure(scores: Sequence[Score], place: QuestionSet, column: str) -> Figure | None:
+    """A column's figure at a place; None where it was not scored."""
     name = COLUMNS[column]
+    factor = METRICS[name].factor
     for row in scores:
-        if (row.regime, row.dataset, row.split) == place and row.name == name and row.task == "all":
-            return row.value * METRICS[name].factor, row.n
+        if (row.regime, row.dataset, row.split) == place and row.name == name and row.task == "all" and not row.group:
+            low, high = (None if bound is None else bound * factor for bound in (row.low, row.high))
+            return Figure(row.value * factor, row.n, low, high)
     return None

@@ -11,10 +11,11 @@ from typing import Any
 
 from drivedistill.ablate.card import COLUMNS, Table, TableRow
 from drivedistill.ablate.differences import differences
-from drivedistill.ablate.figures import Place, figure, places_of, read_scores
+from drivedistill.ablate.figures import Figure, figure, places_of, read_scores
 from drivedistill.ablate.jobs import Ending
 from drivedistill.ablate.plan import PlannedRun
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.same_questions import QuestionSet
 from drivedistill.metrics_file import read_metrics
 from drivedistill.records import Score
 
@@ -55,7 +56,7 @@ def _row(
     table: Table,
     row: TableRow,
     runs: Sequence[PlannedRun],
-    places: Sequence[Place],
+    places: Sequence[QuestionSet],
     scores: Mapping[str, list[Score]],
     endings: Mapping[str, Ending],
 ) -> dict[str, Any]:
@@ -76,11 +77,15 @@ def _row(
     }
 
 
-def _cell(found: Sequence[tuple[float, int] | None]) -> dict[str, Any]:
-    values = [pair[0] for pair in found if pair is not None]
+def _cell(found: Sequence[Figure | None]) -> dict[str, Any]:
+    """Mean and spread over seeds; of one seed the interval over scenes."""
+    figures = [item for item in found if item is not None]
+    values = [item.value for item in figures]
     spread = round(statistics.stdev(values), 4) if len(values) > 1 else None
-    questions = next((pair[1] for pair in found if pair is not None), 0)
-    return {"mean": _mean(values), "sd": spread, "n_seeds": len(values), "n": questions}
+    low, high = (figures[0].low, figures[0].high) if len(figures) == 1 else (None, None)
+    questions = figures[0].n if figures else 0
+    cell = {"mean": _mean(values), "sd": spread, "low": _mean([low]), "high": _mean([high])}
+    return cell | {"n_seeds": len(values), "n": questions}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

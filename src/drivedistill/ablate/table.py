@@ -7,10 +7,11 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from drivedistill.ablate.card import COLUMNS
-from drivedistill.ablate.differences import SAMPLE_WISE
+from drivedistill.evaluate.measure import ENOUGH_SCENES
 
 REGIME = {"regular": "R", "corner": "C"}
+MARK = {"better": "▲", "worse": "▼", "too few scenes": "?"}
+"""What stands behind a difference, of A."""
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -29,9 +30,7 @@ def markdown(found: dict[str, Any]) -> str:
         header = ["Row", "parameters (M)", "activated (M)", "trainable (M)", "training (s)", "seeds"]
         parts += ["## What the models cost", _lines([header, *costs], left=1)]
     if found["differences"]:
-        lines = [_difference_line(item, list(found["columns"]), several) for item in found["differences"]]
-        header = ["A - B", "Data", *found["columns"], "seeds"]
-        parts += ["## Differences", _lines([header, *lines])]
+        parts += ["## Differences", _lines([*_difference_lines(found, several)])]
     missing = [f"* {row['label']}, seed {run['seed']}: {run['state']}" for row in found["rows"] for run in row["runs"]
                if run["state"] != "done"]  # fmt: skip
     if missing:
@@ -44,23 +43,24 @@ def csv_text(found: dict[str, Any]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["row", "minus", "regime", "dataset", "split", "column", "mean", "sd", "low", "high", "n_seeds",
-                     "n", "published"])  # fmt: skip
+                     "n", "published", "n_scenes", "verdict"])  # fmt: skip
     for row in found["rows"]:
         for place in row["places"]:
             published = row["published"].get(place["regime"], {})
             for column, cell in place["figures"].items():
                 head = [row["name"], "", place["regime"], place["dataset"], place["split"], column]
-                writer.writerow([*head, cell["mean"], cell["sd"], "", "", cell["n_seeds"], cell["n"],
-                                 published.get(column, "")])  # fmt: skip
+                writer.writerow([*head, *_numbers(cell), published.get(column, ""), "", ""])
         for fact, value in row["cost"].items():
-            writer.writerow([row["name"], "", "", "", "", fact, value, "", "", "", len(row["seeds"]), "", ""])
+            writer.writerow([row["name"], "", "", "", "", fact, value, "", "", "", len(row["seeds"]), "", "", "", ""])
     for item in found["differences"]:
         for column, cell in item["figures"].items():
             head = [item["a"], item["b"], item["regime"], item["dataset"], item["split"], column]
-            writer.writerow(
-                [*head, cell["mean"], cell["sd"], cell["low"], cell["high"], cell["n_seeds"], cell["n"], ""]
-            )
+            writer.writerow([*head, *_numbers(cell), "", cell["n_scenes"], cell["verdict"]])
     return file.getvalue()
+
+
+def _numbers(cell: dict[str, Any]) -> list[Any]:
+    return [cell[name] for name in ("mean", "sd", "low", "high", "n_seeds", "n")]
 
 
 def _score_lines(found: dict[str, Any], several: bool) -> Iterator[list[str]]:
@@ -89,17 +89,36 @@ def _cost_line(row: dict[str, Any]) -> list[str]:
     return [row["label"], *millions, seconds, ", ".join(map(str, row["seeds"]))]
 
 
-def _difference_line(item: dict[str, Any], columns: Sequence[str], several: bool) -> list[str]:
-    cells = []
-    for column in columns:
-        cell = item["figures"].get(column)
-        text = "-" if cell is None else f"{cell['mean']:+.2f}"
-        if cell is not None and cell["low"] is not None:
-            text += f" [{cell['low']:+.2f}, {cell['high']:+.2f}]"
-        elif cell is not None and cell["sd"] is not None:
-            text += f" ± {cell['sd']:.2f}"
-        cells.append(text)
-    return [f"{item['a']} - {item['b']}", _data(item, several), *cells, ", ".join(map(str, item["seeds"]))]
+def _difference_lines(found: dict[str, Any], several: bool) -> Iterator[list[str]]:
+    """A header, then a line per pair of rows and column of the table; a column per place."""
+    items = found["differences"]
+    places = {_place(item): _data(item, several) for row in found["rows"] for item in row["places"]}
+    places = {place: label for place, label in places.items() if place in set(map(_place, items))}
+    yield ["A - B (seeds)", "Metric", *places.values()]
+    for a, b in dict.fromkeys((item["a"], item["b"]) for item in items):
+        at = {_place(item): item for item in items if (item["a"], item["b"]) == (a, b)}
+        label = f"{a} - {b} ({len(next(iter(at.values()))['seeds'])})"
+        for column in found["columns"]:
+            cells = [at[place]["figures"].get(column) if place in at else None for place in places]
+            if any(cells):
+                yield [label, column, *map(_difference, cells)]
+                label = ""
+
+
+def _place(item: dict[str, Any]) -> tuple[str, str, str]:
+    return item["regime"], item["dataset"], item["split"]
+
+
+def _difference(cell: dict[str, Any] | None) -> str:
+    """Mean, interval or standard deviation, and the mark of the verdict, for which there is always room."""
+    if cell is None:
+        return "-"
+    text = f"{cell['mean']:+.2f}"
+    if cell["low"] is not None:
+        text += f" [{cell['low']:+.2f}, {cell['high']:+.2f}]"
+    elif cell["sd"] is not None:
+        text += f" ± {cell['sd']:.2f}"
+    return f"{text} {MARK.get(cell['verdict'], ' ')}"
 
 
 def _data(place: dict[str, Any], several: bool) -> str:
@@ -131,16 +150,24 @@ def _notes(found: dict[str, Any]) -> list[str]:
     if any(row["published"] for row in found["rows"]):
         notes.append("[figures in brackets]: the paper's.")
     if found["differences"]:
-        sample_wise = [name for name in found["columns"] if COLUMNS[name] in SAMPLE_WISE]
-        corpus = [name for name in found["columns"] if COLUMNS[name] not in SAMPLE_WISE]
-        notes.append(
-            f"Differences, the same questions and seeds in both rows. {', '.join(sample_wise)}: mean and 95 % interval, 1,000 "
-            f"draws of whole scenes and whole seeds. {', '.join(corpus)}: properties of a set of answers; mean ± standard "
-            "deviation over seeds, no interval."
-        )
-        if any(len(item["seeds"]) < 2 for item in found["differences"]):
-            notes.append("With one seed an interval speaks of other scenes, not of other seeds.")
+        notes += _difference_notes(found["differences"])
     return notes
+
+
+def _difference_notes(items: Sequence[dict[str, Any]]) -> Iterator[str]:
+    cells = [cell for item in items for cell in item["figures"].values()]
+    yield (
+        "Differences: the same questions and seeds in both rows. Mean and 95 % interval: 1,000 draws of whole scenes and "
+        "whole seeds, the metric computed again on each. ▲ A is better, ▼ A is worse; no mark: no difference shown."
+    )
+    if any(cell["verdict"] == "too few scenes" for cell in cells):
+        yield f"?: no verdict, fewer than {ENOUGH_SCENES} scenes."
+    if any(cell["low"] is None for cell in cells):
+        yield "Differences with ± or alone are no function of sums over answers: mean ± standard deviation over seeds."
+    if left_out := sum(map(sum, (item["left_out"] for item in items))):
+        yield f"{left_out:,} answers are in no difference, since another run of the pair has none."
+    if any(len(item["seeds"]) < 2 for item in items):
+        yield "With one seed an interval speaks of other scenes, not of other seeds."
 
 
 def _lines(lines: Sequence[Sequence[str]], left: int = 2) -> str:

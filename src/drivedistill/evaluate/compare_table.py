@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from drivedistill.evaluate.compare import Comparison, Difference, Line, Spread
+from drivedistill.evaluate.compare import Comparison, Line, Spread
+from drivedistill.evaluate.difference import Difference
 from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.same_questions import QuestionSet, Side

@@ -105,13 +105,14 @@ def match(a: Sequence[Answers], b: Sequence[Answers], *, common: bool = False, p
 
 def only_one_side(a: Sequence[Answers], b: Sequence[Answers]) -> dict[QuestionSet, str]:
     """Sets of questions that only one side answered -> `A` or `B`."""
-    sets = [dict.fromkeys(_set_of(row) for run in side for row in run.rows) for side in (a, b)]
+    sets = [dict.fromkeys(set_of(row) for run in side for row in run.rows) for side in (a, b)]
     return {found: "A" for found in sets[0] if found not in sets[1]} | {
         found: "B" for found in sets[1] if found not in sets[0]
     }
 
 
-def _set_of(row: Prediction) -> QuestionSet:
+def set_of(row: Prediction) -> QuestionSet:
+    """The set of questions that an answer belongs to."""
     return QuestionSet(row.regime, row.dataset, row.split)
 
 
@@ -126,7 +127,7 @@ def _by_set(side: Sequence[Answers], problems: list[Problem]) -> dict[QuestionSe
         of_run: dict[QuestionSet, Found] = {}
         twice: list[str] = []
         for row in run.rows:
-            answers = of_run.setdefault(_set_of(row), {})
+            answers = of_run.setdefault(set_of(row), {})
             if row.id in answers:
                 twice.append(row.id)
             answers[row.id] = row

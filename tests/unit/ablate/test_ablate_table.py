@@ -63,7 +63,8 @@ def test_differences_are_paired_by_seed_and_question(found):
     exact, bleu = figures["Exact match"], figures["BLEU-4"]
     assert (exact["mean"], exact["sd"]) == (50.0, 0.0)
     assert exact["low"] == exact["high"] == 50.0, "one question of every scene has changed, with both seeds"
-    assert (bleu["low"], bleu["high"]) == (None, None), "a property of a set of answers"
+    assert bleu["low"] < bleu["mean"] < bleu["high"], "computed again on every draw"
+    assert {(each["n"], each["n_scenes"], each["verdict"]) for each in figures.values()} == {(4, 2, "too few scenes")}
     by_hand = cell(found, "long", "regular", "BLEU-4")["mean"] - cell(found, "student", "regular", "BLEU-4")["mean"]
     assert bleu["mean"] == pytest.approx(by_hand, abs=1e-3)
 
@@ -88,11 +89,14 @@ def test_page_shows_figures_the_papers_and_what_is_missing(found):
     assert ["#2", "R drivelm", f"{bleu['mean']:.2f} ± {bleu['sd']:.2f} [47.5]"] == next(
         line[:3] for line in lines if line[0] == "#2"
     )
-    assert [line[-1] for line in lines if line[0] in ("Row", "A - B", "#2")] == ["runs", "2", "seeds", "0, 1", "seeds"]
+    assert [line[-1] for line in lines if line[0] in ("Row", "#2")] == ["runs", "2", "seeds", "0, 1"]
+    heads = [line for line in lines if line[0].endswith("seeds)") or line[0].startswith("long - student")]
+    assert heads[0] == ["A - B (seeds)", "Metric", "R drivelm", "C coda_lm"]
+    assert heads[1][:2] == ["long - student (2)", "BLEU-4"]
     assert ["", "C coda_lm"] in [line[:2] for line in lines]
-    assert "+50.00 [+50.00, +50.00]" in page
+    assert "+50.00 [+50.00, +50.00] ?" in page
     assert "* teacher, seed 5: failed (exit code 2)" in page
-    assert "BLEU-4: properties of a set of answers" in page
+    assert "?: no verdict, fewer than 30 scenes." in page
     assert "With one seed" not in page
 
 
