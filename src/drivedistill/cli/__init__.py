@@ -14,6 +14,7 @@ import typer
 
 from drivedistill import __version__
 from drivedistill.cli.ablate import ablate
+from drivedistill.cli.bench import bench
 from drivedistill.cli.cache import cache
 from drivedistill.cli.compare import compare
 from drivedistill.cli.data import data
@@ -31,7 +32,7 @@ app = typer.Typer(
     help="Turn a large driving vision-language model into a small one that answers in time.",
 )  # fmt: skip
 app.add_typer(data, name="data")
-for verb in (world, cache, train, distill, predict, probe, score, compare, experts, ablate):
+for verb in (world, cache, train, distill, predict, probe, score, compare, bench, experts, ablate):
     app.command()(verb)
 
 
