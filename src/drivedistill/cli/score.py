@@ -11,6 +11,7 @@ from drivedistill.cli.inputs import Format, read_questions
 from drivedistill.problems import InputError, Problem
 
 if TYPE_CHECKING:
+    from drivedistill.evaluate.groups import Facts
     from drivedistill.records import Prediction
 
 
@@ -25,6 +26,8 @@ def score(
     fail_under: Annotated[list[str] | None, typer.Option(help="metric=value, e.g. bleu_4=45 or corner.avg=20.")] = None,
     no_meteor: Annotated[bool, typer.Option("--no-meteor", help="Leave METEOR out (saves ten seconds).")] = False,
     tokenizer: Annotated[Literal["ptb", "approximate"], typer.Option(help="`approximate` needs no Java.")] = "ptb",
+    facts: Annotated[list[Path] | None, typer.Option(help="JSONL of what is known about frames: kind, ...")] = None,
+    by: Annotated[list[str] | None, typer.Option(help="Field of --facts: its values are scored apart, too.")] = None,
     judge: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server that judges.")] = None,
     judge_model: Annotated[str, typer.Option(help="Model name sent to the judge.")] = "gpt-3.5-turbo",
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the judge's key.")] = None,
@@ -36,11 +39,14 @@ def score(
     Example: drivedistill score runs/student/predictions/val-greedy.jsonl --fail-under regular.avg=40
     """
     from drivedistill.evaluate.calibration import curves
+    from drivedistill.evaluate.groups import group_scores
+    from drivedistill.evaluate.meta_table import as_json, format_meta, meta_tables
     from drivedistill.evaluate.score import score as rate
-    from drivedistill.evaluate.score_table import format_scores, gate
+    from drivedistill.evaluate.score_table import format_groups, format_scores, gate
     from drivedistill.records import write_json
 
     rows = [row for path in predictions for row in _read(path, reference, format, file)]
+    known = _facts(facts or [], by or [])
     if dry_run:
         typer.echo(f"{len(rows)} predictions would be scored")
         return
@@ -51,10 +57,16 @@ def score(
         from drivedistill.evaluate.judge import Judge
 
         who = Judge(Endpoint(judge, judge_model, api_key_env), cache=target.with_suffix(".judge.jsonl"))
-    scores = rate(rows, judge=who, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)
+    parts = group_scores(rows, known, by or [], tokenizer=tokenizer, seed=seed)
+    scores = [*rate(rows, judge=who, meteor=not no_meteor, tokenizer=tokenizer, seed=seed), *parts]
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, [row.model_dump() for row in scores])
-    typer.echo(format_scores(scores))
+    typer.echo("\n\n".join(filter(None, [format_scores(scores), format_groups(scores)])))
+    if tables := meta_tables(rows):
+        typer.echo(f"\n{format_meta(tables)}")
+        path = target.with_name(f"{target.name.removesuffix('.json').removesuffix('.results')}.meta_actions.json")
+        write_json(path, [as_json(table) for table in tables])
+        typer.echo(f"\nconfusion of meta-actions: {path}")
     typer.echo(f"\nall numbers: {target}")
     if bins := curves(rows):
         path = target.with_name(f"{target.name.removesuffix('.json').removesuffix('.results')}.calibration.json")
@@ -64,6 +76,17 @@ def score(
     if failures := gate(scores, fail_under or []):
         typer.echo("\n" + "\n".join(failures), err=True)
         raise typer.Exit(3)
+
+
+def _facts(paths: list[Path], by: list[str]) -> Facts:
+    """What is known about the frames; nothing without --by."""
+    from drivedistill.evaluate.groups import read_facts
+
+    if bool(paths) != bool(by):
+        found = "--by without --facts" if by else "--facts without --by"
+        remedy = "name both: --facts truth.jsonl --by kind"
+        raise InputError(Problem("command line", "--by", "facts and a field of them", found, remedy))
+    return read_facts(paths, by)
 
 
 def _read(path: Path, reference: Path | None, format: Format, file: str) -> list[Prediction]:

@@ -112,7 +112,7 @@ def _planning(items: Sequence[Prediction]) -> dict[str, Measure]:
     usual = commonest(right)
     if usual is None:
         return {}
-    read = [strict(item.prediction) if truth else None for item, truth in zip(items, right, strict=True)]
+    read = [strict(item.prediction.strip()) if truth else None for item, truth in zip(items, right, strict=True)]
     free = [free_text(item.prediction) if truth else None for item, truth in zip(items, right, strict=True)]
     words = [named(item.prediction) for item in items]
     always = f"always {str(usual)!r}"

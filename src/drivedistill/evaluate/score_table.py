@@ -12,6 +12,18 @@ from drivedistill.records import Score, Task
 _BY_TASK = ("bleu_4", "meteor", "rouge_l", "avg", "exact_match")
 """What the table shows for single tasks; `results.json` has everything."""
 
+_BY_GROUP = {
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "exact_match": "exact match",
+    "meta_accuracy": "meta-action",
+    "meta_accuracy_constant": "commonest",
+    "meta_danger": "cost of errors",
+    "missed_vru": "missed road users",
+    "rsdr_80": "RSDR-80",
+}
+"""What the tables of parts show, and their short headings."""
+
 Column = tuple[str, str, str, str]
 """Regime, data set, split, way of decoding."""
 
@@ -19,12 +31,14 @@ Column = tuple[str, str, str, str]
 def format_scores(scores: Sequence[Score]) -> str:
     """A plain-text table: one column per set, regular before corner, tasks below the whole.
 
-    BLEU, METEOR, ROUGE-L, exact match and accuracy are shown x100, as in the papers. Counts that are zero are left out.
+    BLEU, METEOR, ROUGE-L, exact match and accuracy are shown x100, as in the papers. Counts that are zero are left out,
+    and so are the numbers of parts of the set: `format_groups` shows them.
     """
+    scores = [row for row in scores if not row.group]
     columns = sorted(dict.fromkeys(map(_column, scores)), key=lambda column: column[0] != "regular")
     lines = [["", *(column[0] for column in columns)], ["", *(" ".join(column[1:3]) for column in columns)]]
     lines.append(["", *(column[3] for column in columns)])
-    names = dict.fromkeys([*METRICS, *(row.name for row in scores)])
+    names = [name for name in dict.fromkeys([*METRICS, *(row.name for row in scores)]) if _in_table(name)]
     order = ["all", *get_args(Task)]
     for task in sorted(
         {row.task for row in scores}, key=lambda task: (order.index(task) if task in order else 99, task)
@@ -33,20 +47,43 @@ def format_scores(scores: Sequence[Score]) -> str:
         lines += [[""] * (1 + len(columns)), [task, *(_samples(here, column) for column in columns)]]
         for name in names if task == "all" else _BY_TASK:
             cells = [here.get((column, name)) for column in columns]
-            shown = [cell for cell in cells if cell is not None and (cell.value or cell.higher_is_better)]
+            shown = [cell for cell in cells if cell is not None and _is_shown(cell)]
             if shown:
                 lines.append([f"  {_metric(shown[0]).label}", *map(_cell, cells)])
+    return "\n".join([*aligned(lines), "", *_notes(scores)])
+
+
+def format_groups(scores: Sequence[Score]) -> str:
+    """Plain text: for each set and field a table with a line per value, `kind=snow`; a part of the numbers."""
+    tables: dict[tuple[Column, str], list[Score]] = {}
+    for row in scores:
+        if row.group:
+            tables.setdefault((_column(row), row.group.partition("=")[0]), []).append(row)
+    return "\n\n".join(_groups(column, field, rows) for (column, field), rows in tables.items())
+
+
+def _groups(column: Column, field: str, rows: Sequence[Score]) -> str:
+    here = {(row.group, row.name): row for row in rows}
+    names = [name for name in _BY_GROUP if any(row.name == name for row in rows)]
+    lines = [[field, "n", *(_BY_GROUP[name] for name in names)]]
+    for group in dict.fromkeys(row.group for row in rows):
+        cells = [_cell(here.get((group, name))) for name in names]
+        lines.append([group.partition("=")[2], f"{here[group, 'exact_match'].n:,}", *cells])
+    return "\n".join([f"By {field}: {' '.join(column)}", *aligned(lines)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of one width each, the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
-    return "\n".join([*table, "", *_notes(scores)])
+    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
 
 
 def gate(scores: Sequence[Score], conditions: Sequence[str]) -> list[str]:
     """Check `--fail-under` conditions such as `bleu_4=45` or `corner.rouge_l=0.2`.
 
-    A condition is `[qualifier.]...metric=threshold`. A qualifier is a regime, data set, split, task or way of
-    decoding; without a task the whole set counts. Every row that fits must reach the threshold (or stay at or below
-    it where lower is better). A threshold above 1 for a fraction is read as percent.
+    A condition is `[qualifier.]...metric=threshold`. A qualifier is a regime, data set, split, task, way of decoding or
+    part of the set (`kind=snow`); without a task and a part the whole set counts. Every row that fits must reach the
+    threshold (or stay at or below it where lower is better). A threshold above 1 for a fraction is read as percent.
 
     Returns:
         One sentence for each row that fails; empty when all pass.
@@ -67,7 +104,7 @@ def gate(scores: Sequence[Score], conditions: Sequence[str]) -> list[str]:
 
 
 def _failures(scores: Sequence[Score], condition: str) -> list[str]:
-    path, _, number = condition.partition("=")
+    path, _, number = condition.rpartition("=")
     *qualifiers, name = path.strip().split(".")
     known = sorted({row.name for row in scores} | METRICS.keys())
     if name not in known:
@@ -76,7 +113,9 @@ def _failures(scores: Sequence[Score], condition: str) -> list[str]:
         threshold = float(number)
     except ValueError:
         raise _bad(condition, "a number after `=`", repr(number)) from None
-    rows = [row for row in scores if row.name == name and set(qualifiers) <= {*_column(row), row.task}]
+    rows = [row for row in scores if row.name == name and set(qualifiers) <= {*_column(row), row.task, row.group}]
+    if not {row.group for row in scores} & set(qualifiers):
+        rows = [row for row in rows if not row.group]
     tasks = {row.task for row in scores}
     if not tasks & set(qualifiers):
         rows = [row for row in rows if row.task == "all"]
@@ -86,7 +125,7 @@ def _failures(scores: Sequence[Score], condition: str) -> list[str]:
     for row in rows:
         limit = threshold / 100 if row.unit == "fraction" and threshold > 1 else threshold
         if not (row.value >= limit if row.higher_is_better else row.value <= limit):
-            where = ".".join([row.regime, row.dataset, row.task, row.name])
+            where = ".".join(filter(None, [row.regime, row.dataset, row.task, row.group, row.name]))
             side = "below" if row.higher_is_better else "above"
             failures.append(f"{where} = {row.value:.6g} ({row.unit}, n = {row.n}) is {side} {limit:.6g}")
     return failures
@@ -99,6 +138,15 @@ def _bad(condition: str, expected: str, found: str) -> InputError:
 
 def _column(row: Score) -> Column:
     return row.regime, row.dataset, row.split, row.decode
+
+
+def _in_table(name: str) -> bool:
+    return name not in METRICS or METRICS[name].in_table
+
+
+def _is_shown(row: Score) -> bool:
+    """A count of zero is no news; a share of zero is."""
+    return bool(row.value) or row.higher_is_better or row.unit == "fraction"
 
 
 def _samples(rows: dict[tuple[Column, str], Score], column: Column) -> str:
