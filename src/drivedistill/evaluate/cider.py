@@ -103,7 +103,7 @@ def cider(grams: NGrams, rows: Sequence[int]) -> Floats | None:
     products = grams.shared_count * weight[grams.shared_gram] ** 2
     dot = np.bincount(cell, weights=products, minlength=len(grams.reference) * _ORDERS).reshape(-1, _ORDERS)
     norms = norm[grams.hypothesis] * norm[grams.reference]
-    cosine = np.divide(dot, norms, out=np.zeros_like(dot), where=norms > 0)
+    cosine = np.divide(dot, norms, out=np.zeros_like(norms), where=norms > 0)  # bincount of nothing gives integers
     difference = bigrams[grams.hypothesis] - bigrams[grams.reference]
     found: Floats = 10 * cosine.mean(axis=1) * np.exp(-(difference**2) / (2 * _SIGMA**2))
     return found[rows]
