@@ -75,17 +75,6 @@ def caption_measures(
     return found
 
 
-def rouge_l_each(groups: Mapping[Key, Sequence[Pair]], *, tokenizer: Tokenizer = "ptb") -> dict[Key, tuple[float, ...]]:
-    """ROUGE-L of every pair, the same numbers as `score_groups(...)[key].rouge_l_each`, without the other metrics.
-
-    Raises:
-        InputError: The scorers or Java are missing.
-        RunError: A Java program failed.
-    """
-    tokens = _tokens(groups, tokenizer)
-    return {key: tuple(statistics.rouge_l(pairs).tolist()) for key, pairs in tokens.items()}
-
-
 def implementation(tokenizer: Tokenizer, *, meteor: bool) -> str:
     """Scorer, tokenizer and Java with their versions: the label of every number made here."""
     scorer = f"pycocoevalcap {scorers_version()}"

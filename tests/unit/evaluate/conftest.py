@@ -1,10 +1,13 @@
-"""One prediction, with everything that a test does not care about filled in."""
+"""One prediction with everything that a test does not care about filled in, and one METEOR for all tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from drivedistill.evaluate import text
+from drivedistill.evaluate.java import Meteor
 from drivedistill.records import Prediction
 
 
@@ -29,3 +32,22 @@ def make_prediction(**fields: Any) -> Prediction:
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Prediction]:
     return make_prediction
+
+
+@pytest.fixture(scope="session")
+def meteor() -> Iterator[Meteor]:
+    """METEOR's process, started on a machine whose Java speaks German and Latin-1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LC_ALL", "C")
+        patch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE -Dfile.encoding=ISO-8859-1")
+        process = Meteor()
+    with process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def quick_meteor(meteor: Meteor) -> Iterator[None]:
+    """Scoring takes the process that is there: a new one needs some six seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "Meteor", lambda: nullcontext(meteor))
+        yield

@@ -10,13 +10,13 @@ from drivedistill.evaluate.drivelm import (
     challenge_scores,
     extract_letter,
     graph_filter,
-    language_score,
+    language_measure,
     letter_correct,
     match_points,
     points,
 )
+from drivedistill.evaluate.measure import mean_of
 from drivedistill.evaluate.submission import read_submission
-from drivedistill.evaluate.text import CaptionScores
 
 QUESTION = (
     "What is the moving status of object <c1,CAM_BACK,1088.3,497.5>? Please select the correct answer from the "
@@ -24,10 +24,9 @@ QUESTION = (
 )
 
 
-def captions(**fields):
-    values = {"bleu_1": 0.8, "bleu_2": 0.6, "bleu_3": 0.4, "bleu_4": 0.2, "rouge_l": 0.3, "meteor": None, "cider": 4.0}
-    rest = {"n": 1, "rouge_l_each": (0.3,), "meteor_each": None, "implementation": "test"}
-    return CaptionScores(**(values | rest | fields))
+def captions(**others):
+    values = {"bleu_1": 0.8, "bleu_2": 0.6, "bleu_3": 0.4, "bleu_4": 0.2, "rouge_l": 0.3, "cider": 4.0} | others
+    return {name: mean_of([value], "test") for name, value in values.items() if value is not None}
 
 
 def exact(graph):
@@ -156,18 +155,18 @@ def test_open_answers_are_compared_without_case_and_final_point(make):
 
 
 def test_the_language_component_weighs_its_parts_as_the_original():
-    assert language_score(captions()) == pytest.approx((0.8 + 0.6 + 0.4 + 0.2) / 12 + 0.3 / 3 + 4.0 / 30)
-    assert language_score(captions(cider=None)) is None
+    assert language_measure(captions()).point == pytest.approx((0.8 + 0.6 + 0.4 + 0.2) / 12 + 0.3 / 3 + 4.0 / 30)
+    assert language_measure(captions(cider=None)) is None
 
 
 def test_the_final_score_needs_every_component_and_a_judge(make):
     tagged = [make(id=f"s_f_{tag}", tags=(tag,), reference="1.0,2.0", prediction="1.0,2.0") for tag in range(4)]
     graph = graph_filter(tagged)
-    scores = challenge_scores(graph, language=captions(), ratings={"s_f_1": 60.0, "s_f_3": 40.0})
-    words = language_score(captions())
+    words = language_measure(captions()).point
+    scores = challenge_scores(graph, language=words, ratings={"s_f_1": 60.0, "s_f_3": 40.0})
     assert scores.match == pytest.approx((100 + 40) / 2)
     assert scores.final == pytest.approx(0.4 * 0.6 + 0.2 * words + 0.2 * 0.7 + 0.2 * 1.0)
-    silent = challenge_scores(graph, language=captions())
+    silent = challenge_scores(graph, language=words)
     assert silent.final is None and silent.judge is None
     assert silent.match == silent.match_f1 == pytest.approx(100)
 

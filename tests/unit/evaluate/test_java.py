@@ -32,7 +32,7 @@ def test_tokens_follow_ptb_whatever_the_locale(monkeypatch):
 
 @pytest.mark.java
 @needs_scorers
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.lists(st.one_of(st.text(), st.sampled_from(["<a href=", "1", "555\n1234", "&amp", "etc.", "--", "X"]))))
 def test_a_text_has_the_same_tokens_alone_and_among_others(texts):
     among = java.ptb_tokenize([*texts, "No."])
@@ -66,8 +66,16 @@ def test_a_dead_meteor_is_reported_and_leaves_no_process():
         process.kill()
         process.wait()
         with pytest.raises(RunError, match="METEOR ended"):
-            scorer.score([("a", "a")])
+            scorer.align([("a", "a")])
     assert process.poll() is not None
+
+
+@pytest.mark.java
+@needs_scorers
+def test_many_pairs_keep_their_order(meteor):
+    pairs = [("a " * (number % 13), "a") for number in range(250)]
+    assert meteor.align(pairs)[:, 1].tolist() == [number % 13 for number in range(250)]
+    assert meteor.align([]).shape == (0, java.METEOR_COUNTS)
 
 
 def test_missing_scorers_name_the_extra(monkeypatch):

@@ -1,13 +1,19 @@
-"""Caption metrics: properties, then the values of research vectors computed with pycocoevalcap 1.2 itself."""
+"""Caption metrics: properties, parity with pycocoevalcap 1.2 and METEOR itself, then vectors computed with them."""
 
 import random
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from drivedistill.evaluate import java
-from drivedistill.evaluate.text import approximate_tokenize, caption_metrics, rouge_l_each, score_groups
+from drivedistill.evaluate import caption_statistics, java
+from drivedistill.evaluate.cider import cider, count_ngrams
+from drivedistill.evaluate.measure import draw_scenes, drawn_values
+from drivedistill.evaluate.text import approximate_tokenize, caption_measures
 
 pytest.importorskip("pycocoevalcap")
+BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
 PAIRS = [
     (
@@ -52,68 +58,189 @@ GROUPS = {
 }
 
 
+WORDS = ["the", "car", "is", "stopped", "stops", "ahead", "no", "<", ",1088.3,497.5", "vehicle"]
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
+SETS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)
+
+
 @pytest.fixture(scope="module")
-def scores():
+def scores(quick_meteor):
     """All groups in one run, on a machine whose Java speaks German and Latin-1."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LC_ALL", "C")
         patch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE -Dfile.encoding=ISO-8859-1")
-        return score_groups(GROUPS)
+        return caption_measures(GROUPS)
+
+
+def points(measures):
+    return {name: measure.point for name, measure in measures.items()}
+
+
+def each(measure):
+    return measure.value(measure.statistics).tolist()
+
+
+def by_library(pairs):
+    """What pycocoevalcap says about tokenised pairs, and its scores of every pair."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    references = {number: [reference] for number, (reference, _) in enumerate(pairs)}
+    hypotheses = {number: [hypothesis] for number, (_, hypothesis) in enumerate(pairs)}
+    bleu, bleu_each = Bleu(4).compute_score(references, hypotheses, verbose=0)
+    rouge, rouge_each = Rouge().compute_score(references, hypotheses)
+    whole, single = dict(zip(BLEU, bleu, strict=True)) | {"rouge_l": rouge}, dict(zip(BLEU, bleu_each, strict=True))
+    single["rouge_l"] = rouge_each
+    if any(reference for reference, _ in pairs):
+        whole["cider"], single["cider"] = Cider().compute_score(references, hypotheses)
+    return whole, single
+
+
+def by_meteor(process, pairs):
+    """What METEOR's own EVAL says about tokenised pairs, and about every pair."""
+    lines = [" ".join(map(str, row)) for row in process.align(pairs).tolist()]
+    process._write("EVAL ||| " + " ||| ".join(lines))
+    single = [float(process._read()) for _ in pairs]
+    return float(process._read()), single
+
+
+def tokenized(pairs):
+    texts = java.ptb_tokenize([text for pair in pairs for text in pair])
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def measures_without_java(pairs):
+    bleu, rouge = caption_statistics.bleu_statistics(pairs), caption_statistics.rouge_l(pairs)
+    weighed = cider(count_ngrams(pairs), range(len(pairs)))
+    return caption_statistics.measures_of(bleu, None, rouge, weighed, "")
+
+
+# --- parity ---
+
+
+@given(SETS)
+def test_bleu_rouge_and_cider_are_the_librarys(pairs):
+    found = measures_without_java(pairs)
+    whole, single = by_library(pairs)
+    assert points(found) == pytest.approx(whole, abs=1e-12)
+    for name, values in single.items():
+        assert each(found[name]) == pytest.approx(values, abs=1e-12)
+
+
+@pytest.mark.java
+@settings(max_examples=30)
+@given(pairs=SETS)
+def test_meteor_is_its_own_evaluation_without_java(meteor, pairs):
+    statistics = caption_statistics.meteor_statistics(meteor.align(pairs))
+    whole, single = by_meteor(meteor, pairs)
+    assert caption_statistics.meteor(statistics.sum(axis=0)) == pytest.approx(whole, abs=1e-12)
+    assert caption_statistics.meteor(statistics).tolist() == pytest.approx(single, abs=1e-12)
+
+
+@pytest.mark.java
+def test_stems_synonyms_and_paraphrases_weigh_as_in_meteor(meteor):
+    pairs = [
+        ("the cars stopped", "the car stops"),
+        ("the cat sat on the mat", "a cat sits on the mat"),
+        ("the pedestrian is walking across the road quickly", "a pedestrian walks rapidly across the street"),
+    ]
+    lines = meteor.align(pairs)
+    assert (lines[:, 8:20].reshape(-1, 3, 4).sum(axis=(0, 2)) > 0).all()  # every module found something
+    whole, single = by_meteor(meteor, pairs)
+    statistics = caption_statistics.meteor_statistics(lines)
+    assert caption_statistics.meteor(statistics.sum(axis=0)) == pytest.approx(whole, abs=1e-12)
+    assert caption_statistics.meteor(statistics).tolist() == pytest.approx(single, abs=1e-12)
+
+
+@pytest.mark.java
+def test_real_looking_sets_are_the_librarys(scores, meteor):
+    for name in ("with odd", "ordered"):
+        pairs = tokenized(GROUPS[name])
+        whole, _ = by_library(pairs)
+        whole["meteor"] = by_meteor(meteor, pairs)[0]
+        whole["avg"] = 100 * (whole["bleu_4"] + whole["meteor"] + whole["rouge_l"]) / 3
+        assert points(scores[name]) == pytest.approx(whole, abs=1e-11)
+
+
+# --- draws ---
+
+
+@pytest.mark.java
+def test_a_drawn_set_is_scored_afresh(scores, meteor):
+    measures = scores["ordered"]
+    scenes = ["a", "a", "b", "c", "d", "d", "e", "f", "g"]
+    draws = draw_scenes(scenes, seed=0)
+    pairs = tokenized(GROUPS["ordered"])
+    values = {name: drawn_values(measure, draws) for name, measure in measures.items()}
+    weighed = by_library(pairs)[1]["cider"]
+    for row in (0, 1, 500, 999):
+        drawn = [number for number in range(9) for _ in range(int(draws.counts[row, draws.scene[number]]))]
+        whole, _ = by_library([pairs[number] for number in drawn])
+        whole["meteor"] = by_meteor(meteor, [pairs[number] for number in drawn])[0]
+        whole["cider"] = float(np.mean([weighed[number] for number in drawn]))  # word weights are those of the full set
+        whole["avg"] = 100 * (whole["bleu_4"] + whole["meteor"] + whole["rouge_l"]) / 3
+        assert {name: values[name][row] for name in whole} == pytest.approx(whole, abs=1e-11)
+
+
+def test_the_mean_of_sentence_bleu_is_another_number():
+    measure = measures_without_java([(a.lower(), b.lower()) for a, b in [*PAIRS, *MORE]])["bleu_4"]
+    assert abs(measure.point - np.mean(each(measure))) > 0.05
+
+
+# --- properties ---
 
 
 @pytest.mark.java
 def test_references_against_themselves_are_perfect(scores):
-    perfect = scores["self"]
-    for value in (perfect.bleu_1, perfect.bleu_4, perfect.rouge_l, perfect.meteor):
-        assert value == pytest.approx(1.0, abs=1e-6)
-    assert perfect.avg == pytest.approx(100.0, abs=1e-4)
-    assert scores["five"].cider < perfect.cider <= 10
+    perfect = points(scores["self"])
+    for name in ("bleu_1", "bleu_4", "rouge_l", "meteor"):
+        assert perfect[name] == pytest.approx(1.0, abs=1e-6)
+    assert perfect["avg"] == pytest.approx(100.0, abs=1e-4)
+    assert scores["five"]["cider"].point < perfect["cider"] <= 10
 
 
 @pytest.mark.java
 def test_the_order_of_the_samples_does_not_matter(scores):
-    ordered, shuffled = scores["ordered"], scores["shuffled"]
-    for name in ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider"):
-        assert getattr(ordered, name) == pytest.approx(getattr(shuffled, name), abs=1e-9)
-    each = dict(zip(GROUPS["ordered"], ordered.rouge_l_each, strict=True))
-    assert [each[pair] for pair in SHUFFLED] == list(shuffled.rouge_l_each)
-
-
-@pytest.mark.java
-def test_rouge_l_alone_is_the_same(scores):
-    alone = rouge_l_each({name: GROUPS[name] for name in ("five", "with odd")})
-    assert alone == {name: scores[name].rouge_l_each for name in ("five", "with odd")}
+    assert points(scores["ordered"]) == pytest.approx(points(scores["shuffled"]), abs=1e-9)
+    for name in ("rouge_l", "meteor", "cider"):
+        of_pair = dict(zip(GROUPS["ordered"], each(scores["ordered"][name]), strict=True))
+        assert [of_pair[pair] for pair in SHUFFLED] == pytest.approx(each(scores["shuffled"][name]), abs=1e-12)
 
 
 @pytest.mark.java
 @pytest.mark.parametrize("group", ["with empty", "with odd"])
 def test_an_empty_or_odd_answer_changes_only_its_own_score(scores, group):
-    for each in ("rouge_l_each", "meteor_each"):
-        plain, changed = getattr(scores["five"], each), getattr(scores[group], each)
+    for name in ("rouge_l", "meteor", "bleu_1"):
+        plain, changed = each(scores["five"][name]), each(scores[group][name])
         assert plain[:2] + plain[3:] == changed[:2] + changed[3:]
         assert changed[2] < plain[2]
 
 
 @pytest.mark.java
 def test_an_odd_text_equals_itself(scores):
-    assert scores["odd self"].rouge_l_each[0] == scores["odd self"].meteor_each[0] == 1.0
+    assert each(scores["odd self"]["rouge_l"])[0] == each(scores["odd self"]["meteor"])[0] == 1.0
 
 
 @pytest.mark.java
 def test_sets_without_a_word_have_no_cider_and_no_crash(scores):
     nothing = scores["nothing"]
-    assert nothing.cider is None
-    assert nothing.meteor == 0.0
-    assert nothing.bleu_4 < 1e-3
+    assert "cider" not in nothing
+    assert nothing["meteor"].point == 0.0
+    assert nothing["bleu_4"].point < 1e-3
 
 
 @pytest.mark.java
 def test_corpus_scores_are_not_means_of_shards(scores):
-    whole, one, two = scores["ordered"], scores["half one"], scores["half two"]
+    whole, one, two = (points(scores[name]) for name in ("ordered", "half one", "half two"))
+    n_one, n_two = len(GROUPS["half one"]), len(GROUPS["half two"])
+    shards = {name: (one[name] * n_one + two[name] * n_two) / (n_one + n_two) for name in whole}
     for name in ("cider", "bleu_4", "meteor"):
-        shards = (getattr(one, name) * one.n + getattr(two, name) * two.n) / whole.n
-        assert abs(getattr(whole, name) - shards) > 1e-3
-    assert whole.rouge_l == pytest.approx((one.rouge_l * one.n + two.rouge_l * two.n) / whole.n)
+        assert abs(whole[name] - shards[name]) > 1e-3
+    assert whole["rouge_l"] == pytest.approx(shards["rouge_l"])
+
+
+# --- vectors ---
 
 
 @pytest.mark.java
@@ -125,35 +252,35 @@ def test_corpus_scores_are_not_means_of_shards(scores):
     ],
 )
 def test_golden_values_of_pycocoevalcap(scores, group, expected):
-    found = scores[group]
-    values = (found.bleu_1, found.bleu_2, found.bleu_3, found.bleu_4, found.rouge_l, found.meteor)
-    assert values == pytest.approx(expected, abs=1e-6)
-    assert found.avg == pytest.approx(100 * (expected[3] + expected[4] + expected[5]) / 3, abs=1e-4)
+    found = points(scores[group])
+    assert [found[name] for name in (*BLEU, "rouge_l", "meteor")] == pytest.approx(expected, abs=1e-6)
+    assert found["avg"] == pytest.approx(100 * (expected[3] + expected[4] + expected[5]) / 3, abs=1e-4)
+    assert {measure.n for measure in scores[group].values()} == {len(GROUPS[group])}
 
 
 @pytest.mark.java
 def test_golden_values_of_single_samples(scores):
     five = scores["five"]
-    assert five.rouge_l_each == pytest.approx((0.944272, 1, 1, 0.871429, 0.952381), abs=1e-6)
-    assert five.meteor_each == pytest.approx((0.510854, 1, 1, 0.493341, 0.610265), abs=1e-6)
-    assert scores["four"].cider == pytest.approx(5.408664, abs=1e-6)
-    bleu = [(s.bleu_1, s.bleu_2, s.bleu_3, s.bleu_4) for s in (scores["first"], scores["fourth"])]
-    assert bleu[0] == pytest.approx((0.904837, 0.853089, 0.790448, 0.710867), abs=1e-6)
-    assert bleu[1] == pytest.approx((0.778801, 0.742557, 0.700367, 0.649872), abs=1e-6)
+    assert each(five["rouge_l"]) == pytest.approx((0.944272, 1, 1, 0.871429, 0.952381), abs=1e-6)
+    assert each(five["meteor"]) == pytest.approx((0.510854, 1, 1, 0.493341, 0.610265), abs=1e-6)
+    assert scores["four"]["cider"].point == pytest.approx(5.408664, abs=1e-6)
+    first, fourth = ([points(scores[group])[name] for name in BLEU] for group in ("first", "fourth"))
+    assert first == pytest.approx((0.904837, 0.853089, 0.790448, 0.710867), abs=1e-6)
+    assert fourth == pytest.approx((0.778801, 0.742557, 0.700367, 0.649872), abs=1e-6)
 
 
 @pytest.mark.java
 def test_the_label_names_scorer_tokenizer_and_java(scores):
     for part in ("pycocoevalcap 1.2", "PTB", "METEOR 1.5", "Java"):
-        assert part in scores["four"].implementation
+        assert all(part in measure.implementation for measure in scores["four"].values())
 
 
 def test_without_java_the_scores_are_labelled_as_approximate(monkeypatch):
     monkeypatch.setattr(java, "find_java", lambda: pytest.fail("Java was looked for"))
-    found = caption_metrics(PAIRS, tokenizer="approximate")
-    assert found.meteor is None and found.avg is None
-    assert "approximate" in found.implementation and "PTB tokenizer" not in found.implementation
-    assert found.bleu_4 == pytest.approx(0.772888, abs=0.05)
+    found = caption_measures({"": PAIRS}, tokenizer="approximate")[""]
+    assert "meteor" not in found and "avg" not in found
+    assert "approximate" in found["cider"].implementation and "PTB tokenizer" not in found["cider"].implementation
+    assert found["bleu_4"].point == pytest.approx(0.772888, abs=0.05)
 
 
 def test_the_approximate_tokenizer_keeps_pairs_of_numbers_and_drops_punctuation():
@@ -162,4 +289,4 @@ def test_the_approximate_tokenizer_keeps_pairs_of_numbers_and_drops_punctuation(
 
 def test_an_empty_group_is_refused():
     with pytest.raises(ValueError, match="empty groups"):
-        score_groups({"a": PAIRS, "b": []})
+        caption_measures({"a": PAIRS, "b": []})
