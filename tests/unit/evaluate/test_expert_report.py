@@ -1,0 +1,120 @@
+"""Comparisons of regimes from made-up sums: verdicts, intervals, the figure."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drivedistill.evaluate.expert_report import as_json, compare_regimes, dead, label, reading, verdict
+from drivedistill.evaluate.expert_table import figure, report, sentences
+from drivedistill.evaluate.experts import ACTIVE, CONTROLS, TOKENS, Cell, Layer, Use
+from drivedistill.records import Sample
+
+E = 4
+
+
+def test_experts_that_disagree_use_one_each_and_all_together() -> None:
+    """Two tokens, each sure of another expert: one expert per token, two of their mean."""
+    sums = np.array([2.0, *(2.0,) * 4, 2.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0])
+    assert reading("exp_entropy", sums, E) == 1
+    assert reading("of_mean", sums, E) == pytest.approx(2)
+    assert dead(sums, E, "top_k") == [2, 3]
+
+
+def test_dead_is_less_than_a_hundredth_of_an_even_share() -> None:
+    def sums(selected: list[float]) -> Any:
+        return np.array([1000.0, *(0.0,) * 4, 2000.0, *(250.0,) * 4, *selected])
+
+    assert dead(sums([991.0, 1000.0, 4.9, 4.1]), E, "top_k") == [2, 3]  # an even share: 500
+    assert dead(sums([991.0, 999.0, 5.1, 4.9]), E, "top_k") == [3]
+
+
+def made_up(gap: float, scenes: int = 40, chance: float = 0.0, regimes: tuple[str, ...] = ("regular", "corner")) -> Use:
+    """One layer, ten tokens per question; exp_entropy is 2 +- 0.1, and `gap` more of corner cases, `chance` by chance."""
+    given = [
+        Sample(
+            id=f"{regime}{number}",
+            dataset="drawn",
+            scene=f"{regime}{number}",
+            frame="f",
+            split="test",
+            regime=regime,
+            task="planning",
+            question="?",
+            answer="!",
+            images={},
+        )
+        for regime in regimes
+        for number in range(scenes)
+    ]
+    cells = sorted({(sample.dataset, sample.regime, sample.task) for sample in given})
+
+    def sums(entropy: float) -> list[float]:
+        return [10.0, 10 * entropy, 20.0, 20.0, 30.0, 20.0, *(2.5,) * E, *(5.0,) * E]
+
+    own = [2 + gap * (s.regime == "corner") + 0.1 * (-1) ** number for number, s in enumerate(given)]
+    random = np.array([[sums(2 + chance * (cell[1] == "corner")) for cell in cells]] * 3)
+    layer = Layer(
+        "adapter", "adapter", "all", "top_k", E, 0.5, np.array([sums(value) for value in own]),
+        dict.fromkeys(CONTROLS, random),
+    )  # fmt: skip
+    return Use(given, [Cell(*cell) for cell in cells], [layer])
+
+
+@pytest.mark.parametrize(
+    ("expected", "options"),
+    [
+        ("more", {"gap": 0.5}),
+        ("fewer", {"gap": -0.5}),
+        ("no difference shown", {"gap": 0.0}),
+        ("more, random routers too", {"gap": 0.5, "chance": 0.6}),
+        ("more", {"gap": 0.5, "chance": -0.6}),
+        ("more", {"gap": 0.5, "scenes": 30}),
+        ("too few scenes", {"gap": 0.5, "scenes": 28}),
+        ("one regime only", {"gap": 0.5, "regimes": ("corner",)}),
+    ],
+)
+def test_verdicts(expected: str, options: dict[str, Any]) -> None:
+    use = made_up(**options)
+    found = compare_regimes(use)
+    assert [verdict(item) for item in found] == [expected]
+    assert next(sentences(found)).startswith("adapter: ")
+    if found[0].differences:
+        assert found[0].differences["exp_entropy"].value == pytest.approx(options["gap"])
+    json.dumps(as_json("m", use, found), allow_nan=False)
+    assert "Do corner cases use more experts?" in report("m", found)
+
+
+def test_the_interval_is_that_of_a_difference_of_means() -> None:
+    """Against drawing by hand: scenes with replacement, the two means anew."""
+    use = made_up(0.05, scenes=30)
+    found = compare_regimes(use, seed=3)[0].differences["exp_entropy"]
+    generator = np.random.default_rng(5)
+    values = use.layers[0].sums[:, 1] / use.layers[0].sums[:, TOKENS]
+    corner = np.array([sample.regime == "corner" for sample in use.samples])
+    draws = []
+    for _ in range(2000):
+        chosen = generator.integers(60, size=60)
+        draws.append(values[chosen][corner[chosen]].mean() - values[chosen][~corner[chosen]].mean())
+    assert found.low == pytest.approx(np.quantile(draws, 0.025), abs=0.006)
+    assert found.high == pytest.approx(np.quantile(draws, 0.975), abs=0.006)
+
+
+def test_the_figure_is_well_formed_and_as_tall_as_the_numbers() -> None:
+    found = compare_regimes(made_up(0.1))
+    root = ET.fromstring(figure(found))
+    bars = [item for item in root.iter() if item.get("fill") in ("#4477aa", "#ee7733") and item.get("width") == "16"]
+    assert len(bars) == 2 * E
+    assert {bar.get("height") for bar in bars} == {"120.0"}  # all weights equal: all bars full
+
+
+def test_labels_name_place_and_block() -> None:
+    layer = made_up(0).layers[0]
+    assert label(layer) == "adapter"
+    name = "language_model.encoder.block.3.layer.1.DenseReluDense"
+    assert label(Layer(name, "encoder", *tuple(vars(layer).values())[2:])) == "encoder 3"
+    assert ACTIVE == 5
