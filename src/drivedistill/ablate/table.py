@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from drivedistill.evaluate.measure import ENOUGH_SCENES
@@ -97,12 +98,14 @@ def _difference_lines(found: dict[str, Any], several: bool) -> Iterator[list[str
     yield ["A - B (seeds)", "Metric", *places.values()]
     for a, b in dict.fromkeys((item["a"], item["b"]) for item in items):
         at = {_place(item): item for item in items if (item["a"], item["b"]) == (a, b)}
-        label = f"{a} - {b} ({len(next(iter(at.values()))['seeds'])})"
-        for column in found["columns"]:
-            cells = [at[place]["figures"].get(column) if place in at else None for place in places]
-            if any(cells):
-                yield [label, column, *map(_difference, cells)]
-                label = ""
+        seeds = len(next(iter(at.values()))["seeds"])
+        lines = [
+            [column, *(_difference(at[place]["figures"].get(column) if place in at else None) for place in places)]
+            for column in found["columns"]
+            if any(column in item["figures"] for item in at.values())
+        ]
+        labels = [f"{a} -", f"{b} ({seeds})"] if len(lines) > 1 else [f"{a} - {b} ({seeds})"]
+        yield from ([label, *line] for label, line in zip_longest(labels, lines, fillvalue=""))
 
 
 def _place(item: dict[str, Any]) -> tuple[str, str, str]:
@@ -156,10 +159,8 @@ def _notes(found: dict[str, Any]) -> list[str]:
 
 def _difference_notes(items: Sequence[dict[str, Any]]) -> Iterator[str]:
     cells = [cell for item in items for cell in item["figures"].values()]
-    yield (
-        "Differences: the same questions and seeds in both rows. Mean and 95 % interval: 1,000 draws of whole scenes and "
-        "whole seeds, the metric computed again on each. ▲ A is better, ▼ A is worse; no mark: no difference shown."
-    )
+    yield "Differences: the same questions and seeds in both rows. ▲ A is better, ▼ A is worse; no mark: no difference shown."
+    yield "[low, high]: 95 %, 1,000 draws of whole scenes and whole seeds, the metric computed again on each."
     if any(cell["verdict"] == "too few scenes" for cell in cells):
         yield f"?: no verdict, fewer than {ENOUGH_SCENES} scenes."
     if any(cell["low"] is None for cell in cells):

@@ -34,29 +34,28 @@ def compare(
     Example: drivedistill compare --a clkd-0.jsonl --a clkd-1.jsonl --b student-0.jsonl --b student-1.jsonl --paired
     """
     from drivedistill.evaluate.compare import compare as compared
-    from drivedistill.evaluate.compare_table import as_json, format_comparisons
+    from drivedistill.evaluate.compare_table import IN_TABLE, as_json, format_comparisons
+    from drivedistill.evaluate.metric import METRICS
     from drivedistill.evaluate.same_questions import only_one_side
     from drivedistill.records import write_json
 
-    names = _metrics(columns)
+    names = None if columns is None else _metrics(columns)
     sides = _sides(files or [], a or [], b or [])
     answers = _read(*sides)
     found = compared(*answers, common=common, paired=paired, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)
     alone = only_one_side(*answers)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, as_json(found, alone, names))
-    typer.echo(format_comparisons(found, alone, names))
+        write_json(out, as_json(found, alone, names or [*METRICS]))
+    typer.echo(format_comparisons(found, alone, names or IN_TABLE))
     if out is not None:
         typer.echo(f"\nall numbers: {out}")
 
 
-def _metrics(columns: str | None) -> list[str]:
-    """The metrics to show; all where none are named."""
+def _metrics(columns: str) -> list[str]:
+    """The metrics that are named."""
     from drivedistill.evaluate.metric import METRICS
 
-    if columns is None:
-        return list(METRICS)
     names = [name.strip() for name in columns.split(",")]
     if unknown := [name for name in names if name not in METRICS]:
         expected = f"metrics: {', '.join(METRICS)}"

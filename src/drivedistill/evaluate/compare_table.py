@@ -12,12 +12,15 @@ from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.same_questions import QuestionSet, Side
 
+IN_TABLE = tuple(name for name, metric in METRICS.items() if metric.in_table)
+"""What is shown where nothing is named."""
+
 _SHOWN = 3
 """Models that the head of a table names."""
 
 
 def format_comparisons(
-    found: Sequence[Comparison], alone: Mapping[QuestionSet, str], names: Sequence[str] = tuple(METRICS)
+    found: Sequence[Comparison], alone: Mapping[QuestionSet, str], names: Sequence[str] = IN_TABLE
 ) -> str:
     """A table per set of questions: A and B (mean ± standard deviation over seeds), A - B with its interval, the verdict.
 
@@ -82,7 +85,7 @@ def _cells(line: Line) -> list[str]:
     interval = "-" if found.low is None or found.high is None else _interval(found, metric.factor, metric.decimals)
     a, b = (_spread(side, metric.factor, metric.decimals) for side in (line.a, line.b))
     return [
-        metric.label.strip(), a, b, mean, interval, f"{found.n:,}", f"{found.num_scenes:,}",
+        metric.label, a, b, mean, interval, f"{found.n:,}", f"{found.num_scenes:,}",
         found.verdict or "no verdict",
     ]  # fmt: skip
 

@@ -122,7 +122,7 @@ def differences(
     found = {}
     for name in names:
         if all(name in run and np.isfinite(run[name].point) for run in (*a, *b)):
-            better = METRICS[name].higher_is_better
+            better = METRICS[name].higher_is_better if METRICS[name].ranks else None
             sides = [run[name] for run in a], [run[name] for run in b]
             found[name] = difference(*sides, draws, higher_is_better=better, paired=paired, seed=seed)
     return found

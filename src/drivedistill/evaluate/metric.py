@@ -18,6 +18,8 @@ class Metric(NamedTuple):
     higher_is_better: bool = True
     in_table: bool = True
     """False: only in `results.json`, or in a table of its own."""
+    ranks: bool = True
+    """False: neither direction makes a model better, or it says nothing of the model; `compare` gives no verdict."""
 
 
 METRICS: dict[str, Metric] = {
@@ -50,16 +52,18 @@ METRICS: dict[str, Metric] = {
     "judge_region_miscellaneous": Metric("  miscellaneous", "of 100"),
     "judge_unparsable": Metric("Judge: replies without a rating", "samples", 1, 0, False),
     "meta_accuracy": Metric("Meta-action: accuracy", "fraction", 100),
-    "meta_accuracy_constant": Metric("  always the commonest", "fraction", 100),
+    "meta_accuracy_constant": Metric("  always the commonest", "fraction", 100, ranks=False),
     "meta_accuracy_lenient": Metric("  Senna's published rule", "fraction", 100),
     "meta_accuracy_free": Metric("  plain English", "fraction", 100),
     "meta_speed_accuracy": Metric("  speed alone", "fraction", 100),
     "meta_path_accuracy": Metric("  path alone", "fraction", 100),
     "meta_unparsable": Metric("  unparsable", "fraction", 100, higher_is_better=False),
     "meta_danger": Metric("  cost of the errors (0 to 100)", "fraction", 100, higher_is_better=False),
-    "meta_danger_constant": Metric("  cost of the commonest", "fraction", 100, higher_is_better=False),
+    "meta_danger_constant": Metric("  cost of the commonest", "fraction", 100, higher_is_better=False, ranks=False),
     **{
-        f"meta_f1_{action.lower()}{suffix}": Metric(f"F1 {action}{words}", "fraction", 100, in_table=False)
+        f"meta_f1_{action.lower()}{suffix}": Metric(
+            f"F1 {action}{words}", "fraction", 100, in_table=False, ranks=suffix != "_constant"
+        )
         for suffix, words in (("", ""), ("_lenient", ", published rule"), ("_constant", ", always the commonest"))
         for action in (*SPEEDS, *PATHS)
     },
@@ -75,7 +79,7 @@ METRICS: dict[str, Metric] = {
     "latency_p90": Metric("Latency, 90th percentile", "ms", 1, 1, False),
     "latency_p99": Metric("Latency, 99th percentile", "ms", 1, 1, False),
     "without_latency": Metric("Without latency, not in RSDR", "samples", 1, 0, False),
-    "confidence": Metric("Confidence of the answers", "fraction", 100),
+    "confidence": Metric("Confidence of the answers", "fraction", 100, ranks=False),
     "calibration_error": Metric("Calibration error, 10 bins", "fraction", 100, 2, False),
     "brier": Metric("Brier score", "fraction", 1, 4, False),
     "auroc": Metric("AUROC, confidence for right answers", "fraction", 1, 3),

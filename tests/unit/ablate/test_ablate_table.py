@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import statistics
 
 import pytest
@@ -11,6 +12,7 @@ from some_table import TABLE, begin, finish, log, planned
 from drivedistill.ablate.jobs import Ending
 from drivedistill.ablate.results import tabulate
 from drivedistill.ablate.table import csv_text, markdown
+from drivedistill.records import write_json
 
 RIGHT, WRONG = "Yes now.", "No."
 
@@ -77,6 +79,47 @@ def test_only_common_seeds_are_paired(tmp_path):
     assert {tuple(item["seeds"]) for item in tabulate(table, list(runs.values()), {})["differences"]} == {(0,)}
 
 
+def test_one_seed_has_its_interval_over_scenes(tmp_path):
+    table, runs = planned(tmp_path)
+    begin(runs["teacher/seed-5"], "2026-01-01")
+    for name in ("student/seed-0", "long/seed-0", "long/seed-1"):
+        finish(table, runs[name], [RIGHT, WRONG])
+    found = tabulate(table, list(runs.values()), {})
+    one, two = (cell(found, row, "regular", "Exact match") for row in ("student", "long"))
+    assert (one["mean"], one["sd"], one["low"], one["high"]) == (50.0, None, 0.0, 100.0)
+    assert (two["mean"], two["sd"], two["low"], two["high"]) == (50.0, 0.0, None, None)
+
+
+def test_what_is_no_sum_over_answers_has_its_spread_and_no_verdict(tmp_path):
+    table, runs = planned(tmp_path, {**TABLE, "columns": ["Exact match", "Judge"]})
+    begin(runs["teacher/seed-5"], "2026-01-01")
+    for name, rating in (("student/seed-0", 40), ("student/seed-1", 50), ("long/seed-0", 45), ("long/seed-1", 65)):
+        finish(table, runs[name], [RIGHT, WRONG])
+        results = runs[name].folder / "results.json"
+        scores = json.loads(results.read_text())
+        exact = next(row for row in scores if row["name"] == "exact_match" and row["regime"] == "regular")
+        write_json(results, [*scores, {**exact, "name": "judge", "value": rating, "low": None, "high": None}])
+    found = tabulate(table, list(runs.values()), {})
+    judge = found["differences"][0]["figures"]["Judge"]
+    assert (judge["mean"], judge["low"], judge["verdict"]) == (10.0, None, None)
+    assert judge["sd"] == pytest.approx(statistics.stdev([5, 15]), abs=1e-4)
+    page = markdown(found)
+    assert "+10.00 ± 7.07" in page
+    assert "Differences with ± or alone are no function of sums" in page
+
+
+def test_answers_that_only_some_runs_gave_are_counted(tmp_path):
+    table, runs = planned(tmp_path)
+    begin(runs["teacher/seed-5"], "2026-01-01")
+    finish(table, runs["student/seed-0"], [RIGHT, WRONG, RIGHT])
+    finish(table, runs["long/seed-0"], [RIGHT, WRONG])
+    found = tabulate(table, list(runs.values()), {})
+    assert [(item["left_out"], item["figures"]["Exact match"]["n"]) for item in found["differences"]] == [
+        ((0, 1), 2)
+    ] * 2
+    assert "2 answers are in no difference" in markdown(found)
+
+
 def test_diagnostics_are_the_last_that_were_logged(found):
     run = found["rows"][2]["runs"][0]
     assert run["diagnostics"] == {"alpha": {"step": 2, "value": 0.5}, "mined": {"step": 1, "value": {"a": 1}}}
@@ -90,9 +133,9 @@ def test_page_shows_figures_the_papers_and_what_is_missing(found):
         line[:3] for line in lines if line[0] == "#2"
     )
     assert [line[-1] for line in lines if line[0] in ("Row", "#2")] == ["runs", "2", "seeds", "0, 1"]
-    heads = [line for line in lines if line[0].endswith("seeds)") or line[0].startswith("long - student")]
+    heads = [line for line in lines if line[0].endswith("seeds)") or line[0] in ("long -", "student (2)")]
     assert heads[0] == ["A - B (seeds)", "Metric", "R drivelm", "C coda_lm"]
-    assert heads[1][:2] == ["long - student (2)", "BLEU-4"]
+    assert [line[:2] for line in heads[1:]] == [["long -", "BLEU-4"], ["student (2)", "ROUGE-L"]]
     assert ["", "C coda_lm"] in [line[:2] for line in lines]
     assert "+50.00 [+50.00, +50.00] ?" in page
     assert "* teacher, seed 5: failed (exit code 2)" in page
@@ -107,6 +150,7 @@ def test_spreadsheet_has_one_figure_per_line(found):
         ("", "regular", 87.5, ""), ("", "corner", 87.5, ""), ("student", "regular", 50.0, "50.0"),
         ("student", "corner", 50.0, "50.0"),
     ]  # fmt: skip
+    assert [(line["n_scenes"], line["verdict"]) for line in chosen] == [("", "")] * 2 + [("2", "too few scenes")] * 2
     published = {
         line["regime"]: line["published"] for line in lines if line["row"] == "student" and line["column"] == "BLEU-4"
     }

@@ -299,3 +299,11 @@ def test_the_table_and_the_json_say_what_was_found(answers):
     assert exact["difference"]["verdict"] == "better"
     assert math.isclose(exact["difference"]["mean"], 0.7375)
     assert tree["sets"][0]["a"] == {"models": ("a", "b"), "decode": "greedy", "condition": "clean"}
+
+
+def test_what_makes_no_model_better_has_no_verdict(answers):
+    sure, unsure = answers("a", 20, confidence=0.9), answers("b", 20, confidence=0.4)
+    [found] = compared([sure], [unsure])
+    confidence = line(found, "confidence").difference
+    assert (confidence.mean, confidence.low, confidence.verdict) == (pytest.approx(0.5), pytest.approx(0.5), None)
+    assert "no verdict" in format_comparisons([found], {})
