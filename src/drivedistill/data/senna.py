@@ -162,8 +162,9 @@ def _images(place: _Place, record: dict[str, Any], prompt: str) -> dict[str, str
     """Camera -> absolute path, in the order of `CAMERAS`."""
     key = "images" if "images" in record else "image"
     given = record.get(key)
-    paths = given if isinstance(given, list) else [given]
-    if not paths or not all(isinstance(path, str) and path.strip() for path in paths):
+    listed: list[Any] = given if isinstance(given, list) else [given]
+    paths = [path for path in listed if isinstance(path, str) and path.strip()]
+    if not paths or len(paths) < len(listed):
         place.complain(key, "paths of pictures", given, "restore them from the published file")
         return {}
     cameras = _cameras(paths, _VIEW.findall(prompt))
