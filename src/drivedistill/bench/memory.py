@@ -50,7 +50,7 @@ def own_process_memory(path: str, rules: Rules, samples: Sequence[Sample], threa
     context = multiprocessing.get_context("spawn")  # a forked one would begin with our memory
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(_measure, path, rules, longest, threads).result()
+            return pool.submit(memory_here, path, rules, longest, threads).result()
     except BrokenProcessPool:
         raise RunError(f"the process that measures the memory of {path} was killed (out of memory?)") from None
 
@@ -62,8 +62,8 @@ def allocated_memory(contestant: Contestant) -> Memory:
     return Memory((weights + contestant.peak_bytes) / 1e9, "peak allocated on the GPU, weights included")
 
 
-def _measure(path: str, rules: Rules, samples: list[Sample], threads: int) -> Memory:
-    """Run in the process of its own."""
+def memory_here(path: str, rules: Rules, samples: list[Sample], threads: int) -> Memory:
+    """Likewise, for a process that is fresh already; arguments as for `own_process_memory`."""
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(threads)
     empty = _resident_gb("VmRSS")

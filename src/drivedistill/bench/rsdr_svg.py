@@ -8,8 +8,10 @@ from html import escape
 
 from drivedistill.evaluate.realtime import THRESHOLDS_MS
 
-WIDTH, HEIGHT = 760, 440
+WIDTH = 760
 _LEFT, _TOP, _RIGHT, _BOTTOM = 64, 48, 744, 380
+_ENTRY = 20
+"""Height of an entry of the legend."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's palette: told apart by everybody."""
 _DASHES = ("", "7 4", "2 3", "10 3 2 3")
@@ -31,12 +33,13 @@ def rsdr_svg(thresholds_ms: Sequence[float], rsdr: Mapping[str, Sequence[float]]
     def y(share: float) -> float:
         return _BOTTOM - (_BOTTOM - _TOP) * share / top
 
+    height = _BOTTOM + 64 + _ENTRY * len(rsdr)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'font-family="sans-serif" font-size="13">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         _text(_LEFT, 22, "Answers that are right and in time (RSDR), % of all", size=15),
-        _text((_LEFT + _RIGHT) / 2, HEIGHT - 14, "threshold, ms (logarithmic)", anchor="middle"),
+        _text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, "threshold, ms (logarithmic)", anchor="middle"),
     ]
     for step in range(5):
         share = top * step / 4
@@ -56,14 +59,15 @@ def rsdr_svg(thresholds_ms: Sequence[float], rsdr: Mapping[str, Sequence[float]]
         parts.append(
             f'<path d="{points}H{_RIGHT}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"/>'
         )
-        parts += [_line(_LEFT + 14, _TOP + 16 + 20 * i, _LEFT + 44, _TOP + 16 + 20 * i, colour, dash, 2.5)]
-        parts += [_text(_LEFT + 52, _TOP + 20 + 20 * i, f"{name} (right: {100 * values[-1]:.1f} %)")]
+        at = _BOTTOM + 64 + _ENTRY * i
+        parts += [_line(_LEFT, at, _LEFT + 36, at, colour, dash, 2.5)]
+        parts += [_text(_LEFT + 46, at + 4, f"{name} (right, however late: {100 * values[-1]:.1f} %)")]
     return "\n".join([*parts, _line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "#333333"), "</svg>", ""])
 
 
 def _top(highest: float) -> float:
-    """Upper end of the share's axis: room for the curves, and round steps."""
-    return next(end for end in (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if highest <= end * 0.98 or end == 1.0)
+    """Upper end of the share's axis: of round quarters."""
+    return next(end for end in (0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8, 1.0) if highest <= end)
 
 
 def _ticks(low: float, high: float) -> list[float]:
