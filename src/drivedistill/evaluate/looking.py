@@ -1,0 +1,155 @@
+"""How much a model looks, and what bad pictures cost it: the same questions under several conditions, set side by side.
+
+    looks     (score - blind) / (1 - blind): of what cannot be had without looking, the share that the model has.
+              0 where the pictures change nothing, 1 where every answer is right; below 0 where they do harm.
+    relative  score under a corruption over the clean score
+
+`blind` is the score on black pictures, on none, on another scene's, or that of the text-only prior. Both numbers are made
+of sums, so their intervals come from drawing the scenes anew, for all conditions the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from drivedistill.evaluate.drivelm import reference_of
+from drivedistill.evaluate.families import answer_measures
+from drivedistill.evaluate.measure import ENOUGH_SCENES, Draws, Floats, Measure, combined, draw_scenes, measure_interval
+from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.text import Tokenizer, caption_measures
+from drivedistill.records import CLEAN, Prediction
+
+HEADLINES = ("meta_accuracy", "exact_match", "avg")
+PRIOR = "text-only prior"
+
+
+class Set(NamedTuple):
+    """What is set side by side."""
+
+    dataset: str
+    split: str
+    regime: str
+
+
+def looks(score: Measure, blind: Measure) -> Measure:
+    """(score - blind) / (1 - blind), for scores whose best value is 1; nan where blindness is perfect."""
+
+    def share(seen: Floats, unseen: Floats) -> Floats:
+        room = 1 - unseen
+        return np.divide(seen - unseen, room, out=np.full_like(room, np.nan), where=room > 0)
+
+    return combined([score, blind], share, "(score - blind) / (1 - blind)")
+
+
+def relative(score: Measure, clean: Measure) -> Measure:
+    """Score over clean score; nan where the clean one is 0."""
+
+    def quotient(worse: Floats, usual: Floats) -> Floats:
+        return np.divide(worse, usual, out=np.full_like(usual, np.nan), where=usual > 0)
+
+    return combined([score, clean], quotient, "score / clean score")
+
+
+def difference(score: Measure, other: Measure) -> Measure:
+    """Score minus another score of the same questions."""
+    return combined([score, other], np.subtract, "difference")
+
+
+def side_by_side(
+    answers: Mapping[str, Sequence[Prediction]], *, captions: bool = True, tokenizer: Tokenizer = "ptb", seed: int = 0
+) -> list[dict[str, Any]]:
+    """Scores of the same questions under several conditions.
+
+    Args:
+        answers: Condition (and `PRIOR`) -> answers to the same questions; `clean` must be there.
+        captions: Also METEOR, BLEU-4 and ROUGE-L as `avg`; needs Java.
+        tokenizer: See `text.caption_measures`.
+        seed: Of the draws of scenes.
+
+    Returns:
+        One row per set, condition and headline metric: `value`, `low`, `high` in the papers' scale; unless it is the clean
+        row also `minus_clean`, `relative` and, for controls and the prior, `looks`, each as [value, low, high].
+
+    Raises:
+        InputError: Scorers or Java are missing.
+    """
+    sets = _aligned(answers)
+    pairs = {key: [(reference_of(item), item.prediction) for item in items] for key, items in sets.items()}
+    written = caption_measures(pairs, tokenizer=tokenizer) if captions and pairs else {}
+    measures = {key: {**answer_measures(items), **written.get(key, {})} for key, items in sets.items()}
+    rows = []
+    for (place, condition), items in sets.items():
+        draws = draw_scenes([item.scene for item in items], seed)
+        for name in HEADLINES:
+            mine, clean = measures[place, condition].get(name), measures[place, CLEAN].get(name)
+            if mine is not None and clean is not None and mine.n:
+                rows.append(_row(place, condition, name, mine, clean, draws))
+    return rows
+
+
+def _aligned(answers: Mapping[str, Sequence[Prediction]]) -> dict[tuple[Set, str], list[Prediction]]:
+    """Answers with a reference by set and condition, in the order of the clean ones."""
+    sets: dict[tuple[Set, str], list[Prediction]] = {}
+    for condition, items in answers.items():
+        by_id = {item.id: item for item in items}
+        for usual in answers[CLEAN]:
+            if usual.reference is not None:
+                place = Set(usual.dataset, usual.split, usual.regime)
+                sets.setdefault((place, condition), []).append(by_id[usual.id])
+    return sets
+
+
+def _row(place: Set, condition: str, name: str, mine: Measure, clean: Measure, draws: Draws | None) -> dict[str, Any]:
+    factor = METRICS[name].factor
+    value, low, high = _with_interval(mine, draws, factor)
+    row: dict[str, Any] = {
+        **place._asdict(),
+        "condition": condition,
+        "metric": name,
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": mine.n,
+        "scenes": 1 if draws is None else draws.num_scenes,
+    }
+    if condition != CLEAN:
+        row["minus_clean"] = _with_interval(difference(mine, clean), draws, factor)
+        row["relative"] = _with_interval(relative(mine, clean), draws, 1)
+        if METRICS[name].unit == "fraction" and ":" not in condition:
+            row["looks"] = _with_interval(looks(clean, mine), draws, 1)
+    return row
+
+
+def _with_interval(measure: Measure, draws: Draws | None, factor: float) -> list[float | None]:
+    """Value, low, high; None for what does not exist."""
+    numbers = [measure.point, *measure_interval(measure, draws)]
+    return [None if number is None or number != number else round(factor * number, 4) for number in numbers]
+
+
+def reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence per set about whether its model looks, from the headline metric and the hardest control."""
+    sentences = []
+    for place in dict.fromkeys(Set(row["dataset"], row["split"], row["regime"]) for row in rows):
+        here = [row for row in rows if Set(row["dataset"], row["split"], row["regime"]) == place]
+        metric = here[0]["metric"]
+        blind = [row for row in here if row["metric"] == metric and "looks" in row]
+        if blind:
+            hardest = max(blind, key=lambda row: row["value"])
+            sentences.append(f"{place.dataset} {place.split}, {place.regime}: {_verdict(hardest, metric)}")
+    return sentences
+
+
+def _verdict(row: Mapping[str, Any], metric: str) -> str:
+    minus, low, high = (None if number is None else -number for number in (row["minus_clean"]))
+    low, high = high, low
+    label = f"{METRICS[metric].label.lower()} with pictures minus {row['condition']}"
+    found = f"{label}: {minus:+.1f} [{low:+.1f}, {high:+.1f}]" if low is not None else f"{label}: {minus:+.1f}"
+    if row["scenes"] < ENOUGH_SCENES:
+        return f"{found}; too few scenes ({row['scenes']}) for a verdict"
+    if low is not None and low > 0:
+        share, *interval = row["looks"]
+        return f"{found}; it looks: {share:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] of what only pictures tell"
+    return f"{found}; no sign that it looks" if high is None or high >= 0 else f"{found}; pictures do it harm"
