@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,10 @@ BITS = (4, 3, 2, 1)
 
 BYTES_PER_ERROR = (100_000, 50_000, 30_000, 20_000, 10_000)
 """For pictures of nuScenes' width; fewer, in proportion, for narrower ones, whose films are smaller."""
+
+FILM_WIDTH = 448
+"""Narrower pictures are enlarged (by a whole number) for the film, and shrunk again: blocks of 16 pixels are too large for
+them, and FFmpeg conceals the 50 blocks before an error, which can be a whole small picture."""
 
 RATE_DIVISOR = (2, 4, 8, 16, 32)
 
@@ -77,7 +82,7 @@ def h265(image: Image.Image, severity: int, shot: Shot) -> Image.Image:
     paths, index = _film(shot, image.size)
     film = _compressed(paths, image.size, RATE_DIVISOR[severity - 1])
     frame = next(itertools.islice(_frames(film), index, None))
-    return _fitted(frame.to_image(), image.size)
+    return _shrunk(frame.to_image(), image.size)
 
 
 def bit_error(image: Image.Image, severity: int, shot: Shot) -> Image.Image:
@@ -88,15 +93,16 @@ def bit_error(image: Image.Image, severity: int, shot: Shot) -> Image.Image:
     decoder conceals them.
     """
     paths, index = _film(shot, image.size)
-    amount = max(1, round(BYTES_PER_ERROR[severity - 1] * scale(image)))
+    film = _plain(paths, image.size)
+    amount = round(BYTES_PER_ERROR[severity - 1] * scale(image) * _enlarged(image.size))
     place = shot.place
     start = int(shot.random(place.dataset, place.scene, place.camera).integers(2**32))
-    shown = Image.new("RGB", image.size, GRAY)
-    for number, frame in _damaged(_plain(paths, image.size), start, amount):
+    shown = None
+    for number, frame in _damaged(film, start, amount):
         if number > index:
             break
         shown = frame
-    return _fitted(shown, image.size)
+    return Image.new("RGB", image.size, GRAY) if shown is None else _shrunk(shown, image.size)
 
 
 def with_noise(packets: Sequence[bytes], start: int, amount: int) -> list[bytes]:
@@ -127,11 +133,18 @@ def _film(shot: Shot, size: Size) -> tuple[tuple[str, ...], int]:
     return paths, paths.index(shot.path)
 
 
+def _enlarged(size: Size) -> int:
+    """By how much a picture is larger in its film."""
+    return math.ceil(FILM_WIDTH / size[0])
+
+
 @functools.lru_cache(FILMS_KEPT)
 def _plain(paths: tuple[str, ...], size: Size) -> bytes:
     """The film that both begin with."""
-    options = {"qmin": "3", "g": "12", "b": str(min(64 * FRAMES_PER_SECOND * size[0] * size[1], 2**30))}
-    return _encoded((load_image(path, None) for path in paths), size, "mpeg4", "mp4", options)
+    width, height = large = (size[0] * _enlarged(size), size[1] * _enlarged(size))
+    pictures = (load_image(path, None).resize(large, Image.Resampling.BICUBIC) for path in paths)
+    options = {"qmin": "3", "g": "12", "b": str(min(64 * FRAMES_PER_SECOND * width * height, 2**30))}
+    return _encoded(pictures, "mpeg4", "mp4", options)
 
 
 @functools.lru_cache(FILMS_KEPT)
@@ -141,20 +154,21 @@ def _compressed(paths: tuple[str, ...], size: Size, divisor: int) -> bytes:
     rate = str(max(LEAST_RATE, bits * FRAMES_PER_SECOND // len(paths) // divisor))
     # No threads: with them, what x265 does depends on the machine. No MP4: x265 gives a film of one frame random dates.
     options = {"b": rate, "maxrate": rate, "bufsize": rate, "x265-params": "pools=none:frame-threads=1:log-level=none"}
-    return _encoded((frame.to_image() for frame in _frames(film)), size, "libx265", "hevc", options)
+    return _encoded((frame.to_image() for frame in _frames(film)), "libx265", "hevc", options)
 
 
-def _encoded(pictures: Iterable[Image.Image], size: Size, codec: str, format: str, options: dict[str, str]) -> bytes:
+def _encoded(pictures: Iterator[Image.Image], codec: str, format: str, options: dict[str, str]) -> bytes:
     """A film; of pictures with an odd side the last row or column is left out."""
     import av
 
+    first = next(pictures)
+    width, height = first.width // 2 * 2, first.height // 2 * 2
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=format) as container:
         stream = container.add_stream(codec, rate=FRAMES_PER_SECOND, options=options)
-        stream.pix_fmt = "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.width, stream.height = width, height = size[0] // 2 * 2, size[1] // 2 * 2
-        for number, picture in enumerate(pictures):
+        for number, picture in enumerate(itertools.chain([first], pictures)):
             frame = av.VideoFrame.from_image(picture.crop((0, 0, width, height)))
             frame.pts = number
             container.mux(stream.encode(frame))
@@ -199,10 +213,9 @@ def _damaged(film: bytes, start: int, amount: int) -> Iterator[tuple[int, Image.
                 yield number if frame.pts is None else frame.pts, frame.to_image()
 
 
-def _fitted(picture: Image.Image, size: Size) -> Image.Image:
-    """As large as before an odd row or column was cut off: its neighbour is repeated."""
-    if picture.size == size:
-        return picture
-    pixels = np.asarray(picture)
-    missing = ((0, size[1] - picture.height), (0, size[0] - picture.width), (0, 0))
-    return Image.fromarray(np.pad(pixels, missing, "edge"))
+def _shrunk(frame: Image.Image, size: Size) -> Image.Image:
+    """A film's frame as a picture: an odd row or column that was cut off is its neighbour's copy."""
+    pixels = np.asarray(frame)
+    missing = (size[1] * _enlarged(size) - frame.height, size[0] * _enlarged(size) - frame.width)
+    whole = Image.fromarray(np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "edge"))
+    return whole.reduce(_enlarged(size))
