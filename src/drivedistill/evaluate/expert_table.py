@@ -128,19 +128,24 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 # --- figure ---------------------------------------------------------------------------------------------------------
 
 _COLOURS = {"regular": "#4477aa", "corner": "#ee7733"}
-_BAR, _GAP, _HEIGHT, _LEFT, _TOP = 18, 16, 120, 44, 64
+_BAR, _GAP, _HEIGHT, _LEFT, _TOP, _COLUMNS = 18, 16, 120, 44, 64, 4
 
 
 def figure(comparisons: Sequence[Comparison]) -> str:
     """Mean weight of every expert by regime as SVG, one panel per layer; like CLKD's figure 3, with intervals."""
     panels = [item for item in comparisons if item.group == (ALL, ALL) and item.layer.tokens == "all"]
-    widths = [_LEFT + item.layer.experts * (2 * _BAR + _GAP) + _GAP for item in panels]
     top = max(value.high or value.value for item in panels for part in item.parts.values() for value in part.weights)
-    shapes, left = [], 0
-    for item, width in zip(panels, widths, strict=True):
-        shapes += [f'<g transform="translate({left} {_TOP})">', *_panel(item, width, top), "</g>"]
-        left += width
-    total, height = max(left, 360), _TOP + _HEIGHT + 40
+    width = _LEFT + max(item.layer.experts for item in panels) * (2 * _BAR + _GAP) + _GAP
+    shapes: list[str] = []
+    for number, item in enumerate(panels):
+        row, column = divmod(number, _COLUMNS)
+        shapes += [
+            f'<g transform="translate({column * width} {_TOP + row * (_HEIGHT + 50)})">',
+            *_panel(item, top),
+            "</g>",
+        ]
+    rows = -(-len(panels) // _COLUMNS)
+    total, height = max(min(len(panels), _COLUMNS) * width, 440), _TOP + rows * (_HEIGHT + 50)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{total}" height="{height}" viewBox="0 0 {total} {height}" '
         f'font-family="sans-serif" font-size="11">\n<rect width="{total}" height="{height}" fill="white"/>\n'
@@ -156,27 +161,26 @@ def _legend() -> Iterator[str]:
         yield f'<rect x="{x}" y="26" width="10" height="10" fill="{colour}"/><text x="{x + 15}" y="35">{regime}</text>'
 
 
-def _panel(item: Comparison, width: int, top: float) -> Iterator[str]:
-    def height(value: float) -> float:
-        return round(_HEIGHT * value / top, 1)
+def _panel(item: Comparison, top: float) -> Iterator[str]:
+    def level(value: float) -> float:
+        return round(_HEIGHT - _HEIGHT * value / top, 1)
 
-    right = width - _GAP
+    right = _LEFT + item.layer.experts * (2 * _BAR + _GAP)
     yield f'<text x="{_LEFT}" y="-8" font-weight="bold">{label(item.layer)}</text>'
     for value in (0.0, top):
-        yield f'<text x="{_LEFT - 6}" y="{_HEIGHT - height(value) + 4}" text-anchor="end">{value:.2f}</text>'
+        yield f'<text x="{_LEFT - 6}" y="{level(value) + 4:g}" text-anchor="end">{value:.2f}</text>'
     for expert in range(item.layer.experts):
         x = _LEFT + _GAP + expert * (2 * _BAR + _GAP)
         for place, (regime, part) in enumerate(item.parts.items()):
-            yield from _bar(x + place * _BAR, part.weights[expert], _COLOURS[regime], height)
+            yield from _bar(x + place * _BAR, part.weights[expert], _COLOURS[regime], level)
         yield f'<text x="{x + _BAR}" y="{_HEIGHT + 16}" text-anchor="middle">{expert}</text>'
-    even = _HEIGHT - height(1 / item.layer.experts)
+    even = level(1 / item.layer.experts)
     yield f'<path d="M{_LEFT} {even}H{right}" stroke="#555" stroke-dasharray="4 3"/>'
     yield f'<path d="M{_LEFT} 0V{_HEIGHT}H{right}" stroke="black" fill="none"/>'
 
 
-def _bar(x: int, value: Value, colour: str, height: Callable[[float], float]) -> Iterator[str]:
-    tall = height(value.value)
-    yield f'<rect x="{x}" y="{_HEIGHT - tall}" width="{_BAR - 2}" height="{tall}" fill="{colour}"/>'
+def _bar(x: int, value: Value, colour: str, level: Callable[[float], float]) -> Iterator[str]:
+    y = level(value.value)
+    yield f'<rect x="{x}" y="{y}" width="{_BAR - 2}" height="{_HEIGHT - y:g}" fill="{colour}"/>'
     if value.low is not None and value.high is not None:
-        low, high = _HEIGHT - height(value.low), _HEIGHT - height(value.high)
-        yield f'<path d="M{x + _BAR // 2 - 1} {low}V{high}" stroke="black"/>'
+        yield f'<path d="M{x + _BAR // 2 - 1} {level(value.low)}V{level(value.high)}" stroke="black"/>'

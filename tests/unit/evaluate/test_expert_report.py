@@ -109,7 +109,7 @@ def test_the_figure_is_well_formed_and_as_tall_as_the_numbers() -> None:
     root = ET.fromstring(figure(found))
     bars = [item for item in root.iter() if item.get("fill") in ("#4477aa", "#ee7733") and item.get("width") == "16"]
     assert len(bars) == 2 * E
-    assert {bar.get("height") for bar in bars} == {"120.0"}  # all weights equal: all bars full
+    assert {bar.get("height") for bar in bars} == {"120"}  # all weights equal: all bars full
 
 
 def test_labels_name_place_and_block() -> None:
