@@ -7,7 +7,7 @@ from typing import get_args
 
 from drivedistill.evaluate.metric import METRICS, Metric
 from drivedistill.problems import InputError, Problem
-from drivedistill.records import Score, Task
+from drivedistill.records import CLEAN, Score, Task
 
 _BY_TASK = ("bleu_4", "meteor", "rouge_l", "avg", "exact_match")
 """What the table shows for single tasks; `results.json` has everything."""
@@ -24,8 +24,8 @@ _BY_GROUP = {
 }
 """What the tables of parts show, and their short headings."""
 
-Column = tuple[str, str, str, str]
-"""Regime, data set, split, way of decoding."""
+Column = tuple[str, str, str, str, str]
+"""Regime, data set, split, way of decoding, condition of the pictures."""
 
 
 def format_scores(scores: Sequence[Score]) -> str:
@@ -38,6 +38,8 @@ def format_scores(scores: Sequence[Score]) -> str:
     columns = sorted(dict.fromkeys(map(_column, scores)), key=lambda column: column[0] != "regular")
     lines = [["", *(column[0] for column in columns)], ["", *(" ".join(column[1:3]) for column in columns)]]
     lines.append(["", *(column[3] for column in columns)])
+    if any(column[4] != CLEAN for column in columns):
+        lines.append(["", *(column[4] for column in columns)])
     names = [name for name in dict.fromkeys([*METRICS, *(row.name for row in scores)]) if _in_table(name)]
     order = ["all", *get_args(Task)]
     for task in sorted(
@@ -69,7 +71,7 @@ def _groups(column: Column, field: str, rows: Sequence[Score]) -> str:
     for group in dict.fromkeys(row.group for row in rows):
         cells = [_cell(here.get((group, name))) for name in names]
         lines.append([group.partition("=")[2], f"{here[group, 'exact_match'].n:,}", *cells])
-    return "\n".join([f"By {field}: {' '.join(column)}", *aligned(lines)])
+    return "\n".join([f"By {field}: {' '.join(column).removesuffix(f' {CLEAN}')}", *aligned(lines)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -81,8 +83,8 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 def gate(scores: Sequence[Score], conditions: Sequence[str]) -> list[str]:
     """Check `--fail-under` conditions such as `bleu_4=45` or `corner.rouge_l=0.2`.
 
-    A condition is `[qualifier.]...metric=threshold`. A qualifier is a regime, data set, split, task, way of decoding or
-    part of the set (`kind=snow`); without a task and a part the whole set counts. Every row that fits must reach the
+    A condition is `[qualifier.]...metric=threshold`. A qualifier is a regime, data set, split, task, way of decoding,
+    condition of the pictures or part of the set (`kind=snow`); without a task and a part the whole set counts. Every row that fits must reach the
     threshold (or stay at or below it where lower is better). A threshold above 1 for a fraction is read as percent.
 
     Returns:
@@ -137,7 +139,7 @@ def _bad(condition: str, expected: str, found: str) -> InputError:
 
 
 def _column(row: Score) -> Column:
-    return row.regime, row.dataset, row.split, row.decode
+    return row.regime, row.dataset, row.split, row.decode, row.condition
 
 
 def _in_table(name: str) -> bool:
@@ -176,7 +178,7 @@ def _notes(scores: Sequence[Score]) -> list[str]:
         f"Captions: {label}." for label in dict.fromkeys(row.implementation for row in scores if row.name == "bleu_4")
     ]
     if any(row.low is not None for row in scores):
-        notes.append("[low, high]: 95 % bootstrap over scenes, 1,000 draws. Corpus metrics have no interval.")
+        notes.append("[low, high]: 95 % bootstrap over scenes, 1,000 draws.")
     names = {row.name for row in scores}
     if "skipped_questions" in names and "challenge_final" not in names:
         notes.append("The challenge's final score needs a judge; its match is the F1 alone here.")

@@ -222,3 +222,11 @@ def test_the_official_zero_shot_answers_from_file_to_rows(drivelm_sample):
     assert (found["accuracy"], found["match"], found["skipped_questions"]) == (0, 0, 35)
     assert found["language"] == pytest.approx(0.087255, abs=1e-6)
     assert {row.name: row.n for row in rows if row.task == "all"}["bleu_4"] == 66
+
+
+def test_conditions_of_the_pictures_are_columns_of_their_own(make):
+    rows = quick([make(prediction="A car."), make(prediction="No.", condition="fog:3")])
+    text = format_scores(rows)
+    assert "fog:3" in text and "clean" in text
+    assert [row.value for row in rows if row.name == "exact_match" and row.task == "all"] == [1.0, 0.0]
+    assert gate(rows, ["fog:3.exact_match=50"]) and not gate(rows, ["clean.exact_match=50"])
