@@ -71,7 +71,8 @@ def figures(contestant: Contestant, samples: Sequence[Sample], rules: Rules, mem
         "answer_tokens_mean": round(float(tokens.mean()), 2),
         "cut_answers": sum(answer.cut for answer in contestant.answers.values()),
         "watching_cost": round(float(np.median([s.resident for s in stages] / resident) - 1), 4),
-        **_right_in_time(predictions(contestant, samples)),
+        # An answer that must not end where it wants to end is neither right nor wrong.
+        **_right_in_time([] if rules.min_new_tokens else predictions(contestant, samples)),
     }
 
 

@@ -64,7 +64,7 @@ def bench(
     report: dict[str, Any] = {
         "setting": _setting(rules, preset, samples),
         "models": [_row(one, contestants[0], samples, rules, memories[one.name]) for one in contestants],
-        "curve": curves(answers),
+        "curve": {} if rules.min_new_tokens else curves(answers),
         "training": training_costs(dict(zip(names, paths, strict=True))),
     }
     out.mkdir(parents=True, exist_ok=True)

@@ -260,6 +260,7 @@ def test_drivekd_preset_forces_length_precision_and_rounds(saved, drawn, tmp_pat
     report = bench([saved("qwen2_5_vl")], choose(drawn, rules), rules, tmp_path / "b", preset="drivekd", say=str)
     (row,) = report["models"]
     assert (row["questions"], row["answer_tokens_mean"], row["precision"]) == (1, 9, "bfloat16")
+    assert (row["references"], report["curve"]) == (0, {})  # answers of a forced length are not judged
     assert "first token, s" in (tmp_path / "b" / "bench.md").read_text()
 
 
