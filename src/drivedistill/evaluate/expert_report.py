@@ -231,7 +231,7 @@ def _per_token(sums: Floats, columns: slice) -> Floats:
 
 
 def verdict(found: Comparison, name: str = "exp_entropy") -> str:
-    """What a difference shows: `more`, `fewer`, and `, random routers too` if it is not learnt; else why it shows nothing."""
+    """What a difference shows: `more`, `fewer`, and `, random routers too` if the inputs alone may explain it; else why it shows nothing."""
     if not found.differences:
         return "one regime only"
     if min(part.scenes for part in found.parts.values()) < ENOUGH_SCENES:

@@ -15,7 +15,7 @@ _READ_ME = f"""\
 Effective number: exponential of the entropy of a token's probabilities, between 1 and the number of experts; mean over
 tokens. Brackets: 95 % interval, whole scenes drawn anew. Random routers were asked about the same tokens: `untrained` ones
 have fresh weights, `permuted` ones the trained weights, on features in another order; mean ± standard deviation of the
-differences that they show. Where a random router shows as much, the difference is one of the inputs, not a learnt one.
+differences that they show. Where a random router shows as much, the inputs alone may explain the difference.
 Where the data sets of the two regimes differ, so do their questions and pictures: read the rows within one data set. With
 fewer than {ENOUGH_SCENES} scenes of each regime nothing is claimed. Dead: less than {DEAD:.0%} of an even share of the use.
 Experts are counted from 0. `experts.json` has all readings, by data set and task."""
@@ -69,7 +69,7 @@ def _claim(item: Comparison, name: str, what: str) -> str:
     low, high = sorted((abs(value.low), abs(value.high)))
     random = sum(map(len, item.controls[name].values()))
     learnt = (
-        "random routers show as much, so it was not learnt"
+        "random routers show as much, so it need not be learnt"
         if chance
         else f"none of {random} random routers shows as much"
     )
@@ -163,7 +163,7 @@ def _legend() -> Iterator[str]:
 
 def _panel(item: Comparison, top: float) -> Iterator[str]:
     def level(value: float) -> float:
-        return round(_HEIGHT - _HEIGHT * value / top, 1)
+        return abs(round(_HEIGHT - _HEIGHT * value / top, 1))
 
     right = _LEFT + item.layer.experts * (2 * _BAR + _GAP)
     yield f'<text x="{_LEFT}" y="-8" font-weight="bold">{label(item.layer)}</text>'
