@@ -231,7 +231,10 @@ def _per_token(sums: Floats, columns: slice) -> Floats:
 
 
 def verdict(found: Comparison, name: str = "exp_entropy") -> str:
-    """What a difference shows: `more`, `fewer`, and `, random routers too` if the inputs alone may explain it; else why it shows nothing."""
+    """What a difference shows: `more` or `fewer`, else why it shows nothing.
+
+    `, random routers too` follows where the inputs alone may explain it.
+    """
     if not found.differences:
         return "one regime only"
     if min(part.scenes for part in found.parts.values()) < ENOUGH_SCENES:
