@@ -137,6 +137,11 @@ def _captions(
 def _count_rows(rows: Rows, items: list[Prediction]) -> Iterator[Score]:
     yield rows.row("unscored", sum(item.reference is None for item in items), len(items), _COUNT)
     yield rows.row("empty_answers", sum(not item.prediction.strip() for item in items), len(items), _COUNT)
+    # A student that does not stop ruins BLEU-4, which is then a measure of nothing else.
+    longest = max((len(item.reference.split()) for item in items if item.reference), default=None)
+    if longest is not None:
+        running = sum(len(item.prediction.split()) > longest for item in items)
+        yield rows.row("run_on_answers", running, len(items), "more words than any reference of the set")
     if differently := sum(ASKED in item.extra for item in items):
         yield rows.row("asked_differently", differently, len(items), _COUNT)
 

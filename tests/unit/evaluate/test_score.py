@@ -230,3 +230,11 @@ def test_conditions_of_the_pictures_are_columns_of_their_own(make):
     assert "fog:3" in text and "clean" in text
     assert [row.value for row in rows if row.name == "exact_match" and row.task == "all"] == [1.0, 0.0]
     assert gate(rows, ["fog:3.exact_match=50"]) and not gate(rows, ["clean.exact_match=50"])
+
+
+def test_answers_that_do_not_stop_are_counted(make):
+    answers = ["A car.", "A car. A car. A car.", "A red car ahead.", ""]
+    rows = quick(
+        [make(id=str(n), reference="A red car." if n else "A car.", prediction=a) for n, a in enumerate(answers)]
+    )
+    assert values(rows)["run_on_answers"] == 2
