@@ -200,17 +200,15 @@ def _damaged(film: bytes, start: int, amount: int) -> Iterator[tuple[int, Image.
     with av.open(io.BytesIO(film)) as container:
         decoder = container.streams.video[0].codec_context
         decoder.thread_count = 1
-        packets = [*with_noise(_packets(film), start, amount), b""]
-        for number, data in enumerate(packets):
-            packet = av.Packet(data) if data else None  # the last one asks for what the decoder still holds
-            if packet:
-                packet.pts = packet.dts = number
+        for number, data in enumerate(with_noise(_packets(film), start, amount)):
+            packet = av.Packet(len(data))
+            packet.update(data)  # handed to the constructor it would lack the zeros that decoders read behind the end
             try:
                 frames = decoder.decode(packet)
             except av.error.FFmpegError:
                 continue  # this frame is lost
-            for frame in frames:
-                yield number if frame.pts is None else frame.pts, frame.to_image()
+            for frame in frames:  # one: MPEG-4 without B-frames waits for none
+                yield number, frame.to_image()
 
 
 def _shrunk(frame: Image.Image, size: Size) -> Image.Image:
