@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from drivedistill.cli import app
 from drivedistill.data.corruptions import CORRUPTIONS, corruption, external, motion, transmission, weather
 from drivedistill.data.corruptions.pixels import smear, trail
 from drivedistill.data.corruptions.write import write_corrupted
@@ -145,8 +147,7 @@ def test_a_new_picture_of_the_same_size(name, two, tmp_path):
     for number, size in enumerate(((1, 1), (2, 3), (5, 40))):
         [tiny] = drive(tmp_path / str(number), 1, 1, CAMERAS[:1], (8, 8))
         Image.new("RGB", size, (10, 200, 30)).save(tiny.images["CAM_FRONT"])
-        if name not in VIDEO or min(size) > 1:
-            assert shown([tiny], name).shape == (size[1], size[0], 3)
+        assert shown([tiny], name).shape == (size[1], size[0], 3)
 
 
 def test_neither_path_nor_order_nor_process_matters(two, tmp_path):
@@ -299,7 +300,7 @@ def test_snow_is_as_dense_at_every_size(width, one):
 
 
 def test_low_light_is_dark_and_noisy(one):
-    image = scenery()
+    image = scenery(1600, 300)
     found = shown(one, "low_light", image=image) / 255
     clean = np.asarray(image) / 255
     ideal = 0.2 * ((clean - clean.min()) / (clean.max() - clean.min())) ** 2
@@ -309,6 +310,10 @@ def test_low_light_is_dark_and_noisy(one):
     assert (found - ideal)[bright].std() == pytest.approx(np.sqrt(variance[bright].mean()), rel=0.15)
     flat = shown(one, "low_light", image=Image.new("RGB", (96, 54), (255, 255, 255)))
     assert flat.mean() == pytest.approx(0.2 * 255, rel=0.05)
+    small = shown(one, "low_light", image=image.resize((400, 75), Image.Resampling.BOX)).astype(int)
+    shrunk = np.asarray(Image.fromarray((found * 255).astype(np.uint8)).resize((400, 75), Image.Resampling.BOX), int)
+    rough, smooth = (np.abs(np.diff(pixels[:25], axis=1)).mean() for pixels in (small, shrunk))
+    assert rough == pytest.approx(smooth, rel=0.3)
 
 
 def hits(samples, name, seed=0):
@@ -477,6 +482,26 @@ def test_written_pictures_lie_as_published(six, tmp_path):
     assert (np.asarray(Image.open(out / "Fog/CAM_FRONT/0-0.png")) == shown(six, "fog")).all()
     with pytest.raises(InputError, match="new or empty"):
         write_corrupted(six, out, [("fog", 5)], seed=0)
+
+
+def test_the_command_writes_them(made, tmp_path):
+    arguments = [
+        "data",
+        "corrupt",
+        str(made / "regular"),
+        "--limit",
+        "1",
+        "--corrupt",
+        "zoom_blur",
+        "--corrupt",
+        "fog:3",
+    ]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "12 pictures" in done.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"ZoomBlur", "Fog-3", "sheet.png"}
+    with pytest.raises(InputError, match="name a corruption"):
+        CliRunner().invoke(app, [*arguments, "--corrupt", "black", "--out", "x"], catch_exceptions=False)
 
 
 def test_two_pictures_of_one_name_are_refused_and_nothing_is_written(six, tmp_path):

@@ -4,8 +4,8 @@ The public data come without their generator's seed, so they cannot be made agai
 parameters are those of the generator that their authors published (descended from RoboBEV's) and of `imagecorruptions`
 (Hendrycks and Dietterich, arXiv 1903.12261), which it calls. Ours differ in five things, everywhere:
 
-* **Size.** Lengths in pixels are meant for nuScenes, 1600 pixels wide: they are multiplied by width / 1600. Nothing gets
-  thinner than a pixel, and noise is per pixel at every size.
+* **Size.** Lengths in pixels are meant for nuScenes, 1600 pixels wide: they are multiplied by width / 1600, so that a small
+  picture looks as a large one does after shrinking. Only flakes and streaks never get thinner than a pixel.
 * **Chance.** What is drawn depends on seed, data set, scene, frame and camera, never on a path, on the order of asking or
   on the severity: a higher severity is the same fog, only thicker, and black views stay black.
 * **Rounding** is to the nearest of 256 levels; the original cuts off.

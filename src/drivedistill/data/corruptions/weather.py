@@ -46,17 +46,21 @@ def brightness(image: Image.Image, severity: int, shot: Shot) -> Image.Image:
 
 
 def low_light(image: Image.Image, severity: int, shot: Shot) -> Image.Image:
-    """Stretched, squared (gamma 2) and scaled to 0 .. 0.2 (severity 4), then Poisson and Gaussian noise per pixel."""
+    """Stretched, squared (gamma 2) and scaled to 0 .. 0.2 (severity 4), then Poisson and Gaussian noise.
+
+    A pixel of a narrower picture stands for several of nuScenes': it has the photons of all, and the mean of their noise.
+    """
     limit, photons, sigma = LOW_LIGHT[severity - 1]
+    grain = min(1.0, scale(image))
     pixels = pixels_of(image)
     low, high = pixels.min(), pixels.max()
     if low == high:
         low, high = np.float32(0), np.float32(1)  # one colour only: nothing to stretch
     dark: Pixels = ((pixels - low) / (high - low)) ** 2 * np.float32(limit)
     random = shot.random()
-    counts = np.asarray(random.poisson(dark * np.float32(photons)), np.float32)
-    dark = np.minimum(counts / np.float32(photons), 1)
-    return picture_of(dark + random.standard_normal(dark.shape, np.float32) * np.float32(sigma))
+    white = np.float32(photons / grain**2)
+    dark = np.minimum(np.asarray(random.poisson(dark * white), np.float32) / white, 1)
+    return picture_of(dark + random.standard_normal(dark.shape, np.float32) * np.float32(sigma * grain))
 
 
 def snow(image: Image.Image, severity: int, shot: Shot) -> Image.Image:
