@@ -11,6 +11,7 @@ Legend: P distinct pairs, T distinct texts, V distinct n-grams.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -51,32 +52,36 @@ def count_ngrams(pairs: Sequence[tuple[str, str]]) -> NGrams:
     """Count the n-grams of tokenised (reference, hypothesis) pairs."""
     from pycocoevalcap.cider.cider_scorer import precook
 
-    number_of: dict[str, int] = {}
-    for text in (text for pair in pairs for text in pair):
-        number_of.setdefault(text, len(number_of))
-    counts = [precook(text, _ORDERS) for text in number_of]
+    number_of = {text: row for row, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
     vocabulary: dict[tuple[str, ...], int] = {}
-    entries = [
-        (text, vocabulary.setdefault(gram, len(vocabulary)), count)
-        for text, grams in enumerate(counts)
-        for gram, count in grams.items()
-    ]
-    shared = []
-    for row, (reference, hypothesis) in enumerate(pairs):
-        true = counts[number_of[reference]]
-        for gram, count in counts[number_of[hypothesis]].items():
-            if gram in true:
-                shared.append((row, vocabulary[gram], min(count, true[gram]) * true[gram]))
-    text, gram_of, count_of = _columns(entries)
-    return NGrams(
-        np.array([len(gram) - 1 for gram in vocabulary], dtype=np.int64),
-        text,
-        gram_of,
-        count_of,
-        np.array([number_of[reference] for reference, _ in pairs], dtype=np.int64),
-        np.array([number_of[hypothesis] for _, hypothesis in pairs], dtype=np.int64),
-        *_columns(shared),
-    )
+    found, counts, sizes = array("q"), array("q"), array("q")
+    for words in number_of:
+        cooked = precook(words, _ORDERS)
+        found.extend([vocabulary.setdefault(ngram, len(vocabulary)) for ngram in cooked])
+        counts.extend(cooked.values())
+        sizes.append(len(cooked))
+    gram, count, size = _ints(found), _ints(counts), _ints(sizes)
+    text: Ints = np.repeat(np.arange(len(number_of)), size)
+    reference = _ints([number_of[reference] for reference, _ in pairs])
+    hypothesis = _ints([number_of[hypothesis] for _, hypothesis in pairs])
+    # Every n-gram of every hypothesis, looked up among those of its reference.
+    asked = size[hypothesis]
+    pair: Ints = np.repeat(np.arange(len(pairs)), asked)
+    first: Ints = np.cumsum(size) - size
+    entry: Ints = np.arange(len(pair)) + np.repeat(first[hypothesis] - np.cumsum(asked) + asked, asked)
+    key = text * len(vocabulary) + gram
+    by_key = np.argsort(key)
+    wanted = reference[pair] * len(vocabulary) + gram[entry]
+    place = np.searchsorted(key, wanted, sorter=by_key)
+    shared = np.append(key[by_key], -1)[place] == wanted
+    true = count[by_key[place[shared]]]
+    clipped = np.minimum(count[entry[shared]], true) * true
+    order = _ints([len(ngram) - 1 for ngram in vocabulary])
+    return NGrams(order, text, gram, count, reference, hypothesis, pair[shared], gram[entry[shared]], clipped)
+
+
+def _ints(values: Sequence[int]) -> Ints:
+    return np.array(values, dtype=np.int64)
 
 
 def cider(grams: NGrams, rows: Sequence[int]) -> Floats | None:
@@ -107,8 +112,3 @@ def cider(grams: NGrams, rows: Sequence[int]) -> Floats | None:
     difference = bigrams[grams.hypothesis] - bigrams[grams.reference]
     found: Floats = 10 * cosine.mean(axis=1) * np.exp(-(difference**2) / (2 * _SIGMA**2))
     return found[rows]
-
-
-def _columns(rows: list[tuple[int, int, int]]) -> tuple[Ints, Ints, Ints]:
-    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    return table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy()

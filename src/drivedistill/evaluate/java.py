@@ -44,9 +44,6 @@ of its neighbours; and a guard that is not where it should be proves that lines 
 _LOCALE_PROOF = ["-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
 """Before version 18 Java takes its charset from the locale, and under a German one METEOR cannot read `0.5`."""
 
-_SMALL = ["-Xmx2G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-"""One process of one thread: a third of the memory and four fifths of the processor time of Java's own choices."""
-
 _REMEDY = 'install the scorers and Java with: pip install "drivedistill[eval]"'
 
 
@@ -87,6 +84,8 @@ def find_java() -> tuple[str, str]:
 
 def one_line(text: str) -> str:
     """The text with every control character, line separator and lone surrogate replaced by a space."""
+    if text.isprintable():  # none of them
+        return text
     return "".join(" " if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") else char for char in text)
 
 
@@ -130,7 +129,20 @@ class Meteor:
     def __init__(self) -> None:
         jar = scorers_folder() / "meteor" / "meteor-1.5.jar"
         java, _ = find_java()
-        command = [java, *_LOCALE_PROOF, *_SMALL, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+        command = [
+            java,
+            *_LOCALE_PROOF,
+            "-Xmx2G",
+            "-XX:+UseSerialGC",
+            "-jar",
+            str(jar),
+            "-",
+            "-",
+            "-stdio",
+            "-l",
+            "en",
+            "-norm",
+        ]
         self._lock = threading.Lock()
         # A file, not a pipe: nobody reads it while the program runs, and a full pipe would stop the program.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
