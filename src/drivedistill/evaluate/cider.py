@@ -72,7 +72,7 @@ def count_ngrams(pairs: Sequence[tuple[str, str]]) -> NGrams:
     key = text * len(vocabulary) + gram
     by_key = np.argsort(key)
     wanted = reference[pair] * len(vocabulary) + gram[entry]
-    place = np.searchsorted(key, wanted, sorter=by_key)
+    place: Ints = np.asarray(np.searchsorted(key, wanted, sorter=by_key))
     shared = np.append(key[by_key], -1)[place] == wanted
     true = count[by_key[place[shared]]]
     clipped = np.minimum(count[entry[shared]], true) * true
