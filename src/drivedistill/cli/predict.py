@@ -58,8 +58,8 @@ def predict(
 
     way = decoding(decode, max_new_tokens)
     prior = model.removeprefix("prior:") if model.startswith("prior:") else None
-    samples = read_questions(data, format, file, regime) if data else own_split(prior or model, split)
-    samples = spread(samples, limit_per_set)[:limit]
+    everything = read_questions(data, format, file, regime) if data else own_split(prior or model, split)
+    samples = spread(everything, limit_per_set)[:limit]
     require_pictures(samples)
     served = model.startswith(("http://", "https://"))
     if (served or prior) and decode != "greedy":
@@ -69,7 +69,7 @@ def predict(
     condition = condition_name(_one_of(corrupt, control))
     what = f"{data.resolve().name}-{file}" if data else split
     target = out or _default_predictions(model, f"{what}-{way_name}", condition)
-    seen = show(samples, condition)
+    seen = show(everything, condition).only(samples)
     if dry_run:
         typer.echo(f"{len(samples)} questions would be answered ({way_name}, {condition} pictures) into {target}")
         return

@@ -54,8 +54,8 @@ def probe(
     from drivedistill.runs import require_pictures
 
     names = _conditions(conditions)
-    samples = read_questions(data, format, file, regime) if data else own_split(model, split)
-    samples = spread(samples, limit_per_set)
+    everything = read_questions(data, format, file, regime) if data else own_split(model, split)
+    samples = spread(everything, limit_per_set)
     require_pictures(samples)
     target = out or _default_folder(model)
     if dry_run:
@@ -64,8 +64,10 @@ def probe(
     keep_quiet()
     taught = own_mixture(prior or model)["train"] if "prior" in names else []
     target.mkdir(parents=True, exist_ok=True)
+    settings = {"seed": seed, "max_new_tokens": max_new_tokens, "prior": prior or model}
+    _keep(target / "settings.json", settings)
     try:
-        answers = _answers(model, samples, names, taught, target, max_new_tokens, batch_size, seed)
+        answers = _answers(model, everything, samples, names, taught, target, max_new_tokens, batch_size, seed)
     except KeyboardInterrupt:
         typer.echo(f"interrupted; answers so far are kept in {target}, run again to go on", err=True)
         raise typer.Exit(130) from None
@@ -100,8 +102,27 @@ def _default_folder(model: str) -> Path:
     return Path(model) / "probe"
 
 
+def _keep(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder with answers that were asked for in another way; they would be mixed."""
+    import json
+
+    from drivedistill.records import write_json
+
+    before = json.loads(path.read_text("utf-8")) if path.is_file() else settings
+    remedy = "choose another --out, or remove the folder"
+    problems = [
+        Problem(str(path), name, f"{before.get(name)!r} as in the answers that lie there", repr(value), remedy)
+        for name, value in settings.items()
+        if before.get(name) != value
+    ]
+    if problems:
+        raise InputError(problems)
+    write_json(path, settings)
+
+
 def _answers(
     model: str,
+    everything: Sequence[Sample],
     samples: Sequence[Sample],
     names: Sequence[str],
     taught: Sequence[Sample],
@@ -129,7 +150,7 @@ def _answers(
             how, given, since = How(PRIOR, "text_only"), list(samples), None
             answerer: Any = prior_answerer(taught)
         else:
-            shown = show(samples, name, seed)
+            shown = show(everything, name, seed).only(samples)
             how, given, since = How(str(Path(model)), "greedy", name), shown.samples, written_at(model)
             preparation = replace(subject.preparation, pictures=PictureCache(512, shown.change))
             seeing = replace(subject, preparation=preparation)

@@ -1,7 +1,7 @@
 """What a model is shown: the pictures as they are, other ones, worse ones, or none.
 
     clean      as the data set has them
-    black      every pixel 0
+    black      every pixel 0; a region's red rectangle is part of the question and stays
     none       no picture at all: the places for pictures are left out of the model's input
     shuffled   every frame gets the pictures of a frame of another scene
     fog:3      a corruption and its severity; without a number the severity of DriveBench
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -33,6 +33,11 @@ class Shown:
     change: Change | None = None
     blind: bool = False
     """No picture is shown."""
+
+    def only(self, asked: Sequence[Sample]) -> Shown:
+        """Some of the samples, in their order; what they show stays as it was drawn for all."""
+        ids = {sample.id for sample in asked}
+        return replace(self, samples=[sample for sample in self.samples if sample.id in ids])
 
 
 def condition_name(text: str) -> str:
@@ -57,8 +62,8 @@ def show(samples: Sequence[Sample], condition: str, seed: int = 0) -> Shown:
     """Put samples under a condition.
 
     Args:
-        samples: All samples of the data set that are asked: what is lost, and whose pictures are shown, is drawn for all of
-            them at once.
+        samples: All samples of the data set, whether they are asked or not: what is lost, whose pictures are shown, and which
+            frames make a film depend on all of them.
         condition: See the module.
         seed: The same seed shows the same pictures.
 
@@ -88,7 +93,7 @@ def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
     for sample in samples:
         group = frames.setdefault((sample.dataset, tuple(sorted(sample.images))), {})
         group.setdefault((sample.scene, sample.frame), sample.images)
-    given: dict[tuple[str, str, str], dict[str, str]] = {}
+    given: dict[tuple[str, tuple[str, ...], str, str], dict[str, str]] = {}
     for (dataset, cameras), group in frames.items():
         order = sorted(group)
         if len({scene for scene, _ in order}) < 2:
@@ -96,14 +101,16 @@ def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
             remedy = "ask about more scenes"
             raise InputError(Problem(dataset, "shuffled", "frames of at least two scenes", found, remedy))
         for frame, other in zip(order, _other_scenes(order, seed), strict=True):
-            given[dataset, *frame] = group[other]
-    return [
-        sample.model_copy(update={"images": given[sample.dataset, sample.scene, sample.frame]}) for sample in samples
-    ]
+            given[dataset, cameras, *frame] = group[other]
+
+    def others(sample: Sample) -> dict[str, str]:
+        return given[sample.dataset, tuple(sorted(sample.images)), sample.scene, sample.frame]
+
+    return [sample.model_copy(update={"images": others(sample)}) for sample in samples]
 
 
 def _other_scenes(order: Sequence[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
-    """For every (scene, frame) one of another scene, as varied as the scenes allow."""
+    """For every (scene, frame) a random one of another scene."""
     generator = random.Random(f"shuffled {seed}")
     found = []
     for scene, _ in order:

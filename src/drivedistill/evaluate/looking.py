@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from drivedistill.evaluate.difference import difference
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
-from drivedistill.evaluate.measure import ENOUGH_SCENES, Draws, Floats, Measure, combined, draw_scenes, measure_interval
+from drivedistill.evaluate.measure import Draws, Floats, Measure, combined, draw_scenes, measure_interval
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.text import Tokenizer, caption_measures
 from drivedistill.records import CLEAN, Prediction
@@ -53,11 +54,6 @@ def relative(score: Measure, clean: Measure) -> Measure:
     return combined([score, clean], quotient, "score / clean score")
 
 
-def difference(score: Measure, other: Measure) -> Measure:
-    """Score minus another score of the same questions."""
-    return combined([score, other], np.subtract, "difference")
-
-
 def side_by_side(
     answers: Mapping[str, Sequence[Prediction]], *, captions: bool = True, tokenizer: Tokenizer = "ptb", seed: int = 0
 ) -> list[dict[str, Any]]:
@@ -71,7 +67,7 @@ def side_by_side(
 
     Returns:
         One row per set, condition and headline metric: `value`, `low`, `high` in the papers' scale; unless it is the clean
-        row also `minus_clean`, `relative` and, for controls and the prior, `looks`, each as [value, low, high].
+        row also `verdict` and `minus_clean`, `relative` and, for controls and the prior, `looks`, each as [value, low, high].
 
     Raises:
         InputError: Scorers or Java are missing.
@@ -103,30 +99,35 @@ def _aligned(answers: Mapping[str, Sequence[Prediction]]) -> dict[tuple[Set, str
 
 
 def _row(place: Set, condition: str, name: str, mine: Measure, clean: Measure, draws: Draws | None) -> dict[str, Any]:
-    factor = METRICS[name].factor
-    value, low, high = _with_interval(mine, draws, factor)
+    factor, higher = METRICS[name].factor, METRICS[name].higher_is_better
+    value, low, high = _with_interval(mine, draws)
+    delta = difference([mine], [clean], draws, higher_is_better=higher)
     row: dict[str, Any] = {
         **place._asdict(),
         "condition": condition,
         "metric": name,
-        "value": value,
-        "low": low,
-        "high": high,
+        "value": _scaled(value, factor),
+        "low": _scaled(low, factor),
+        "high": _scaled(high, factor),
         "n": mine.n,
-        "scenes": 1 if draws is None else draws.num_scenes,
+        "scenes": delta.num_scenes,
     }
     if condition != CLEAN:
-        row["minus_clean"] = _with_interval(difference(mine, clean), draws, factor)
-        row["relative"] = _with_interval(relative(mine, clean), draws, 1)
+        row["minus_clean"] = [_scaled(number, factor) for number in (delta.mean, delta.low, delta.high)]
+        row["verdict"] = delta.verdict
+        row["relative"] = [_scaled(number) for number in _with_interval(relative(mine, clean), draws)]
         if METRICS[name].unit == "fraction" and ":" not in condition:
-            row["looks"] = _with_interval(looks(clean, mine), draws, 1)
+            row["looks"] = [_scaled(number) for number in _with_interval(looks(clean, mine), draws)]
     return row
 
 
-def _with_interval(measure: Measure, draws: Draws | None, factor: float) -> list[float | None]:
-    """Value, low, high; None for what does not exist."""
-    numbers = [measure.point, *measure_interval(measure, draws)]
-    return [None if number is None or number != number else round(factor * number, 4) for number in numbers]
+def _with_interval(measure: Measure, draws: Draws | None) -> list[float | None]:
+    return [measure.point, *measure_interval(measure, draws)]
+
+
+def _scaled(number: float | None, factor: float = 1) -> float | None:
+    """None for what does not exist."""
+    return None if number is None or number != number else round(factor * number, 4)
 
 
 def reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -138,18 +139,22 @@ def reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         blind = [row for row in here if row["metric"] == metric and "looks" in row]
         if blind:
             hardest = max(blind, key=lambda row: row["value"])
-            sentences.append(f"{place.dataset} {place.split}, {place.regime}: {_verdict(hardest, metric)}")
+            sentences.append(f"{place.dataset} {place.split}, {place.regime}: {_judged(hardest, metric)}")
     return sentences
 
 
-def _verdict(row: Mapping[str, Any], metric: str) -> str:
-    minus, low, high = (None if number is None else -number for number in (row["minus_clean"]))
-    low, high = high, low
-    label = f"{METRICS[metric].label.lower()} with pictures minus {row['condition']}"
-    found = f"{label}: {minus:+.1f} [{low:+.1f}, {high:+.1f}]" if low is not None else f"{label}: {minus:+.1f}"
-    if row["scenes"] < ENOUGH_SCENES:
+def _judged(row: Mapping[str, Any], metric: str) -> str:
+    value, low, high = row["minus_clean"]
+    found = f"{METRICS[metric].label} with pictures minus {row['condition']}: {-value:+.1f}"
+    if low is None or high is None:
+        return f"{found}; no interval, no verdict"
+    found += f" [{-high:+.1f}, {-low:+.1f}]"
+    if row["verdict"] == "too few scenes":
         return f"{found}; too few scenes ({row['scenes']}) for a verdict"
-    if low is not None and low > 0:
-        share, *interval = row["looks"]
-        return f"{found}; it looks: {share:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] of what only pictures tell"
-    return f"{found}; no sign that it looks" if high is None or high >= 0 else f"{found}; pictures do it harm"
+    if row["verdict"] == "better":
+        return f"{found}; pictures do it harm"
+    if row["verdict"] != "worse":
+        return f"{found}; no sign that it looks"
+    share, *bounds = row["looks"]
+    known = "" if None in bounds else f" [{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    return f"{found}; it looks: {share:.2f}{known} of what only pictures tell"

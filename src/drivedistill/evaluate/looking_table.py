@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.score_table import aligned
 
 Row = Mapping[str, Any]
 
@@ -20,14 +21,14 @@ def table(rows: Sequence[Row]) -> str:
 
 def _block(rows: Sequence[Row]) -> str:
     first = rows[0]
-    title = f"{first['dataset']} {first['split']}, {first['regime']}: {first['n']} questions, {first['scenes']} scenes"
+    title = f"{first['dataset']} {first['split']}, {first['regime']}"
     lines = [["", "score", "minus clean", "of clean", "looks"]]
     for metric in dict.fromkeys(row["metric"] for row in rows):
-        lines.append([METRICS[metric].label, "", "", "", ""])
-        lines += [_line(row) for row in rows if row["metric"] == metric]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    printed = ["  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in lines]
-    return "\n".join([title, *(line.rstrip() for line in printed), ""])
+        here = [row for row in rows if row["metric"] == metric]
+        heading = f"{METRICS[metric].label}: {here[0]['n']:,} questions, {here[0]['scenes']:,} scenes"
+        lines.append([heading, "", "", "", ""])
+        lines += [_line(row) for row in here]
+    return "\n".join([title, *aligned(lines), ""])
 
 
 def _line(row: Row) -> list[str]:

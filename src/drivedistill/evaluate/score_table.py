@@ -84,8 +84,9 @@ def gate(scores: Sequence[Score], conditions: Sequence[str]) -> list[str]:
     """Check `--fail-under` conditions such as `bleu_4=45` or `corner.rouge_l=0.2`.
 
     A condition is `[qualifier.]...metric=threshold`. A qualifier is a regime, data set, split, task, way of decoding,
-    condition of the pictures or part of the set (`kind=snow`); without a task and a part the whole set counts. Every row that fits must reach the
-    threshold (or stay at or below it where lower is better). A threshold above 1 for a fraction is read as percent.
+    condition of the pictures or part of the set (`kind=snow`); without a task and a part the whole set counts. Every
+    row that fits must reach the threshold (or stay at or below it where lower is better). A threshold above 1 for a
+    fraction is read as percent.
 
     Returns:
         One sentence for each row that fails; empty when all pass.

@@ -100,6 +100,7 @@ def test_a_model_that_reads_pixels_falls_to_the_prior_on_black_pictures(streets,
     assert share == pytest.approx((score - blind) / (1 - blind), abs=1e-3) and 0 < low < share < high < 1
     assert "it looks" in reading(rows)[0] and f"of {len(truth)}" not in reading(rows)[0]
     assert "shuffled" in table(rows) and f"{len(truth)} questions, 60 scenes" in table(rows)
+    assert all(len(line) <= 128 for line in table(rows).splitlines())
 
 
 def test_a_model_that_only_talks_is_found_out(streets, tmp_path):
@@ -113,6 +114,38 @@ def test_a_model_that_only_talks_is_found_out(streets, tmp_path):
 def test_few_scenes_get_no_verdict(streets, tmp_path):
     rows, _ = probed(seeing, streets[:40], tmp_path)
     assert reading(rows)[0].endswith("too few scenes (20) for a verdict")
+
+
+def test_perfect_blindness_in_some_draw_takes_the_interval_and_not_the_verdict(streets, tmp_path):
+    """Black is wrong about four streets only, so some draws have none of them, and nothing left for pictures to tell."""
+    asked = [sample for sample in streets if "day" in sample.question]
+    night = [sample.id for sample in asked if sample.answer == "No."][:4]
+    asked = [sample for sample in asked if sample.answer == "Yes." or sample.id in night]
+
+    def model(change, blind):
+        return lambda batch: [Answer("Yes." if change else sample.answer) for sample in batch]
+
+    rows, found = probed(model, asked, tmp_path, ("clean", "black"))
+    assert found["black"]["looks"] == [1.0, None, None]
+    assert "it looks: 1.00 of what" in reading([row for row in rows if row["condition"] != PRIOR])[0]
+
+
+def test_scenes_are_those_with_questions_that_count(streets, tmp_path):
+    """Meta-actions are asked in 12 of 60 streets: too few, however many streets there are."""
+    plans = {f"s{number}" for number in range(12)}
+    asked = [
+        sample.model_copy(update={"meta_action": "KEEP, STRAIGHT", "answer": "KEEP, STRAIGHT"})
+        if sample.scene in plans and "moving" in sample.question
+        else sample
+        for sample in streets
+    ]
+
+    def model(change, blind):
+        return lambda batch: [Answer("STOP, STRAIGHT" if change else sample.answer) for sample in batch]
+
+    rows, _ = probed(model, asked, tmp_path, ("clean", "black"))
+    assert [row["scenes"] for row in rows if row["metric"] == "meta_accuracy"] == [12] * 3
+    assert reading([row for row in rows if row["condition"] != PRIOR])[0].endswith("too few scenes (12) for a verdict")
 
 
 def test_looks_and_relative_at_their_ends():
@@ -134,6 +167,21 @@ def test_shuffled_pictures_come_from_another_scene_and_are_the_same_every_time(s
     by_frame = {sample.frame: sample.images for sample in shown}
     assert all(by_frame[sample.frame] == sample.images for sample in shown)
     assert shown == show(streets, "shuffled", seed=3).samples != show(streets, "shuffled", seed=4).samples
+
+
+def test_samples_of_a_frame_keep_their_own_cameras(streets):
+    pairs = [
+        s.model_copy(update={"id": f"{s.id} 2", "images": {**s.images, "CAM_BACK": s.images["CAM_FRONT"]}})
+        for s in streets
+    ]
+    for sample in show([*streets, *pairs], "shuffled").samples:
+        assert set(sample.images) == ({"CAM_FRONT", "CAM_BACK"} if sample.id.endswith(" 2") else {"CAM_FRONT"})
+
+
+def test_whose_pictures_are_shown_does_not_depend_on_who_is_asked(streets):
+    shown = show(streets, "shuffled")
+    some = shown.only(streets[10:20]).samples
+    assert some == shown.samples[10:20]
 
 
 def test_one_scene_cannot_be_shuffled(streets):
