@@ -160,18 +160,28 @@ def _f1s(
     suffix: str,
     label: str,
 ) -> dict[str, Measure]:
-    """F1 of every action that occurs; 0 for one that is never found, as in the published script."""
+    """F1 of every action that occurs; 0 for one that is never found, as in the published script.
+
+    Its rule: an action that is said is a hit if the true speed (path) is said as well, else a false alarm; the true one is a
+    miss if it is not said. Where one speed and one path are said, this is the usual F1; who says all has 1 everywhere.
+    """
     found: dict[str, Measure] = {}
     for action in actions:
-        pairs = [
-            (action in words, action in truth) if truth else (False, False)
-            for words, truth in zip(said, right, strict=True)
-        ]
-        statistics = np.array([(a and b, a and not b, b and not a) for a, b in pairs], dtype=np.float64)
+        outcomes = [_outcome(action, words, truth) for words, truth in zip(said, right, strict=True)]
+        statistics = np.array(outcomes, dtype=np.float64)
         if statistics.any():
             count = sum(truth is not None for truth in right)
             found[f"meta_f1_{action.lower()}{suffix}"] = Measure(statistics, f1, f"F1, {label}", count)
     return found
+
+
+def _outcome(action: str, words: frozenset[str], truth: MetaAction | None) -> tuple[bool, bool, bool]:
+    """Whether one answer is a true positive, a false positive, a false negative of an action."""
+    if truth is None:
+        return False, False, False
+    true: str = truth.speed if action in SPEEDS else truth.path
+    is_said = action in words
+    return is_said and true in words, is_said and true not in words, not is_said and action == true
 
 
 def f1(sums: Floats) -> Floats:
