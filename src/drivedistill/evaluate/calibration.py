@@ -33,25 +33,22 @@ _EDGES = np.arange(1, BINS) / BINS
 
 
 def measures(items: Sequence[Prediction]) -> dict[str, Measure]:
-    """Mean confidence, calibration error and Brier score of the answers that have a confidence."""
+    """Mean confidence and Brier score of the answers that have a confidence."""
     if not any(item.confidence is not None for item in items):
         return {}
-    has = np.array([item.confidence is not None for item in items])
-    sure = np.array([item.confidence or 0.0 for item in items])
-    right = np.array([item.confidence is not None and is_right(item) for item in items], dtype=np.float64)
-    bins = np.eye(BINS)[bin_of(sure)] * has[:, None]
-    statistics = np.concatenate([bins, bins * (sure - right)[:, None]], axis=1)
-    label = _label(items)
-    brier = [float((c - a) ** 2) if known else None for c, a, known in zip(sure, right, has, strict=True)]
+    brier = [None if item.confidence is None else (item.confidence - is_right(item)) ** 2 for item in items]
     return {
         "confidence": mean_of([item.confidence for item in items], "mean token probability, mean over answers"),
-        "calibration_error": Measure(statistics, _error, f"{BINS} bins of equal width, {label}", int(has.sum())),
-        "brier": mean_of(brier, label),
+        "brier": mean_of(brier, _label(items)),
     }
 
 
 def findings(items: Sequence[Prediction]) -> dict[str, Finding]:
-    """Accuracy at three coverages, AUROC and AURC of the answers that have a confidence."""
+    """Calibration error, accuracy at three coverages, AUROC and AURC of the answers that have a confidence.
+
+    The calibration error is a sum of absolute values: drawing anew adds noise to each of them and so raises the sum. The
+    interval of a calibrated model would never hold its 0, and the one with fewer answers would look worse: it gets none.
+    """
     sure, right = _known(items)
     if not len(sure):
         return {}
@@ -62,6 +59,8 @@ def findings(items: Sequence[Prediction]) -> dict[str, Finding]:
         for percent in COVERAGES
         for kept in [answered(len(sure), percent)]
     }
+    error = calibration_error(sure, right)
+    found["calibration_error"] = Finding(error, len(sure), f"{BINS} bins of equal width, {label}")
     found["aurc"] = Finding(float((1 - accuracy).mean()), len(sure), label)
     if 0 < right.sum() < len(right):
         found["auroc"] = Finding(auroc(sure, right), len(sure), f"equal ones count half, {label}")
@@ -73,12 +72,15 @@ def bin_of(confidence: Floats) -> NDArray[np.int64]:
     return np.digitize(confidence, _EDGES, right=True)
 
 
-def _error(sums: Floats) -> Floats:
-    """Calibration error from `[..., 2 * BINS]`: answers per bin, and sums of confidence - right per bin."""
-    counts, gaps = np.split(sums, 2, axis=-1)
-    total = counts.sum(axis=-1)
-    found = np.full(total.shape, np.nan)
-    return np.divide(np.abs(gaps).sum(axis=-1), total, out=found, where=total != 0)
+def calibration_error(confidence: Floats, right: Floats) -> float:
+    """Sum over the bins of abs(sum of confidence - right), over n; biased upwards where bins hold few answers.
+
+    Args:
+        confidence: n >= 1.
+        right: 1.0 for right, 0.0 for wrong, n.
+    """
+    gaps = np.bincount(bin_of(confidence), weights=confidence - right)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def answered(n: int, percent: int) -> int:

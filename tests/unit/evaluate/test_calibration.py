@@ -24,10 +24,11 @@ from drivedistill.evaluate.calibration import (
     findings,
     measures,
 )
+from drivedistill.evaluate.compare import compare
 from drivedistill.evaluate.correct import is_right, rule_of
 from drivedistill.evaluate.families import answer_findings, answer_measures
-from drivedistill.evaluate.measure import draw_scenes, measure_interval
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.same_questions import Answers
 from drivedistill.evaluate.score import score
 from drivedistill.records import Prediction, write_jsonl
 
@@ -42,12 +43,16 @@ def answers(make: Make, pairs: list[tuple[float | None, bool]]) -> list[Predicti
     ]
 
 
+def error_of(items: list[Prediction]) -> float:
+    return findings(items)["calibration_error"].value
+
+
 def test_values_by_hand(make: Make) -> None:
     items = answers(make, [(0.95, True), (0.92, False), (0.55, True), (0.31, False)])
     found = measures(items)
     assert found["confidence"].point == pytest.approx(2.73 / 4)
     # One bin with 0.95 and 0.92 (half right), one with 0.55, one with 0.31.
-    assert found["calibration_error"].point == pytest.approx((2 * abs(0.935 - 0.5) + 0.45 + 0.31) / 4)
+    assert error_of(items) == pytest.approx((2 * abs(0.935 - 0.5) + 0.45 + 0.31) / 4)
     assert found["brier"].point == pytest.approx((0.05**2 + 0.92**2 + 0.45**2 + 0.31**2) / 4)
     values = {name: finding.value for name, finding in findings(items).items()}
     assert values["auroc"] == 0.75  # of the four pairs, only (0.55, 0.92) is in the wrong order
@@ -61,9 +66,9 @@ def test_a_model_that_knows_is_calibrated_and_ordered(make: Make) -> None:
     items = answers(make, [(1.0, True)] * 6 + [(0.0, False)] * 4)
     assert {name: measure.point for name, measure in measures(items).items()} == {
         "confidence": 0.6,
-        "calibration_error": 0.0,
         "brier": 0.0,
     }
+    assert error_of(items) == 0
     found = findings(items)
     assert found["auroc"].value == 1
     assert found["accuracy_at_50"].value == 1
@@ -74,13 +79,13 @@ def test_constant_confidence_orders_nothing(make: Make) -> None:
     items = answers(make, [(0.7, True)] * 3 + [(0.7, False)])
     found = {name: finding.value for name, finding in findings(items).items()}
     assert found == {
+        "calibration_error": pytest.approx(0.05),
         "auroc": 0.5,
         "aurc": pytest.approx(0.25),
         "accuracy_at_90": 0.75,
         "accuracy_at_80": 0.75,
         "accuracy_at_50": 0.75,
     }
-    assert measures(items)["calibration_error"].point == pytest.approx(0.05)
 
 
 pairs = st.lists(
@@ -134,10 +139,10 @@ def test_refusing_helps_when_confidence_is_informative(make: Make) -> None:
     found = {name: finding.value for name, finding in findings(items).items()}
     accuracy = np.mean([is_right(item) for item in items])
     assert accuracy < found["accuracy_at_90"] < found["accuracy_at_80"] < found["accuracy_at_50"]
-    assert measures(items)["calibration_error"].point < 0.08  # confidence is the probability to be right
+    assert error_of(items) < 0.08  # confidence is the probability to be right
     backwards = [item.model_copy(update={"confidence": 1 - (item.confidence or 0)}) for item in items]
     assert findings(backwards)["accuracy_at_50"].value < accuracy
-    assert measures(backwards)["calibration_error"].point > 0.3
+    assert error_of(backwards) > 0.3
 
 
 def test_a_bin_holds_its_upper_edge() -> None:
@@ -176,15 +181,27 @@ def test_no_auroc_without_both_kinds(make: Make) -> None:
     assert found["aurc"].value == 0
 
 
-def test_the_error_of_a_draw_is_that_of_its_answers(make: Make) -> None:
-    """Sums per bin: halves that err in opposite directions cancel within a bin, so errors of halves do not average."""
+def test_errors_within_a_bin_cancel(make: Make) -> None:
     items = answers(make, [(0.75, True), (0.75, False), (0.75, True), (0.75, True)])
-    measure = measures(items)["calibration_error"]
-    assert measure.point == pytest.approx(0)
-    assert measure.of([0, 1]).point == pytest.approx(0.25)
-    low, high = measure_interval(measure, draw_scenes([item.scene for item in items], 0))
-    assert low is not None and high is not None
-    assert 0 <= low < high <= 0.75
+    assert error_of(items) == pytest.approx(0)
+    assert error_of(items[:2]) == pytest.approx(0.25)
+
+
+def test_calibration_error_is_no_sum_over_answers_so_it_has_neither_interval_nor_verdict(make: Make) -> None:
+    """Draws of a calibrated model all have a positive error: an interval of them would exclude the truth, 0."""
+    generator = np.random.default_rng(0)
+    sure = generator.uniform(size=200)
+    items = answers(make, [(float(c), bool(generator.uniform() < c)) for c in sure])
+    drawn = [error_of([items[n] for n in generator.integers(200, size=200)]) for _ in range(100)]
+    assert error_of(items) < np.mean(drawn) and min(drawn) > 0
+    assert "calibration_error" not in answer_measures(items) and "brier" in answer_measures(items)
+    rows = {row.name: row for row in score(items, meteor=False, tokenizer="approximate") if row.task == "all"}
+    assert rows["calibration_error"].low is None and rows["brier"].low is not None
+    other = [item.model_copy(update={"model": "other"}) for item in items]
+    sides = [[Answers("a.jsonl", items)], [Answers("b.jsonl", other)]]
+    (found,) = compare(*sides, meteor=False, tokenizer="approximate")
+    compared = {line.name for line in found.lines}
+    assert "brier" in compared and "calibration_error" not in compared
 
 
 def test_right_is_read_as_it_was_asked(make: Make) -> None:
@@ -209,7 +226,6 @@ def test_families_know_them_and_score_prints_them(make: Make) -> None:
     rows = {row.name: row for row in score(items, meteor=False, tokenizer="approximate") if row.task == "all"}
     assert rows["auroc"].value == 1
     assert not rows["calibration_error"].higher_is_better
-    assert rows["calibration_error"].low is not None
     assert "exact match (3)" in rows["brier"].implementation
 
 
@@ -222,7 +238,7 @@ def test_curves_by_place(make: Make) -> None:
     assert regular["bins"][9] == {"low": 0.9, "high": 1.0, "n": 2, "confidence": pytest.approx(0.935), "accuracy": 0.5}
     assert regular["bins"][0] == {"low": 0.0, "high": 0.1, "n": 0, "confidence": None, "accuracy": None}
     gaps = [row["n"] * abs(row["confidence"] - row["accuracy"]) for row in regular["bins"] if row["n"]]
-    assert sum(gaps) / 4 == pytest.approx(measures(items)["calibration_error"].point)
+    assert sum(gaps) / 4 == pytest.approx(error_of(items))
     assert regular["coverage"][-1] == {"percent": 100, "n": 4, "least_confidence": 0.31, "accuracy": 0.5}
     assert regular["coverage"][0]["accuracy"] == 1
     assert curves(unknown) == []
