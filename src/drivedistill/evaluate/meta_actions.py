@@ -57,9 +57,14 @@ NO_ACTION_COST = 1.0
 
 _ROAD_USER_QUESTION = "Do you see any vulnerable road users"
 _NAMES_ONE = re.compile(r"\b(?:pedestrian|person|people|child|bicycle|bike|cyclist|motorcycl|motorbike|rider|scooter)")
-_SEES_NONE = re.compile(
-    r"^\s*(?:no|none|nobody|nothing)\b|\b(?:don't|do not|cannot|can't) see\b|\bthere (?:are|is) (?:no|not|nobody)\b"
+_CLAUSE = re.compile(
+    r"[.;:!?\n]|\b(?:but|however|although|though|while|only)\b|\band (?=(?:there|i|we|one|two|some)\b)"
 )
+_DENIED = re.compile(
+    r"\b(?:no|nope|not|none|nobody|nothing|never|neither|nor|without|cannot|\w+n't|(?:clear|free|empty|absence|lack) of)\b.*"
+    r"|.*(?:\bnot|n't) (?:visible|present|there|seen|detected)\b"
+)
+"""What a clause denies: all that follows a denial, and what is "not visible"."""
 
 
 def danger(truth: MetaAction, answer: MetaAction | None) -> float:
@@ -72,10 +77,10 @@ def danger(truth: MetaAction, answer: MetaAction | None) -> float:
 def sees_road_user(answer: str) -> bool:
     """Whether an answer to Senna's question about vulnerable road users says that there is one.
 
-    It begins with yes, or names one without denying it. Empty and irrelevant answers see nobody.
+    It begins with yes, or one of its clauses names one without denying it. Empty and irrelevant answers see nobody.
     """
-    text = answer.casefold().lstrip()
-    return text.startswith("yes") or (not _SEES_NONE.search(text) and bool(_NAMES_ONE.search(text)))
+    text = answer.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").strip()
+    return text.startswith("yes") or any(_NAMES_ONE.search(_DENIED.sub("", clause)) for clause in _CLAUSE.split(text))
 
 
 def truths(items: Iterable[Prediction]) -> list[MetaAction | None]:
