@@ -14,12 +14,15 @@ from drivedistill.data.meta_action_words import (
     DENIAL,
     EGO,
     MASKED,
+    NOT_BUT,
+    NO_PLAN,
     NOT_MOVING,
     PATH_WORDS,
     SIDE_CLAUSE,
     SLOWLY,
     SOMEBODY,
     SPEED_WORDS,
+    TURNING,
 )
 from drivedistill.data.senna_rules import MetaAction, PathPlan, SpeedPlan
 
@@ -28,7 +31,7 @@ PATHS: tuple[PathPlan, ...] = get_args(PathPlan)
 
 _STRICT = re.compile(rf"({'|'.join(SPEEDS)}),\s*({'|'.join(PATHS)})(?![A-Z_])")
 _SENTENCE = re.compile(r"[.;!?\n]+")
-_CLAUSE = re.compile(r",|\b(?:and|but|then|so|or)\b(?! (?:that|as)\b)")
+_CLAUSE = re.compile(r",|\b(?:and|but|then|so)\b(?! (?:that|as)\b)")
 _GERUND = re.compile(r"\w+ing\b")
 
 
@@ -70,24 +73,34 @@ def said(text: str) -> Said:
     1. Reasons, purposes and conditions do not count ("because it turns left", "if necessary", "be ready to stop"), nor
        what others do ("the car ahead is braking", "the turning bus").
     2. A denial rules out what follows it in its clause: "do not stop", "no need to brake", "without turning". "Not moving"
-       is STOP.
+       is STOP. Where no other speed is said, a denied one is KEEP; where no other path is, a denied turn or change of lane is
+       STRAIGHT ("without braking it would hit" plans nothing). "Not left but right" is right.
     3. The first sentence that says a speed counts, and in it the most careful one: STOP, DECELERATE, ACCELERATE, KEEP. A
        state ("driving fast") is KEEP, and so is going on.
     4. The first path counts that is not STRAIGHT. A slight turn is a change of lane, as in the closed list of DriveLM's
        behavior; an offset within the lane is STRAIGHT; a bend is a turn, since Senna's rule knows no road.
     """
     plain = re.sub(r"<[^>]*>", "it", text).lower().replace("_", " ").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    sentences = [list(_own_clauses(sentence)) for sentence in _SENTENCE.split(plain)]
-    speeds = [
-        plan for clauses in sentences for plan, words in SPEED_WORDS if any(words.search(clause) for clause in clauses)
-    ]
-    paths = [plan for clauses in sentences for clause in clauses for plan, words in PATH_WORDS if words.search(clause)]
+    sentences = [list(_own_clauses(sentence)) for sentence in _SENTENCE.split(NOT_BUT.sub(r"\1\2", plain))]
+    clauses = [clause for sentence in sentences for clause in sentence]
+    speeds = [plan for part in sentences for plan, words in SPEED_WORDS if any(words.search(own.says) for own in part)]
+    paths = [plan for clause in clauses for plan, words in PATH_WORDS if words.search(clause.says)]
     turns = [path for path in paths if path != "STRAIGHT"]
+    denied = [clause.denies for clause in clauses]
+    if any(words.search(clause) for clause in denied for plan, words in SPEED_WORDS if plan != "KEEP"):
+        speeds.append("KEEP")
+    if any(map(TURNING.search, denied)):
+        paths.append("STRAIGHT")
     return Said(next(iter(speeds), None), next(iter(turns or paths), None))
 
 
-def _own_clauses(sentence: str) -> Iterator[str]:
-    """What the clauses of a sentence say about the ego vehicle, up to their first denial."""
+class _Clause(NamedTuple):
+    says: str
+    denies: str
+
+
+def _own_clauses(sentence: str) -> Iterator[_Clause]:
+    """What the clauses of a sentence say about the ego vehicle, and what they deny: all after their first denial."""
     others, aside, denied = False, False, False
     for place, clause in enumerate(map(str.strip, _CLAUSE.split(MASKED.sub("...", sentence)))):
         opening = SIDE_CLAUSE.search(clause)
@@ -103,4 +116,5 @@ def _own_clauses(sentence: str) -> Iterator[str]:
         denial = DENIAL.search(main)
         denied = denial is not None or (denied and bool(_GERUND.match(main)))  # "avoid steering and braking"
         if not others:
-            yield main[: denial.start()] if denial else "" if denied else main
+            end = denial.start() if denial else 0 if denied else len(main)
+            yield _Clause(main[:end], "" if NO_PLAN.match(main[end:]) else main[end:])

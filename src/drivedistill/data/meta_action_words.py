@@ -58,12 +58,16 @@ EGO = _any(
     "must",
     "has to",
     "needs to",
+    r"(?:^|there is |there's )no (?:need|reason)",
 )
 """A clause with one of them is about the ego vehicle."""
 
+NOT_BUT = re.compile(r"\bnot ((?:\w+ ){1,4}?)(?:left|right)(?: lane)?,? but (?:to )?(?:the )?(left|right)\b")
+"""Not one side but the other: what is done, and to which."""
+
 SOMEBODY = re.compile(
     rf"(?:and |so |but |then )?(?:(?:there|the (?:road|light|lane|sign|signal|scene|weather|street)|{ROAD_USER})\b"
-    rf"|(?:the|an?|this|that|another|other|some|any|two|several|these)\b.*?\b{ROAD_USER}\b)"
+    rf"|(?:the|an?|this|that|another|other|some|any|no|two|several|these)\b.*?\b{ROAD_USER}\b)"
 )
 """A clause that begins like this is about others, unless it names the ego vehicle."""
 
@@ -80,6 +84,9 @@ DENIAL = _any(
     "nor",
     "neither",
 )
+NO_PLAN = _any("without", "no (?:room|space|time)")
+"""A denial that says what would happen, or what cannot be done."""
+
 NOT_MOVING = _any(
     r"(?:not|\w+n't|never|without|stop|stops) (?:yet )?(?:moving|move|proceed|driving|enter)", "no movement"
 )
@@ -168,3 +175,9 @@ PATH_WORDS: tuple[tuple[PathPlan, re.Pattern[str]], ...] = (
         ),
     ),
 )  # fmt: skip
+
+TURNING = _any(
+    "(?:turn|steer|veer|swerv|merg|overtak)(?:e|s|es|ing)?", r"chang(?:e|es|ing)(?: (?:to )?(?:\w+ )?lanes?| to| left| right)",
+    "lane changes?", "(?:left|right)[ -](?:turn|change)s?", "(?:to|into|onto) the (?:left|right)",
+)  # fmt: skip
+"""To either side; in a denial."""
