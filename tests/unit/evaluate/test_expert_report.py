@@ -104,6 +104,24 @@ def test_the_interval_is_that_of_a_difference_of_means() -> None:
     assert found.high == pytest.approx(np.quantile(draws, 0.975), abs=0.006)
 
 
+def test_scenes_of_two_data_sets_are_two_however_they_are_named() -> None:
+    apart = made_up(0.05, scenes=10)
+    datasets = {"regular": "one", "corner": "two"}
+    moved = [sample.model_copy(update={"dataset": datasets[sample.regime]}) for sample in apart.samples]
+    same = [s.model_copy(update={"scene": s.scene.removeprefix(s.regime)}) for s in moved]
+    cells = [cell._replace(dataset=datasets[cell.regime]) for cell in apart.cells]
+    found, expected = (compare_regimes(Use(samples, cells, apart.layers))[0] for samples in (same, moved))
+    assert found.parts["regular"].scenes == found.parts["corner"].scenes == 10
+    assert found.differences == expected.differences  # merged, the ten pairs of scenes would be drawn together
+    mixed = [s.model_copy(update={"regime": "corner"}) for s in same]
+    assert (
+        compare_regimes(Use(mixed, [c._replace(regime="corner") for c in cells], apart.layers))[0]
+        .parts["corner"]
+        .scenes
+        == 20
+    )
+
+
 def test_the_figure_is_well_formed_and_as_tall_as_the_numbers() -> None:
     found = compare_regimes(made_up(0.1))
     root = ET.fromstring(figure(found))
