@@ -234,6 +234,12 @@ def test_zoom_blur_stretches_a_ramp_by_the_mean_zoom(one):
     assert np.abs(found - (120 + (right - 100) * slope)[20:-20]).max() <= 1
 
 
+def test_zooms_are_those_of_imagecorruptions():
+    published = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
+    for (number, step), (end, published_step) in zip(motion.ZOOM, published, strict=True):
+        np.testing.assert_allclose(1 + step * np.arange(number), np.arange(1, end, published_step))
+
+
 def test_motion_blur_is_the_published_sum():
     """`imagecorruptions` at its own scale: 31 rolled pictures, weights of a one-sided Gaussian, edges repeated."""
     pixels = np.random.default_rng(0).random((40, 50, 1), np.float32)

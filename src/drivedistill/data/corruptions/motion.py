@@ -11,8 +11,8 @@ from drivedistill.data.corruptions.shot import Shot
 MOTION = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))
 """Radius and sigma in pixels."""
 
-ZOOM = ((11, 0.01), (16, 0.01), (11, 0.02), (13, 0.02), (11, 0.03))
-"""How many zooms, and the step between them; the first is 1."""
+ZOOM = ((12, 0.01), (16, 0.01), (11, 0.02), (13, 0.02), (11, 0.03))
+"""How many zooms, and the step between them; the first is 1. `np.arange(1, 1.11, 0.01)` has 12, since it rounds."""
 
 
 def motion_blur(image: Image.Image, severity: int, shot: Shot) -> Image.Image:
