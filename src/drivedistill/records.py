@@ -128,9 +128,9 @@ class Prediction(Row):
     condition: str = CLEAN
     """What was done to the pictures before the model saw them: `clean`, `black`, `none`, `shuffled`, `fog:3`, ..."""
     tokens: int | None = None
-    confidence: float | None = Field(default=None, ge=0, le=1)
+    confidence: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     """Mean probability that the model gave the tokens it wrote."""
-    latency_ms: float | None = Field(default=None, ge=0)
+    latency_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """From the pictures on disk to the last token, one question at a time."""
     extra: dict[str, Any] = Field(default_factory=dict)
 

@@ -83,6 +83,17 @@ def test_every_bad_line_is_listed_with_its_number(tmp_path):
     assert seventh >= {"line 7, question", "line 7, model", "line 7, decode"}
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-0.5"])
+@pytest.mark.parametrize("key", ["latency_ms", "confidence"])
+def test_measured_numbers_are_finite(tmp_path, key, number):
+    good = row(**{key: 0.25}).model_dump_json()
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join([good, good.replace(f'"{key}":0.25', f'"{key}":{number}'), good]))
+    with pytest.raises(InputError) as caught:
+        read_jsonl(path, Prediction)
+    assert [problem.record for problem in caught.value.problems] == [f"line 2, {key}"]
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe{}"], ids=["absent", "binary"])
 def test_file_that_cannot_be_read_is_one_problem(tmp_path, content):
     path = tmp_path / "x.jsonl"
