@@ -18,11 +18,11 @@ from drivedistill.evaluate.compare import measures_of
 from drivedistill.evaluate.difference import Difference
 from drivedistill.evaluate.difference import differences as measured_differences
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, match, set_of
+from drivedistill.evaluate.same_questions import MEASURED, Answers, Matched, QuestionSet, match, set_of
 from drivedistill.records import Prediction, Score, read_jsonl
 
-_Key = tuple[str, QuestionSet, tuple[str, ...]]
-"""Run, place, ids."""
+_Key = tuple[str, QuestionSet, tuple[tuple[Any, ...], ...]]
+"""Run, place, and of every answer its id and which measured values it keeps: another pair may keep others."""
 
 
 class _Pair(NamedTuple):
@@ -37,9 +37,10 @@ class _Pair(NamedTuple):
     def sides(self) -> list[list[tuple[_Key, tuple[Prediction, ...]]]]:
         """The answers of the runs of A, and of B, each with the name under which they are measured once."""
         found = self.found
-        ids = tuple(item.id for item in found.a.runs[0])
+        first = found.a.runs[0]
+        kept = tuple((row.id, *(getattr(row, field) is not None for field in MEASURED)) for row in first)
         return [
-            [((run_name(row, seed), found.questions, ids), rows) for seed, rows in zip(self.seeds, runs, strict=True)]
+            [((run_name(row, seed), found.questions, kept), rows) for seed, rows in zip(self.seeds, runs, strict=True)]
             for row, runs in ((self.a, found.a.runs), (self.b, found.b.runs))
         ]
 

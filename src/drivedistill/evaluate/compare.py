@@ -11,7 +11,7 @@ from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.measure import Measure
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, Side, match
+from drivedistill.evaluate.same_questions import Answers, Matched, Partly, QuestionSet, Side, match
 from drivedistill.evaluate.text import Key, Tokenizer, caption_measures
 from drivedistill.records import Prediction
 
@@ -50,6 +50,8 @@ class Comparison:
     """Questions that a run of A, and that a run of B, answered and that are not compared, since another run did not."""
     unscored: int
     """Questions without a reference, not compared."""
+    partly: tuple[Partly, ...]
+    """Latencies and confidences that some of these answers have and others have not."""
     lines: tuple[Line, ...]
     not_compared: tuple[str, ...]
     """Metrics that do not exist for some run."""
@@ -132,6 +134,7 @@ def _comparison(
         paired=found.paired,
         left_out=found.left_out,
         unscored=found.unscored,
+        partly=found.partly,
         lines=tuple(lines),
         not_compared=tuple(name for name in METRICS if name not in deltas and any(name in run for run in (*a, *b))),
     )

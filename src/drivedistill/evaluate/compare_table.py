@@ -57,6 +57,10 @@ def _block(comparison: Comparison, names: Sequence[str]) -> Iterator[str]:
         yield f"  left out, since some run did not answer them: {a:,} questions of A, {b:,} of B"
     if comparison.unscored:
         yield f"  without a reference, not compared: {comparison.unscored:,} questions"
+    for part in comparison.partly:
+        where = f"compared on the {part.both:,} that" if part.both else "not compared, none"
+        verb = "have" if part.both else "has"
+        yield f"  {part.field}: {part.a:,} questions of A have it, {part.b:,} of B; {where} {verb} it in every run"
     lines = [_cells(line) for line in comparison.lines if line.name in names]
     if lines:
         table = [["", "A", "B", "A - B", "95 % interval", "questions", "scenes", "A is"], *lines]

@@ -47,7 +47,7 @@ class Difference:
     n: int
     """Questions that count."""
     num_scenes: int
-    """Scenes with a question that counts."""
+    """Scenes with a question that counts on both sides."""
     num_runs: tuple[int, int]
     """Of A, of B."""
     verdict: Verdict | None
@@ -86,7 +86,7 @@ def difference(
     elif len(a) > 1 and len(b) > 1:
         sd = float(np.hypot(*(np.std(side, ddof=1) for side in points)))
     low, high = (None, None) if draws is None else interval(_drawn(a, b, draws, points, paired=paired, seed=seed))
-    num_scenes = _num_scenes([*a, *b], draws)
+    num_scenes = _num_scenes(a, b, draws)
     return Difference(
         mean=mean,
         sd=sd,
@@ -161,9 +161,10 @@ def _shares(m: int, num_draws: int, generator: np.random.Generator) -> Floats:
     return np.stack([(drawn == run).mean(axis=0) for run in range(m)])
 
 
-def _num_scenes(measures: Sequence[Measure], draws: Draws | None) -> int:
-    """Scenes with a question that counts."""
-    counts = np.any([measure.statistics.any(axis=1) for measure in measures], axis=0)
+def _num_scenes(a: Sequence[Measure], b: Sequence[Measure], draws: Draws | None) -> int:
+    """Scenes with a question that counts on both sides, with some run of each."""
+    sides = [np.any([measure.statistics.any(axis=1) for measure in side], axis=0) for side in (a, b)]
+    counts = sides[0] & sides[1]
     return int(counts.any()) if draws is None else len(np.unique(draws.scene[counts]))
 
 

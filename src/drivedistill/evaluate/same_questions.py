@@ -17,6 +17,12 @@ from drivedistill.records import Prediction
 _SHOWN = 3
 """Ids that a finding names."""
 
+SAME = ("question", "reference", "meta_action", "scene")
+"""What is alike wherever an id is; `meta_action` also says by which rule an answer is right."""
+
+MEASURED = ("latency_ms", "confidence")
+"""What is measured with an answer, and may not have been."""
+
 
 class QuestionSet(NamedTuple):
     """What is compared together."""
@@ -46,6 +52,18 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Partly:
+    """A measured value that not every answer has: it is compared on the questions of which every run has it."""
+
+    field: str
+    a: int
+    """Questions of which some run of A has it."""
+    b: int
+    both: int
+    """Questions of which every run of A and of B has it; elsewhere it is taken out of the answers."""
+
+
+@dataclass(frozen=True)
 class SideAnswers:
     """One side of a set of questions."""
 
@@ -67,6 +85,8 @@ class Matched:
     """Questions that a run of A, and that a run of B, answered and that are not compared, since another run did not."""
     unscored: int
     """Questions without a reference, not compared."""
+    partly: tuple[Partly, ...]
+    """Measured values that some of the answers compared have and others have not."""
 
 
 Found = dict[str, Prediction]
@@ -164,7 +184,7 @@ def _match(
         remedy = "compare answers to the same questions"
         raise InputError(Problem("A and B", where, "questions that all runs answered", "none", remedy))
     ids = [id for id in shared if a[0][1][id].reference is not None]
-    chosen = [tuple(tuple(rows[id] for id in ids) for _, rows in runs) for runs in (a, b)]
+    chosen, partly = _measured([[[rows[id] for id in ids] for _, rows in runs] for runs in (a, b)])
     seen = [len(set.union(*(set(rows) for _, rows in runs))) for runs in (a, b)]
     return Matched(
         questions=questions,
@@ -173,7 +193,30 @@ def _match(
         paired=paired,
         left_out=(seen[0] - len(shared), seen[1] - len(shared)),
         unscored=len(shared) - len(ids),
+        partly=partly,
     )
+
+
+def _measured(
+    sides: Sequence[Sequence[Sequence[Prediction]]],
+) -> tuple[list[tuple[tuple[Prediction, ...], ...]], tuple[Partly, ...]]:
+    """The answers of each side and run, with no measured value that another run has not at the same question."""
+    partly, blank = [], []
+    for field in MEASURED:
+        has = [[[getattr(row, field) is not None for row in run] for run in runs] for runs in sides]
+        every = [all(column) for column in zip(*(run for runs in has for run in runs), strict=True)]
+        a, b = (sum(any(column) for column in zip(*runs, strict=True)) for runs in has)
+        if max(a, b) > sum(every):
+            partly.append(Partly(field, a, b, sum(every)))
+        blank.append([not known for known in every])
+    updates = [
+        {field: None for field, without in zip(MEASURED, column, strict=True) if without}
+        for column in zip(*blank, strict=True)
+    ]
+    return [
+        tuple(tuple(row.model_copy(update=update) for row, update in zip(run, updates, strict=True)) for run in runs)
+        for runs in sides
+    ], tuple(partly)
 
 
 def _missing(where: str, runs: Sequence[tuple[str, Found]]) -> Iterator[Problem]:
@@ -189,7 +232,7 @@ def _unlike(where: str, runs: Sequence[tuple[str, Found]]) -> Iterator[Problem]:
     """Questions that are not the same although their ids are."""
     first: dict[str, tuple[str, Prediction]] = {}
     for file, rows in runs:
-        for field in ("question", "reference", "scene"):
+        for field in SAME:
             unlike = [
                 id for id, row in rows.items() if id in first and getattr(first[id][1], field) != getattr(row, field)
             ]
@@ -197,7 +240,7 @@ def _unlike(where: str, runs: Sequence[tuple[str, Found]]) -> Iterator[Problem]:
                 other, row = first[unlike[0]]
                 expected = f"{field} {getattr(row, field)!r}, as in {other}"
                 found = f"{getattr(rows[unlike[0]], field)!r}; {len(unlike):,} in all: {_some(unlike)}"
-                remedy = "compare answers to the same questions of the same data"
+                remedy = "compare answers to the same questions of the same data; predict again where a file is older"
                 yield Problem(file, f"{where}: {unlike[0]}", expected, found, remedy)
         first = {id: (file, row) for id, row in rows.items()} | first
 
