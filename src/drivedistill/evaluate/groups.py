@@ -2,7 +2,8 @@
 
     {"frame": "2b09...", "scene": "86b6...", "kind": "snow", "weather": "snow", "light": "dusk", ...}      one line per frame
 
-Such facts are no part of the answers: they are looked up by frame.
+Such facts are no part of the answers: they are looked up by scene and frame, or by frame alone where they name no scene, and
+never by data set. Facts of data sets whose frames have the same names must therefore name scenes that differ.
 """
 
 from __future__ import annotations

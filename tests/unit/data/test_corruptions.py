@@ -234,6 +234,18 @@ def test_zoom_blur_stretches_a_ramp_by_the_mean_zoom(one):
     assert np.abs(found - (120 + (right - 100) * slope)[20:-20]).max() <= 1
 
 
+def test_a_crash_of_the_only_camera_is_black_in_every_seed(one):
+    for severity, seed in itertools.product((1, 4, 5), range(3)):
+        assert not shown(one, "camera_crash", severity, seed).any()
+
+
+def test_a_film_is_made_of_the_frames_that_are_asked(two):
+    pytest.importorskip("av")
+    last = two[1].images["CAM_FRONT"]
+    together, alone = (level(corruption("h265", 5, samples, 0), last) for samples in (two, two[1:]))
+    assert (together != alone).any()
+
+
 def test_zooms_are_those_of_imagecorruptions():
     published = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
     for (number, step), (end, published_step) in zip(motion.ZOOM, published, strict=True):
