@@ -137,7 +137,11 @@ def reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         here = [row for row in rows if Set(row["dataset"], row["split"], row["regime"]) == place]
         metric = here[0]["metric"]
         blind = [row for row in here if row["metric"] == metric and "looks" in row]
-        if blind:
+        if blind and not any(row["value"] for row in here if row["metric"] == metric):
+            sentences.append(
+                f"{place.dataset} {place.split}, {place.regime}: {METRICS[metric].label} is 0 whatever is shown"
+            )
+        elif blind:
             hardest = max(blind, key=lambda row: row["value"])
             sentences.append(f"{place.dataset} {place.split}, {place.regime}: {_judged(hardest, metric)}")
     return sentences
@@ -145,10 +149,10 @@ def reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _judged(row: Mapping[str, Any], metric: str) -> str:
     value, low, high = row["minus_clean"]
-    found = f"{METRICS[metric].label} with pictures minus {row['condition']}: {-value:+.1f}"
+    found = f"{METRICS[metric].label} with pictures minus {row['condition']}: {0 - value:+.1f}"
     if low is None or high is None:
         return f"{found}; no interval, no verdict"
-    found += f" [{-high:+.1f}, {-low:+.1f}]"
+    found += f" [{0 - high:+.1f}, {0 - low:+.1f}]"
     if row["verdict"] == "too few scenes":
         return f"{found}; too few scenes ({row['scenes']}) for a verdict"
     if row["verdict"] == "better":

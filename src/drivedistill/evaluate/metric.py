@@ -92,6 +92,7 @@ METRICS: dict[str, Metric] = {
     "asked_differently": Metric("Answers to another wording", "samples", 1, 0, False),
     "empty_answers": Metric("Empty answers", "samples", 1, 0, False),
     "run_on_answers": Metric("Longer than any reference", "samples", 1, 0, False),
+    "without_facts": Metric("Without facts, in no part", "samples", 1, 0, False),
     "unscored": Metric("Without reference, not scored", "samples", 1, 0, False),
 }
 """Every score of `drivedistill score`, in the order of the table."""

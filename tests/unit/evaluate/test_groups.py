@@ -85,11 +85,19 @@ def test_facts_may_name_no_scene_and_frames_may_repeat_between_scenes(tmp_path, 
 def test_frames_without_facts_are_counted_per_place(answers, tmp_path, make):
     path = facts_file(tmp_path, {"frame": "f0", "kind": "snow"})
     with pytest.raises(InputError) as error:
-        groups([*answers, make(id="again", frame="f1"), make(id="c", frame="f9", regime="corner")], path, "kind")
-    assert [
-        "5 frames (6 answers), such as f1" in p.found or "1 frames (1 answers)" in p.found for p in error.value.problems
-    ] == [True] * 2
-    assert [problem.record.split()[0] for problem in error.value.problems] == ["regular", "corner"]
+        groups([*answers, make(id="again", frame="f1")], path, "kind")
+    assert [problem.found for problem in error.value.problems] == ["nothing about 5 frames (6 answers), such as f1"]
+    elsewhere = make(id="c", frame="f9", regime="corner")
+    with pytest.raises(InputError) as error:
+        groups([elsewhere, make(id="d", frame="f8")], path, "kind")
+    assert [problem.record.split()[0] for problem in error.value.problems] == ["corner", "regular"]
+
+
+def test_a_set_of_which_nothing_is_known_is_counted_and_has_no_parts(answers, known, make):
+    other = [make(id="c", frame="test_0076", dataset="coda_lm"), make(id="d", frame="test_0077", dataset="coda_lm")]
+    found = groups([*answers, *other], known, "kind")
+    assert [(row.dataset, row.value) for row in found if row.name == "without_facts"] == [("coda_lm", 2)]
+    assert {row.dataset for row in found if row.group} == {"drivelm"}
 
 
 def test_unusable_facts_are_refused_with_all_findings(tmp_path):

@@ -148,6 +148,11 @@ def test_scenes_are_those_with_questions_that_count(streets, tmp_path):
     assert reading([row for row in rows if row["condition"] != PRIOR])[0].endswith("too few scenes (12) for a verdict")
 
 
+def test_where_nobody_is_ever_right_nothing_is_judged(streets, tmp_path):
+    rows, _ = probed(lambda change, blind: lambda batch: [Answer("Perhaps.") for _ in batch], streets, tmp_path)
+    assert reading([row for row in rows if row["condition"] != PRIOR])[0].endswith("Exact match is 0 whatever is shown")
+
+
 def test_looks_and_relative_at_their_ends():
     right, half, wrong = (mean_of(values, "") for values in ([1, 1], [1, 0], [0, 0]))
     assert looks(right, half).point == 1 and looks(half, half).point == 0 and looks(wrong, half).point == -1
