@@ -71,6 +71,20 @@ def test_missing_answers_need_common(capsys):
     assert "did not answer them: 7 questions of A, 0 of B" in capsys.readouterr().out
 
 
+def test_the_sets_of_a_run_may_be_in_files_of_their_own(capsys):
+    for model in ("good-0", "bad-0"):
+        corner = [row.model_copy(update={"regime": "corner"}) for row in answers(model, 20)]
+        write_jsonl(Path(f"{model}-corner.jsonl"), corner)
+    files = ("good-0.jsonl", "bad-0.jsonl", "--a", "good-0-corner.jsonl")
+    assert typed("compare", *files, "--b", "bad-0-corner.jsonl", *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert "regular drivelm test: 40 questions\n  A  good-0" in shown
+    assert "corner drivelm test: 40 questions\n  A  good-0" in shown
+    more = ("--a", "good-1.jsonl", "--b", "bad-1.jsonl")
+    assert typed("compare", *files, "--b", "bad-0-corner.jsonl", *more, *QUICK, "--paired") == 2
+    assert "good-1.jsonl: corner drivelm test" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("typed_in", "said"),
     [

@@ -17,8 +17,9 @@ from drivedistill.ablate.plan import PlannedRun, run_name
 from drivedistill.evaluate.compare import measures_of
 from drivedistill.evaluate.difference import Difference
 from drivedistill.evaluate.difference import differences as measured_differences
+from drivedistill.evaluate.measured_values import MEASURED
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import MEASURED, Answers, Matched, QuestionSet, match, set_of
+from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, match, set_of
 from drivedistill.records import Prediction, Score, read_jsonl
 
 _Key = tuple[str, QuestionSet, tuple[tuple[Any, ...], ...]]
@@ -30,8 +31,14 @@ class _Pair(NamedTuple):
 
     a: str
     b: str
-    seeds: list[int]
+    common: list[int]
+    """Seeds that both rows have."""
     found: Matched
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of which both runs answered this set."""
+        return [self.common[place] for place in self.found.a.places]
 
     @property
     def sides(self) -> list[list[tuple[_Key, tuple[Prediction, ...]]]]:
@@ -54,9 +61,10 @@ def differences(table: Table, done: Sequence[PlannedRun], scores: Mapping[str, l
         scores: Run -> its scores.
 
     Returns:
-        Rows with `a`, `b`, `seeds`, the place, `left_out` (questions that only some runs of A, of B, answered) and
-        `figures`: column -> `mean`, `sd` over seeds, `low`, `high`, `n_seeds`, `n`, `n_scenes` and `verdict` of A, in the
-        papers' scale; None where there is none. Pairs without a common seed or place are left out.
+        Rows with `a`, `b`, `seeds`, the place, `left_out` (questions that only some runs of A, of B, answered), `without`
+        (common seeds of which a run did not answer this set) and `figures`: column -> `mean`, `sd` over seeds, `low`,
+        `high`, `n_seeds`, `n`, `n_scenes` and `verdict` of A, in the papers' scale; None where there is none. Pairs
+        without a common seed or place are left out.
 
     Raises:
         InputError: Answers cannot be read, or the same ids are other questions.
@@ -75,7 +83,8 @@ def differences(table: Table, done: Sequence[PlannedRun], scores: Mapping[str, l
         cells = {column: cell for column, cell in cells.items() if cell is not None}
         if cells:
             head = {"a": pair.a, "b": pair.b, "seeds": pair.seeds, **pair.found.questions._asdict()}
-            found.append({**head, "left_out": pair.found.left_out, "figures": cells})
+            without = [seed for seed in pair.common if seed not in pair.seeds]
+            found.append({**head, "left_out": pair.found.left_out, "without": without, "figures": cells})
     return found
 
 
@@ -88,9 +97,13 @@ def _pairs(table: Table, done: Sequence[PlannedRun], order: Sequence[QuestionSet
     pairs = []
     for a, b, common in shared:
         sides = [[answers[run_name(row, seed)] for seed in common] for row in (a, b)]
-        places = [{set_of(row) for run in side for row in run.rows} for side in sides]
-        if set.intersection(*places):
-            matched = sorted(match(*sides, common=True, paired=True), key=lambda found: order.index(found.questions))
+        places = [[{set_of(row) for row in run.rows} for run in side] for side in sides]
+        both = {place for of_a, of_b in zip(*places, strict=True) for place in of_a & of_b}
+        if both:
+            chosen = [
+                [Answers(run.file, [row for row in run.rows if set_of(row) in both]) for run in side] for side in sides
+            ]
+            matched = sorted(match(*chosen, common=True, paired=True), key=lambda found: order.index(found.questions))
             pairs += [_Pair(a, b, common, found) for found in matched]
     return pairs
 

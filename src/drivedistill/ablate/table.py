@@ -98,7 +98,7 @@ def _difference_lines(found: dict[str, Any], several: bool) -> Iterator[list[str
     yield ["A - B (seeds)", "Metric", *places.values()]
     for a, b in dict.fromkeys((item["a"], item["b"]) for item in items):
         at = {_place(item): item for item in items if (item["a"], item["b"]) == (a, b)}
-        seeds = len(next(iter(at.values()))["seeds"])
+        seeds = max(len(item["seeds"]) for item in at.values())
         lines = [
             [column, *(_difference(at[place]["figures"].get(column) if place in at else None) for place in places)]
             for column in found["columns"]
@@ -167,6 +167,10 @@ def _difference_notes(items: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "Differences with ± or alone are no function of sums over answers: mean ± standard deviation over seeds."
     if left_out := sum(map(sum, (item["left_out"] for item in items))):
         yield f"{left_out:,} answers are in no difference, since another run of the pair has none."
+    for item in items:
+        if item["without"]:
+            pair, seeds = f"{item['a']} - {item['b']}", ", ".join(map(str, item["without"]))
+            yield f"{pair}, {' '.join(_place(item))}: without seed {seeds}, of which a run did not answer this set."
     if any(len(item["seeds"]) < 2 for item in items):
         yield "With one seed an interval speaks of other scenes, not of other seeds."
 

@@ -36,12 +36,12 @@ def compare(
     from drivedistill.evaluate.compare import compare as compared
     from drivedistill.evaluate.compare_table import IN_TABLE, as_json, format_comparisons
     from drivedistill.evaluate.metric import METRICS
-    from drivedistill.evaluate.same_questions import only_one_side
+    from drivedistill.evaluate.same_questions import only_one_side, runs_of
     from drivedistill.records import write_json
 
     names = None if columns is None else _metrics(columns)
     sides = _sides(files or [], a or [], b or [])
-    answers = _read(*sides)
+    answers = [runs_of(side) for side in _read(*sides)]
     found = compared(*answers, common=common, paired=paired, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)
     alone = only_one_side(*answers)
     if out is not None:

@@ -10,8 +10,9 @@ from drivedistill.evaluate.difference import Difference, differences, standard_d
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.measure import Measure
+from drivedistill.evaluate.measured_values import Partly
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import Answers, Matched, Partly, QuestionSet, Side, match
+from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, Side, match
 from drivedistill.evaluate.text import Key, Tokenizer, caption_measures
 from drivedistill.records import Prediction
 
@@ -52,6 +53,8 @@ class Comparison:
     """Questions without a reference, not compared."""
     partly: tuple[Partly, ...]
     """Latencies and confidences that some of these answers have and others have not."""
+    without: tuple[str, ...]
+    """Files of the runs that did not answer this set, and of those paired with them."""
     lines: tuple[Line, ...]
     not_compared: tuple[str, ...]
     """Metrics that do not exist for some run."""
@@ -72,7 +75,7 @@ def compare(
     Args:
         a: The answers of each run of A.
         b: The answers of each run of B.
-        common: Compare the questions that all answered, where some are missing.
+        common: Compare the questions that all answered, where some are missing, and the runs that have a set.
         paired: The runs belong together in this order. Runs of the same models always do.
         meteor: False saves some seconds, and leaves out `meteor` and `avg`.
         tokenizer: See `text.caption_measures`.
@@ -135,6 +138,7 @@ def _comparison(
         left_out=found.left_out,
         unscored=found.unscored,
         partly=found.partly,
+        without=found.without,
         lines=tuple(lines),
         not_compared=tuple(name for name in METRICS if name not in deltas and any(name in run for run in (*a, *b))),
     )

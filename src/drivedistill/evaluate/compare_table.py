@@ -52,6 +52,8 @@ def _block(comparison: Comparison, names: Sequence[str]) -> Iterator[str]:
     yield f"{' '.join(comparison.questions)}: {comparison.n:,} questions{pairs}"
     yield f"  A  {_who(comparison.a)}"
     yield f"  B  {_who(comparison.b)}"
+    if comparison.without:
+        yield f"  runs left out, that or whose partner did not answer this set: {', '.join(comparison.without)}"
     if any(comparison.left_out):
         a, b = comparison.left_out
         yield f"  left out, since some run did not answer them: {a:,} questions of A, {b:,} of B"

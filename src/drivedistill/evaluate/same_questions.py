@@ -7,10 +7,11 @@ differ in these: that is how greedy and beam search, or clear pictures and fog, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from drivedistill.evaluate.measured_values import Partly, in_every_run
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction
 
@@ -19,9 +20,6 @@ _SHOWN = 3
 
 SAME = ("question", "reference", "meta_action", "scene")
 """What is alike wherever an id is; `meta_action` also says by which rule an answer is right."""
-
-MEASURED = ("latency_ms", "confidence")
-"""What is measured with an answer, and may not have been."""
 
 
 class QuestionSet(NamedTuple):
@@ -52,22 +50,12 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Partly:
-    """A measured value that not every answer has: it is compared on the questions of which every run has it."""
-
-    field: str
-    a: int
-    """Questions of which some run of A has it."""
-    b: int
-    both: int
-    """Questions of which every run of A and of B has it; elsewhere it is taken out of the answers."""
-
-
-@dataclass(frozen=True)
 class SideAnswers:
     """One side of a set of questions."""
 
     side: Side
+    places: tuple[int, ...]
+    """Of these runs among all of the side."""
     runs: tuple[tuple[Prediction, ...], ...]
     """m runs of n answers that have a reference; the same n questions in the same order on both sides."""
 
@@ -87,40 +75,74 @@ class Matched:
     """Questions without a reference, not compared."""
     partly: tuple[Partly, ...]
     """Measured values that some of the answers compared have and others have not."""
+    without: tuple[str, ...]
+    """Files of the runs that did not answer this set, and of those paired with them; none without `common`."""
 
 
 Found = dict[str, Prediction]
 """Id -> answer of one run."""
 
 
+class _Run(NamedTuple):
+    """The answers of one run."""
+
+    place: int
+    """Among the runs of its side, as they were given."""
+    file: str
+    sets: dict[QuestionSet, Found]
+
+    @property
+    def models(self) -> list[str]:
+        return sorted({row.model for found in self.sets.values() for row in found.values()})
+
+
 def match(a: Sequence[Answers], b: Sequence[Answers], *, common: bool = False, paired: bool = False) -> list[Matched]:
     """The sets of questions that both sides answered, regular ones first, questions by id.
 
     Args:
-        a: Runs of A; the sets of one run may be spread over several files.
+        a: Runs of A, each with all its sets; `runs_of` joins files.
         b: Runs of B.
-        common: Leave questions out that some run did not answer; otherwise they are findings.
+        common: Leave out questions that some run did not answer, and of a set the runs that did not answer it, each with
+            its partner; otherwise they are findings.
         paired: The runs belong together in this order. Runs of the same models always do, and one run a side.
 
     Raises:
-        InputError: No set in common; answers that are missing, repeated, of several models, ways of decoding or
-            conditions; questions, references or scenes that differ; sides that cannot be paired.
+        InputError: No set in common; a run without a set that others have; answers that are missing, repeated, of several
+            models, ways of decoding or conditions; questions, references, reference actions or scenes that differ; sides
+            that cannot be paired.
     """
     problems: list[Problem] = []
-    sides = [_by_set(side, problems) for side in (a, b)]
-    sets = sorted(sides[0].keys() & sides[1].keys(), key=lambda found: (found.regime != "regular", found))
+    runs_a, runs_b = ([_read(place, run, problems) for place, run in enumerate(side)] for side in (a, b))
+    sets_of_a, sets_of_b = ({found for run in side for found in run.sets} for side in (runs_a, runs_b))
+    sets = sorted(sets_of_a & sets_of_b, key=lambda found: (found.regime != "regular", found))
     if not sets and not problems:
-        found = "; ".join(f"{name}: {_names(side)}" for name, side in zip("AB", sides, strict=True))
+        found = f"A: {_names(sets_of_a)}; B: {_names(sets_of_b)}"
         problems.append(Problem("A and B", "", "answers to the same data", found, "compare the same splits"))
+    runs_b, paired = _paired(runs_a, runs_b, problems, paired=paired)
     matched = []
     for questions in sets:
         try:
-            matched.append(_match(questions, sides[0][questions], sides[1][questions], common=common, paired=paired))
+            matched.append(_match(questions, runs_a, runs_b, common=common, paired=paired))
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(problems)
     return matched
+
+
+def runs_of(files: Sequence[Answers]) -> list[Answers]:
+    """The runs that answers are of: files of one model that have no set of questions in common are one run."""
+    models: dict[tuple[str, ...], list[Answers]] = {}
+    for file in files:
+        models.setdefault(tuple(sorted({row.model for row in file.rows})), []).append(file)
+    runs: list[Answers] = []
+    for same in models.values():
+        sets = [found for file in same for found in {set_of(row) for row in file.rows}]
+        if len(set(sets)) == len(sets):
+            runs.append(Answers(", ".join(file.file for file in same), [row for file in same for row in file.rows]))
+        else:
+            runs += same
+    return runs
 
 
 def only_one_side(a: Sequence[Answers], b: Sequence[Answers]) -> dict[QuestionSet, str]:
@@ -136,87 +158,88 @@ def set_of(row: Prediction) -> QuestionSet:
     return QuestionSet(row.regime, row.dataset, row.split)
 
 
-def _names(sets: dict[QuestionSet, list[tuple[str, Found]]]) -> str:
-    return ", ".join(map(" ".join, sets)) or "no answers"
+def _names(sets: Iterable[QuestionSet]) -> str:
+    return ", ".join(map(" ".join, sorted(sets))) or "no answers"
 
 
-def _by_set(side: Sequence[Answers], problems: list[Problem]) -> dict[QuestionSet, list[tuple[str, Found]]]:
-    """Set -> file and answers of every run that has it."""
-    found: dict[QuestionSet, list[tuple[str, Found]]] = {}
-    for run in side:
-        of_run: dict[QuestionSet, Found] = {}
-        twice: list[str] = []
-        for row in run.rows:
-            answers = of_run.setdefault(set_of(row), {})
-            if row.id in answers:
-                twice.append(row.id)
-            answers[row.id] = row
-        if twice:
-            remedy = "remove the repetitions; every seed, way of decoding and condition in a file of its own"
-            problems.append(Problem(run.file, "", "one answer to every question", f"several to {_some(twice)}", remedy))
-        for questions, answers in of_run.items():
-            found.setdefault(questions, []).append((run.file, answers))
-    return found
+def _read(place: int, run: Answers, problems: list[Problem]) -> _Run:
+    """The answers of a run by set and id."""
+    sets: dict[QuestionSet, Found] = {}
+    twice: list[str] = []
+    for row in run.rows:
+        answers = sets.setdefault(set_of(row), {})
+        if row.id in answers:
+            twice.append(row.id)
+        answers[row.id] = row
+    if twice:
+        remedy = "remove the repetitions; every seed, way of decoding and condition in a file of its own"
+        problems.append(Problem(run.file, "", "one answer to every question", f"several to {_some(twice)}", remedy))
+    return _Run(place, run.file, sets)
 
 
-def _match(
-    questions: QuestionSet,
-    a: Sequence[tuple[str, Found]],
-    b: Sequence[tuple[str, Found]],
-    *,
-    common: bool,
-    paired: bool,
-) -> Matched:
+def _match(questions: QuestionSet, a: Sequence[_Run], b: Sequence[_Run], *, common: bool, paired: bool) -> Matched:
     where = " ".join(questions)
-    problems = [*_unlike(where, [*a, *b])]
-    problems += [] if common else _missing(where, [*a, *b])
-    sides: list[Side] = []
-    for runs in (a, b):
-        problems += (found := [*_mixed(where, runs)])
-        answers = [next(iter(rows.values())) for _, rows in runs]
-        if not found:
-            sides.append(Side(tuple(row.model for row in answers), answers[0].decode, answers[0].condition))
+    sides = [[run for run in side if questions in run.sets] for side in (a, b)]
+    answers = [[(run.file, run.sets[questions]) for run in side] for side in sides]
+    both = [*answers[0], *answers[1]]
+    problems = [*_unlike(where, both), *(found for side in answers for found in _mixed(where, side))]
+    problems += [] if common else [*_without(questions, [*a, *b]), *_missing(where, both)]
     if problems:
         raise InputError(problems)
-    b, sides[1], paired = _pair(where, sides[0], sides[1], b, paired=paired)
-    shared = sorted(set.intersection(*(set(rows) for _, rows in (*a, *b))))
+    if paired:
+        sides = _pairs(questions, a, b)
+    rows = [[run.sets[questions] for run in side] for side in sides]
+    shared = sorted(set.intersection(*(set(found) for side in rows for found in side)))
     if not shared:
         remedy = "compare answers to the same questions"
         raise InputError(Problem("A and B", where, "questions that all runs answered", "none", remedy))
-    ids = [id for id in shared if a[0][1][id].reference is not None]
-    chosen, partly = _measured([[[rows[id] for id in ids] for _, rows in runs] for runs in (a, b)])
-    seen = [len(set.union(*(set(rows) for _, rows in runs))) for runs in (a, b)]
+    ids = [id for id in shared if rows[0][0][id].reference is not None]
+    chosen, partly = in_every_run([[[found[id] for id in ids] for found in side] for side in rows])
+    of_a, of_b = (
+        SideAnswers(_side(found), tuple(run.place for run in side), items)
+        for side, found, items in zip(sides, rows, chosen, strict=True)
+    )
     return Matched(
         questions=questions,
-        a=SideAnswers(sides[0], chosen[0]),
-        b=SideAnswers(sides[1], chosen[1]),
-        paired=paired,
-        left_out=(seen[0] - len(shared), seen[1] - len(shared)),
+        a=of_a,
+        b=of_b,
+        paired=paired or len(sides[0]) == len(sides[1]) == 1,
+        left_out=(_num_ids(rows[0]) - len(shared), _num_ids(rows[1]) - len(shared)),
         unscored=len(shared) - len(ids),
         partly=partly,
+        without=tuple(run.file for side, kept in zip((a, b), sides, strict=True) for run in side if run not in kept),
     )
 
 
-def _measured(
-    sides: Sequence[Sequence[Sequence[Prediction]]],
-) -> tuple[list[tuple[tuple[Prediction, ...], ...]], tuple[Partly, ...]]:
-    """The answers of each side and run, with no measured value that another run has not at the same question."""
-    partly, blank = [], []
-    for field in MEASURED:
-        has = [[[getattr(row, field) is not None for row in run] for run in runs] for runs in sides]
-        every = [all(column) for column in zip(*(run for runs in has for run in runs), strict=True)]
-        a, b = (sum(any(column) for column in zip(*runs, strict=True)) for runs in has)
-        if max(a, b) > sum(every):
-            partly.append(Partly(field, a, b, sum(every)))
-        blank.append([not known for known in every])
-    updates = [
-        {field: None for field, without in zip(MEASURED, column, strict=True) if without}
-        for column in zip(*blank, strict=True)
-    ]
-    return [
-        tuple(tuple(row.model_copy(update=update) for row, update in zip(run, updates, strict=True)) for run in runs)
-        for runs in sides
-    ], tuple(partly)
+def _pairs(questions: QuestionSet, a: Sequence[_Run], b: Sequence[_Run]) -> list[list[_Run]]:
+    """The runs of A, and of B, of which the partner answered the set, too."""
+    pairs = [pair for pair in zip(a, b, strict=True) if all(questions in run.sets for run in pair)]
+    if not pairs:
+        remedy = "compare answers to the same questions, or leave --paired out"
+        expected = "a pair of runs that both answered this set"
+        raise InputError(Problem("A and B", " ".join(questions), expected, "none", remedy))
+    return [list(side) for side in zip(*pairs, strict=True)]
+
+
+def _num_ids(runs: Sequence[Found]) -> int:
+    """Questions that some run answered."""
+    return len(set().union(*runs))
+
+
+def _side(runs: Sequence[Found]) -> Side:
+    """Who answered: one model a run, one way of decoding and one condition a side."""
+    rows = [next(iter(found.values())) for found in runs]
+    return Side(tuple(row.model for row in rows), rows[0].decode, rows[0].condition)
+
+
+def _without(questions: QuestionSet, runs: Sequence[_Run]) -> Iterator[Problem]:
+    """Runs that did not answer a set that others did."""
+    having = ", ".join(dict.fromkeys(run.file for run in runs if questions in run.sets))
+    for run in runs:
+        if questions not in run.sets:
+            remedy = "answer it (the files of a run may be joined), or compare the runs that have it with --common"
+            expected, found = f"answers to this set, as in {having}", f"answers to {_names(run.sets)}"
+            yield Problem(run.file, " ".join(questions), expected, found, remedy)
 
 
 def _missing(where: str, runs: Sequence[tuple[str, Found]]) -> Iterator[Problem]:
@@ -257,18 +280,17 @@ def _mixed(where: str, runs: Sequence[tuple[str, Found]]) -> Iterator[Problem]:
             yield Problem(files, where, f"one {field} on a side", ", ".join(values), "compare one with one")
 
 
-def _pair(
-    where: str, a: Side, b: Side, runs: Sequence[tuple[str, Found]], *, paired: bool
-) -> tuple[Sequence[tuple[str, Found]], Side, bool]:
+def _paired(a: Sequence[_Run], b: Sequence[_Run], problems: list[Problem], *, paired: bool) -> tuple[list[_Run], bool]:
     """The runs of B, in the order of A's where they are of the same models; and whether they are pairs."""
-    if sorted(a.models) == sorted(b.models) and len(set(a.models)) == len(a.models):
-        order = [b.models.index(model) for model in a.models]
-        return [runs[place] for place in order], Side(a.models, b.decode, b.condition), True
-    if paired and len(a.models) != len(b.models):
-        found = f"{len(a.models)} and {len(b.models)}"
+    models = [[run.models for run in side] for side in (a, b)]
+    if sorted(models[0]) == sorted(models[1]) and all(models[0].count(model) == 1 for model in models[0]):
+        return [b[models[1].index(model)] for model in models[0]], True
+    if paired and len(a) != len(b):
         remedy = "give as many files of A as of B, the same seed at the same place, or leave --paired out"
-        raise InputError(Problem("A and B", where, "as many runs of A as of B, to be paired", found, remedy))
-    return runs, b, paired or len(a.models) == len(b.models) == 1
+        expected = "as many runs of A as of B, to be paired"
+        problems.append(Problem("A and B", "", expected, f"{len(a)} and {len(b)}", remedy))
+        return [*b], False
+    return [*b], paired
 
 
 def _some(ids: Sequence[str]) -> str:

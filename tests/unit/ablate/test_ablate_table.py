@@ -12,7 +12,7 @@ from some_table import TABLE, begin, finish, log, planned
 from drivedistill.ablate.jobs import Ending
 from drivedistill.ablate.results import tabulate
 from drivedistill.ablate.table import csv_text, markdown
-from drivedistill.records import write_json
+from drivedistill.records import Prediction, read_jsonl, write_json, write_jsonl
 
 RIGHT, WRONG = "Yes now.", "No."
 
@@ -118,6 +118,38 @@ def test_answers_that_only_some_runs_gave_are_counted(tmp_path):
         ((0, 1), 2)
     ] * 2
     assert "2 answers are in no difference" in markdown(found)
+
+
+def keep(table, run, regime):
+    """Remove a run's answers to the other regimes."""
+    for file in run.predictions(table.score).values():
+        write_jsonl(file, [row for row in read_jsonl(file, Prediction) if row.regime == regime])
+
+
+@pytest.mark.parametrize(
+    ("kept", "seeds"),
+    [
+        ({"long/seed-1": "regular"}, {"regular": [0, 1], "corner": [0]}),
+        ({"long/seed-0": "corner", "student/seed-0": "corner"}, {"regular": [1], "corner": [0, 1]}),
+        ({"long/seed-1": "regular", "student/seed-0": "regular"}, {"regular": [0, 1]}),
+    ],
+)
+def test_a_seed_that_lacks_a_set_leaves_its_pair(tmp_path, kept, seeds):
+    table, runs = planned(tmp_path)
+    begin(runs["teacher/seed-5"], "2026-01-01")
+    for name in ("student/seed-0", "student/seed-1", "long/seed-0", "long/seed-1"):
+        finish(table, runs[name], [RIGHT if name.endswith("1") else WRONG, WRONG] if "long" in name else [WRONG] * 2)
+    for name, regime in kept.items():
+        keep(table, runs[name], regime)
+    found = tabulate(table, list(runs.values()), {})
+    assert {item["regime"]: item["seeds"] for item in found["differences"]} == seeds
+    for item in found["differences"]:
+        right = sum(seed == 1 for seed in item["seeds"]) / len(item["seeds"])
+        assert item["figures"]["Exact match"]["mean"] == pytest.approx(50 * right)
+        assert item["figures"]["Exact match"]["n_seeds"] == len(item["seeds"])
+        without = [seed for seed in (0, 1) if seed not in item["seeds"]]
+        said = f"long - student, {item['regime']} {item['dataset']} test: without seed {without}".replace("[", "")
+        assert (said.replace("]", "") in markdown(found)) == bool(without)
 
 
 def test_diagnostics_are_the_last_that_were_logged(found):

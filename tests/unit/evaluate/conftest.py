@@ -1,4 +1,4 @@
-"""One prediction with everything that a test does not care about filled in, and one METEOR for all tests."""
+"""One prediction with everything that a test does not care about filled in, runs of them, and one METEOR for all tests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -8,6 +8,7 @@ import pytest
 
 from drivedistill.evaluate import text
 from drivedistill.evaluate.java import Meteor
+from drivedistill.evaluate.same_questions import Answers
 from drivedistill.records import Prediction
 
 
@@ -32,6 +33,21 @@ def make_prediction(**fields: Any) -> Prediction:
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Prediction]:
     return make_prediction
+
+
+@pytest.fixture
+def answers(make):
+    """The answers of a run: one question in each of `n` scenes, of which `right` are right."""
+
+    def of(model, right, *, n=40, file="", **fields):
+        rows = [
+            make(id=f"q{i:02d}", scene=f"s{i:02d}", model=model, reference=f"It is {i} m.",
+                 prediction=f"It is {i if i < right else 99} m.", **fields)
+            for i in range(n)
+        ]  # fmt: skip
+        return Answers(file or f"{model}.jsonl", rows)
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from drivedistill.evaluate.compare import compare, measures_of
 from drivedistill.evaluate.compare_table import as_json, format_comparisons
 from drivedistill.evaluate.difference import difference
 from drivedistill.evaluate.measure import Measure, draw_scenes, mean_of
-from drivedistill.evaluate.same_questions import Answers, match, only_one_side
+from drivedistill.evaluate.same_questions import Answers, match, only_one_side, runs_of
 from drivedistill.problems import InputError
 
 SCENES = [f"s{number:02d}" for number in range(60)]
@@ -170,21 +170,6 @@ def test_sides_that_are_no_pairs_are_refused():
 # Files of answers.
 
 
-@pytest.fixture
-def answers(make):
-    """The answers of a run: one question in each of `n` scenes, of which `right` are right."""
-
-    def of(model, right, *, n=40, file="", **fields):
-        rows = [
-            make(id=f"q{i:02d}", scene=f"s{i:02d}", model=model, reference=f"It is {i} m.",
-                 prediction=f"It is {i if i < right else 99} m.", **fields)
-            for i in range(n)
-        ]  # fmt: skip
-        return Answers(file or f"{model}.jsonl", rows)
-
-    return of
-
-
 def compared(a, b, **options):
     return compare(a, b, meteor=False, tokenizer="approximate", **options)
 
@@ -270,7 +255,7 @@ def test_everything_that_does_not_fit_is_said_at_once(answers, make):
 def test_sets_of_one_side_are_named(answers):
     corner = answers("a", 9, regime="corner", file="c.jsonl")
     assert only_one_side([answers("a", 9), corner], [answers("b", 9)]) == {("corner", "drivelm", "challenge"): "A"}
-    assert len(match([answers("a", 9), corner], [answers("b", 9)])) == 1
+    assert len(match(runs_of([answers("a", 9), corner]), [answers("b", 9)])) == 1
     [problem] = findings([corner], [answers("b", 9)])
     assert "A: corner drivelm challenge; B: regular drivelm challenge" in problem.found
 
@@ -289,59 +274,6 @@ def test_answers_without_a_reference_are_counted(answers):
 def test_unequal_numbers_of_runs_are_no_pairs(answers):
     [problem] = findings([answers("a", 9), answers("b", 9)], [answers("c", 9)], paired=True)
     assert problem.found == "2 and 1"
-
-
-# The two sides are judged by the same rule, on the same answers.
-
-
-def changed(run, **fields):
-    """The answers of a run with other values of fields: a value for all, or a function of the place."""
-    return Answers(run.file, [
-        row.model_copy(update={name: value(place) if callable(value) else value for name, value in fields.items()})
-        for place, row in enumerate(run.rows)
-    ])  # fmt: skip
-
-
-def test_reference_actions_that_differ_are_refused(answers):
-    a = changed(answers("a", 40), meta_action="KEEP, STRAIGHT")
-    [problem] = findings([a], [answers("b", 40)])
-    assert (problem.file, problem.record) == ("b.jsonl", "regular drivelm challenge: q00")
-    assert (problem.expected, problem.found[:4]) == ("meta_action 'KEEP, STRAIGHT', as in a.jsonl", "None")
-    assert "40 in all" in problem.found
-
-
-@pytest.mark.parametrize(("field", "low", "metric"), [("latency_ms", 9.0, "rsdr_80"), ("confidence", 0.9, "brier")])
-def test_what_was_measured_is_compared_where_every_run_has_it(answers, field, low, metric):
-    # A is measured on the first 25 and B on the last 25 questions; A is right on the first 20, B on the last 10 too.
-    a = changed(answers("a", 20), **{field: lambda place: low if place < 25 else None})
-    b = changed(answers("b", 40), **{field: lambda place: low if place >= 15 else None})
-    [found] = compared([a], [b])
-    both = {side: list(run.rows[15:25]) for side, run in (("a", a), ("b", b))}
-    by_hand = measures_of(both, meteor=False, tokenizer="approximate")
-    of = line(found, metric)
-    assert (of.difference.n, of.difference.num_scenes) == (10, 10)
-    assert (of.a.mean, of.b.mean) == pytest.approx((by_hand["a"][metric].point, by_hand["b"][metric].point))
-    assert line(found, "exact_match").difference.n == 40
-    shown = format_comparisons([found], {})
-    assert f"{field}: 25 questions of A have it, 25 of B; compared on the 10 that have it in every run" in shown
-    assert as_json([found], {})["sets"][0]["partly"] == ({"field": field, "a": 25, "b": 25, "both": 10},)
-
-
-def test_what_no_question_has_on_both_sides_is_not_compared(answers):
-    a = changed(answers("a", 40), latency_ms=lambda place: 9.0 if place < 20 else None, confidence=0.9)
-    b = changed(answers("b", 40), latency_ms=lambda place: 999.0 if place >= 20 else None)
-    [found] = compared([a], [b])
-    assert not {"rsdr_80", "in_time_80", "brier", "confidence"} & {each.name for each in found.lines}
-    shown = format_comparisons([found], {})
-    assert "latency_ms: 20 questions of A have it, 20 of B; not compared, none has it in every run" in shown
-    assert "confidence: 40 questions of A have it, 0 of B; not compared, none has it in every run" in shown
-
-
-def test_what_every_answer_has_or_none_is_not_mentioned(answers):
-    a, b = (changed(answers(name, 40), latency_ms=9.0) for name in "ab")
-    [found] = compared([a], [b])
-    assert (found.partly, line(found, "rsdr_80").difference.n) == ((), 40)
-    assert "have it" not in format_comparisons([found], {})
 
 
 def test_the_table_and_the_json_say_what_was_found(answers):
