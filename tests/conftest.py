@@ -37,7 +37,9 @@ def _fresh_accelerator_state():
 
 
 BUDGET_S = {
-    "unit/data": 10,
+    "unit/bench": 30,
+    "unit/data": 25,
+    "unit/experts": 15,
     "unit/models": 70,
     "unit/distill": 25,
     "unit/evaluate": 55,

@@ -39,7 +39,7 @@ LAYERS = {
     "subject": 2.4,
     "build": 2.5,
     **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "world"), 3),
-    "bench": 3.5,
+    **dict.fromkeys(("bench", "experts"), 3.5),
     **dict.fromkeys(("report", "deploy"), 4),
     **dict.fromkeys(("ablate", "quickstart", "cli"), 5),
 }

@@ -41,9 +41,10 @@ def experts(
         typer.echo(f"{len(samples)} questions would be asked; results into {target}")
         return
     from drivedistill.data.images import PictureCache
-    from drivedistill.evaluate.expert_report import as_json, compare_regimes
-    from drivedistill.evaluate.expert_table import figure, report
-    from drivedistill.evaluate.experts import observe
+    from drivedistill.experts.figure import figure
+    from drivedistill.experts.observe import observe
+    from drivedistill.experts.report import as_json, compare_regimes
+    from drivedistill.experts.table import report
     from drivedistill.records import write_json, write_text
     from drivedistill.subject import load_subject
 

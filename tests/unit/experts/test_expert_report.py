@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivedistill.evaluate.expert_report import as_json, compare_regimes, dead, label, reading, verdict
-from drivedistill.evaluate.expert_table import figure, report, sentences
-from drivedistill.evaluate.experts import ACTIVE, CONTROLS, TOKENS, Cell, Layer, Use
+from drivedistill.experts.figure import figure
+from drivedistill.experts.observe import ACTIVE, CONTROLS, TOKENS, Cell, Layer, Use
+from drivedistill.experts.report import as_json, compare_regimes, dead, label, reading, verdict
+from drivedistill.experts.table import report, sentences
 from drivedistill.records import Sample
 
 E = 4

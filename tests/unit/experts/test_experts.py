@@ -21,7 +21,9 @@ from drivedistill.data.collate import collate
 from drivedistill.data.images import PictureCache
 from drivedistill.data.samples import write_samples
 from drivedistill.distill.diagnostics import EFFECTIVE, expert_notes
-from drivedistill.evaluate.expert_report import (
+from drivedistill.evaluate.rows import ALL
+from drivedistill.experts.observe import CONTROLS, TOKENS, Layer, Use, observe
+from drivedistill.experts.report import (
     READINGS,
     Comparison,
     Group,
@@ -32,9 +34,7 @@ from drivedistill.evaluate.expert_report import (
     verdict,
     weights,
 )
-from drivedistill.evaluate.expert_table import sentences
-from drivedistill.evaluate.experts import CONTROLS, TOKENS, Layer, Use, observe
-from drivedistill.evaluate.rows import ALL
+from drivedistill.experts.table import sentences
 from drivedistill.models.adapter import convert_adapter
 from drivedistill.models.student import Student, mixtures
 from drivedistill.models.upcycle import convert_ffn

@@ -1,4 +1,4 @@
-"""From the sums of `experts.py` to numbers: how many experts, which ones, and whether corner cases use more of them.
+"""From the sums of `observe.py` to numbers: how many experts, which ones, and whether corner cases use more of them.
 
 A group is a part of the questions (a data set, a task, all). Every number is made of sums over tokens; its interval is that
 of whole scenes drawn anew, and a random router's number is made of the same questions in the same way.
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from drivedistill.distill.diagnostics import EFFECTIVE
-from drivedistill.evaluate.experts import ACTIVE, CONTROLS, TOKENS, WEIGHTS, Cell, Layer, Use
 from drivedistill.evaluate.measure import ENOUGH_SCENES, Draws, Floats, Measure, draw_scenes, drawn_values, interval
 from drivedistill.evaluate.rows import ALL
+from drivedistill.experts.observe import ACTIVE, CONTROLS, TOKENS, WEIGHTS, Cell, Layer, Use
 
 REGIMES = ("regular", "corner")
 
@@ -196,7 +196,7 @@ def reading(name: str, sums: Floats, experts: int) -> Floats:
 
     Args:
         name: One of `READINGS`.
-        sums: See `experts.py`.
+        sums: See `observe.py`.
         experts: E.
     """
     if name == "of_mean":

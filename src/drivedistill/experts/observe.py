@@ -1,6 +1,6 @@
 """Which experts a model uses for what: sums over the tokens of every question, of its own routers and of random ones.
 
-    use = observe(subject, samples)         # teacher-forced passes; see `expert_report.py` for what becomes of the sums
+    use = observe(subject, samples)         # teacher-forced passes; see `report.py` for what becomes of the sums
 
 Corner cases are said to engage more experts than regular ones (CLKD sections III-B and IV-D, figure 3). A dense mixture
 always runs all of its experts, so this can only mean an effective number, and a difference need not be learnt: other
