@@ -215,6 +215,9 @@ def test_runs_of_the_same_models_are_pairs_whatever_their_order(answers):
     [found] = compared(clear, fog)
     assert found.paired
     assert (found.a.condition, found.b.condition, found.b.models) == ("clean", "fog:3", ("one", "two"))
+    shown = format_comparisons([found], {})
+    assert "A  2 runs: one, two (greedy, clean)" in shown
+    assert "B  2 runs: one, two (greedy, fog:3)" in shown
     assert line(found, "exact_match").difference.sd == pytest.approx(0.0, abs=1e-12)
     [others] = compared(clear, [answers("x", 15), answers("y", 25)])
     assert not others.paired
