@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from drivedistill.evaluate import caption_statistics as statistics
-from drivedistill.evaluate.cider import cider, count_ngrams
-from drivedistill.evaluate.java import Meteor, ptb_tokenize
+from drivedistill.evaluate.captions import statistics
+from drivedistill.evaluate.captions.cider import cider, count_ngrams
+from drivedistill.evaluate.captions.java import Meteor, ptb_tokenize
 from drivedistill.evaluate.measure import draw_scenes, measure_interval
 from drivedistill.evaluate.score import score
 from drivedistill.records import Prediction, read_jsonl

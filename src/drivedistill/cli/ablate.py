@@ -111,7 +111,7 @@ def _plan_text(card: Table, runs: Sequence[PlannedRun], problems: Sequence[Probl
 
 def _require_scorers(card: Table) -> None:
     """Fail now, not after hours of training."""
-    from drivedistill.evaluate.java import find_java, scorers_folder
+    from drivedistill.evaluate.captions.java import find_java, scorers_folder
 
     scorers_folder()
     if card.score.tokenizer == "ptb":

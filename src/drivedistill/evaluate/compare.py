@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from drivedistill.evaluate.captions.measures import Key, Tokenizer, caption_measures
 from drivedistill.evaluate.difference import Difference, differences, standard_deviation
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
@@ -13,7 +14,6 @@ from drivedistill.evaluate.measure import Measure
 from drivedistill.evaluate.measured_values import Partly
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, Side, match
-from drivedistill.evaluate.text import Key, Tokenizer, caption_measures
 from drivedistill.records import Prediction
 
 
@@ -78,7 +78,7 @@ def compare(
         common: Compare the questions that all answered, where some are missing, and the runs that have a set.
         paired: The runs belong together in this order. Runs of the same models always do.
         meteor: False saves some seconds, and leaves out `meteor` and `avg`.
-        tokenizer: See `text.caption_measures`.
+        tokenizer: See `captions.measures`.
         seed: Of the draws.
 
     Raises:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from drivedistill.evaluate.captions.measures import Tokenizer, caption_measures
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_findings, answer_measures
 from drivedistill.evaluate.measure import Measure, draw_scenes
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import Place, Rows, place_of
-from drivedistill.evaluate.text import Tokenizer, caption_measures
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction, Row, Score, read_jsonl
 
@@ -88,7 +88,7 @@ def group_scores(
         predictions: Those without a reference are left out, as in `score`.
         facts: What is known about every frame of the predictions.
         fields: By which to divide; one after the other, not crossed.
-        tokenizer: See `text.caption_measures`.
+        tokenizer: See `captions.measures`.
         seed: Of the bootstrap over scenes.
 
     Returns:

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from drivedistill.evaluate.captions.measures import Tokenizer, caption_measures
 from drivedistill.evaluate.difference import difference
 from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.measure import Draws, Floats, Measure, combined, draw_scenes, measure_interval
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.text import Tokenizer, caption_measures
 from drivedistill.records import CLEAN, Prediction
 
 HEADLINES = ("meta_accuracy", "exact_match", "avg")
@@ -62,7 +62,7 @@ def side_by_side(
     Args:
         answers: Condition (and `PRIOR`) -> answers to the same questions; `clean` must be there.
         captions: Also METEOR, BLEU-4 and ROUGE-L as `avg`; needs Java.
-        tokenizer: See `text.caption_measures`.
+        tokenizer: See `captions.measures`.
         seed: Of the draws of scenes.
 
     Returns:

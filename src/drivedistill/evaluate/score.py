@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from drivedistill.data.drivelm_challenge import ACCURACY, JUDGE, LANGUAGE, MATCH
+from drivedistill.evaluate.captions.measures import Tokenizer, caption_measures
 from drivedistill.evaluate.drivelm import (
     RULES,
     Graph,
@@ -29,7 +30,6 @@ from drivedistill.evaluate.measure import Measure, draw_scenes
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import ALL, Place, Rows, place_of
 from drivedistill.evaluate.submission import ASKED
-from drivedistill.evaluate.text import Tokenizer, caption_measures
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction, Score, Task
 
@@ -54,7 +54,7 @@ def score(
             alone, and the challenge has no final score.
         challenge: Apply DriveLM's challenge rules. None: where predictions carry tags.
         meteor: False saves some seconds, and leaves out `meteor` and `avg`.
-        tokenizer: `ptb`, or `approximate` where no Java can be had; see `text.caption_measures`.
+        tokenizer: `ptb`, or `approximate` where no Java can be had; see `captions.measures`.
         seed: Of the bootstrap over scenes, which gives every number made of sums over samples its `low` and `high`.
 
     Returns:

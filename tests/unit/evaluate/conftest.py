@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from drivedistill.evaluate import text
-from drivedistill.evaluate.java import Meteor
+from drivedistill.evaluate.captions import measures
+from drivedistill.evaluate.captions.java import Meteor
 from drivedistill.evaluate.same_questions import Answers
 from drivedistill.records import Prediction
 
@@ -65,5 +65,5 @@ def meteor() -> Iterator[Meteor]:
 def quick_meteor(meteor: Meteor) -> Iterator[None]:
     """Scoring takes the process that is there: a new one needs some six seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "Meteor", lambda: nullcontext(meteor))
+        patch.setattr(measures, "Meteor", lambda: nullcontext(meteor))
         yield

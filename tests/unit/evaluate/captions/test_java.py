@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivedistill.evaluate import java
+from drivedistill.evaluate.captions import java
 from drivedistill.problems import InputError, RunError
 
 needs_scorers = pytest.mark.skipif(importlib.util.find_spec("pycocoevalcap") is None, reason="needs the eval extra")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivedistill.evaluate import caption_statistics, java
-from drivedistill.evaluate.cider import cider, count_ngrams
+from drivedistill.evaluate.captions import java, statistics
+from drivedistill.evaluate.captions.cider import cider, count_ngrams
+from drivedistill.evaluate.captions.measures import approximate_tokenize, caption_measures
 from drivedistill.evaluate.measure import draw_scenes, drawn_values
-from drivedistill.evaluate.text import approximate_tokenize, caption_measures
 
 pytest.importorskip("pycocoevalcap")
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
@@ -111,9 +111,9 @@ def tokenized(pairs):
 
 
 def measures_without_java(pairs):
-    bleu, rouge = caption_statistics.bleu_statistics(pairs), caption_statistics.rouge_l(pairs)
+    bleu, rouge = statistics.bleu_statistics(pairs), statistics.rouge_l(pairs)
     weighed = cider(count_ngrams(pairs), range(len(pairs)))
-    return caption_statistics.measures_of(bleu, None, rouge, weighed, "")
+    return statistics.measures_of(bleu, None, rouge, weighed, "")
 
 
 # --- parity ---
@@ -132,10 +132,10 @@ def test_bleu_rouge_and_cider_are_the_librarys(pairs):
 @settings(max_examples=30)
 @given(pairs=SETS)
 def test_meteor_is_its_own_evaluation_without_java(meteor, pairs):
-    statistics = caption_statistics.meteor_statistics(meteor.align(pairs))
+    each = statistics.meteor_statistics(meteor.align(pairs))
     whole, single = by_meteor(meteor, pairs)
-    assert caption_statistics.meteor(statistics.sum(axis=0)) == pytest.approx(whole, abs=1e-12)
-    assert caption_statistics.meteor(statistics).tolist() == pytest.approx(single, abs=1e-12)
+    assert statistics.meteor(each.sum(axis=0)) == pytest.approx(whole, abs=1e-12)
+    assert statistics.meteor(each).tolist() == pytest.approx(single, abs=1e-12)
 
 
 @pytest.mark.java
@@ -148,9 +148,9 @@ def test_stems_synonyms_and_paraphrases_weigh_as_in_meteor(meteor):
     lines = meteor.align(pairs)
     assert (lines[:, 8:20].reshape(-1, 3, 4).sum(axis=(0, 2)) > 0).all()  # every module found something
     whole, single = by_meteor(meteor, pairs)
-    statistics = caption_statistics.meteor_statistics(lines)
-    assert caption_statistics.meteor(statistics.sum(axis=0)) == pytest.approx(whole, abs=1e-12)
-    assert caption_statistics.meteor(statistics).tolist() == pytest.approx(single, abs=1e-12)
+    each = statistics.meteor_statistics(lines)
+    assert statistics.meteor(each.sum(axis=0)) == pytest.approx(whole, abs=1e-12)
+    assert statistics.meteor(each).tolist() == pytest.approx(single, abs=1e-12)
 
 
 @pytest.mark.java

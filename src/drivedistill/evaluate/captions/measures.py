@@ -14,10 +14,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Literal, TypeVar
 
-from drivedistill.evaluate import caption_statistics as statistics
-from drivedistill.evaluate.caption_statistics import Pair
-from drivedistill.evaluate.cider import cider, count_ngrams
-from drivedistill.evaluate.java import PUNCTUATION, Meteor, find_java, ptb_tokenize, scorers_folder, scorers_version
+from drivedistill.evaluate.captions import statistics
+from drivedistill.evaluate.captions.cider import cider, count_ngrams
+from drivedistill.evaluate.captions.java import (
+    PUNCTUATION,
+    Meteor,
+    find_java,
+    ptb_tokenize,
+    scorers_folder,
+    scorers_version,
+)
+from drivedistill.evaluate.captions.statistics import Pair
 from drivedistill.evaluate.measure import Measure
 
 Tokenizer = Literal["ptb", "approximate"]

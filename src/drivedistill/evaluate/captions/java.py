@@ -31,7 +31,7 @@ PUNCTUATION = frozenset(
 """Tokens that coco-caption removes (ptbtokenizer.py). `-LRB-` never occurs after lower-casing: kept for parity."""
 
 METEOR_COUNTS = 23
-"""Numbers of METEOR's answer to a pair; `caption_statistics.meteor_statistics` says which."""
+"""Numbers of METEOR's answer to a pair; `statistics.meteor_statistics` says which."""
 
 _REQUESTS = 100
 """Pairs sent at once. Their answers, some 120 bytes each, fit into the smallest pipe (16 KiB): neither side ever waits for

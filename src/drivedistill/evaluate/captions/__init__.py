@@ -1,0 +1,1 @@
+"""Captions: BLEU, METEOR, ROUGE-L and CIDEr, as the field computes them."""
