@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_split, read_questions
+from drivedistill.cli.inputs import (
+    DataOption,
+    FileOption,
+    FormatOption,
+    RegimeOption,
+    ValSplit,
+    chosen_questions,
+    keep_quiet,
+)
 from drivedistill.problems import InputError, Problem
 
 
@@ -18,11 +26,11 @@ def bench(
             help="Runs, directories or hub ids; the others are compared with the first.", metavar="MODEL..."
         ),
     ],
-    data: Annotated[Path | None, typer.Option(help="Data root; default: the first run's own mixture.")] = None,
-    format: Annotated[Format, typer.Option(help="Published format below the root.")] = "drivelm",
-    file: Annotated[str, typer.Option(help="Which of the format's files.")] = "train",
-    regime: Annotated[RegimeName, typer.Option(help="What the data stand for.")] = "regular",
-    split: Annotated[str, typer.Option(help="Split of the first run's own mixture (without --data).")] = "val",
+    data: DataOption = None,
+    format: FormatOption = None,
+    file: FileOption = None,
+    regime: RegimeOption = None,
+    split: ValSplit = None,
     preset: Annotated[
         Literal["default", "drivekd"],
         typer.Option(help="Rules; drivekd: memory, tokens/s and first token as in Drive-KD."),
@@ -55,7 +63,8 @@ def bench(
     rules, shown = _rules(preset, {name: value for name, value in given.items() if value is not None})
     _refuse_used(out)
     refuse_missing({f"model {number}": model for number, model in enumerate(models, start=1)})
-    samples = choose(read_questions(data, format, file, regime) if data else own_split(models[0], split), rules)
+    questions = chosen_questions(models[0], data, format, file, regime, split, default_split="val")
+    samples = choose(questions.chosen, rules)
     require_pictures(samples)
     if dry_run:
         typer.echo(f"{len(models)} models would be asked {len(samples)} questions ({shown}: {rules}) into {out}")

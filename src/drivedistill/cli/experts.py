@@ -7,22 +7,29 @@ from typing import Annotated
 
 import typer
 
-from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_split, read_questions, spread
-from drivedistill.problems import InputError, Problem
+from drivedistill.cli.inputs import (
+    DataOption,
+    FileOption,
+    FormatOption,
+    LimitPerSet,
+    RegimeOption,
+    TestSplit,
+    chosen_questions,
+    default_folder,
+    keep_quiet,
+)
 
 
 def experts(
     model: Annotated[str, typer.Argument(help="Run, directory or hub id of a model with experts.", metavar="RUN")],
-    data: Annotated[Path | None, typer.Option(help="Data root; default: the run's own mixture.")] = None,
-    format: Annotated[Format, typer.Option(help="Published format below the root.")] = "drivelm",
-    file: Annotated[str, typer.Option(help="Which of the format's files; it must have answers.")] = "train",
-    regime: Annotated[RegimeName, typer.Option(help="What the data stand for.")] = "regular",
-    split: Annotated[str, typer.Option(help="Split of the run's own mixture (without --data).")] = "test",
+    data: DataOption = None,
+    format: FormatOption = None,
+    file: FileOption = None,
+    regime: RegimeOption = None,
+    split: TestSplit = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default experts/SPLIT in the run.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 16,
-    limit_per_set: Annotated[
-        int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
-    ] = None,
+    limit_per_set: LimitPerSet = None,
     draws: Annotated[int, typer.Option(min=2, help="Random routers of each kind to compare with.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the bootstrap over scenes.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the questions; write nothing.")] = False,
@@ -33,10 +40,11 @@ def experts(
     """
     from drivedistill.runs import require_pictures
 
-    samples = read_questions(data, format, file, regime) if data else own_split(model, split)
-    samples = spread(samples, limit_per_set)
+    name, _, samples = chosen_questions(
+        model, data, format, file, regime, split, default_split="test", limit_per_set=limit_per_set
+    )
     require_pictures(samples)
-    target = out or _default_folder(model, f"{data.resolve().name}-{file}" if data else split)
+    target = out or default_folder(model) / "experts" / name
     if dry_run:
         typer.echo(f"{len(samples)} questions would be asked; results into {target}")
         return
@@ -58,9 +66,3 @@ def experts(
     write_text(target / "experts.svg", figure(comparisons))
     typer.echo(text)
     typer.echo(f"all numbers: {target / 'experts.json'}, figure: {target / 'experts.svg'}")
-
-
-def _default_folder(model: str, what: str) -> Path:
-    if not Path(model).is_dir():
-        raise InputError(Problem(model, "", "a run to write into", "a hub id", "add --out FOLDER"))
-    return Path(model) / "experts" / what

@@ -1,16 +1,89 @@
-"""What several verbs share: reading and choosing questions, keeping the libraries quiet."""
+"""What several verbs share: options that choose questions, reading and choosing them, keeping the libraries quiet."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
+
+import typer
 
 from drivedistill.problems import InputError, Problem
 
 Format = Literal["drivelm", "coda_lm", "senna", "clips", "jsonl"]
 RegimeName = Literal["regular", "corner"]
+
+# Without a default, so that an option which has nothing to say is refused and not overlooked.
+DataOption = Annotated[Path | None, typer.Option(help="Data root; default: the (first) run's own mixture.")]
+FormatOption = Annotated[Format | None, typer.Option(help="Published format below --data [drivelm].")]
+FileOption = Annotated[str | None, typer.Option(help="Which of the format's files below --data [train].")]
+RegimeOption = Annotated[RegimeName | None, typer.Option(help="What the data of --data stand for [regular].")]
+ValSplit = Annotated[str | None, typer.Option(help="Split of the run's own mixture, without --data [val].")]
+TestSplit = Annotated[str | None, typer.Option(help="Split of the run's own mixture, without --data [test].")]
+LimitPerSet = Annotated[
+    int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
+]
+
+
+class Questions(NamedTuple):
+    """What a command line chooses."""
+
+    name: str
+    """Of the choice, for files: the split, or root and file."""
+    everything: list[Any]
+    """All samples of the file or split; what a condition of the pictures draws depends on all of them."""
+    chosen: list[Any]
+    """Those that are asked."""
+
+
+def chosen_questions(
+    model: str,
+    data: Path | None,
+    format: Format | None,
+    file: str | None,
+    regime: RegimeName | None,
+    split: str | None,
+    *,
+    default_split: str,
+    limit_per_set: int | None = None,
+) -> Questions:
+    """The questions of a data root, or of a split of a model's own mixture.
+
+    Raises:
+        InputError: Options that do not go together, data that cannot be read, or nothing to ask.
+    """
+    if data is None:
+        remedy = "add --data ROOT, or leave it away: a run's own mixture has --split"
+        refuse_beside({"--format": format, "--file": file, "--regime": regime}, "no --data", remedy)
+        name = split or default_split
+        everything = own_split(model, name)
+    else:
+        remedy = "leave one of them away: --split is of a run's own mixture; --data has --file"
+        refuse_beside({"--split": split}, f"--data {data}", remedy)
+        name = f"{data.resolve().name}-{file or 'train'}"
+        everything = read_questions(data, format or "drivelm", file or "train", regime or "regular")
+    return Questions(name, everything, spread(everything, limit_per_set))
+
+
+def refuse_beside(given: dict[str, Any], beside: str, remedy: str) -> None:
+    """Refuse options that would say nothing beside what else is on the command line.
+
+    Args:
+        given: Option -> its value; None and False where it was not typed.
+        beside: What is there, or missing.
+        remedy: What to do about all of them.
+    """
+    typed = {
+        name: name if value is True else f"{name} {value}"
+        for name, value in given.items()
+        if value not in (None, False)
+    }
+    if typed:
+        raise InputError(
+            Problem("command line", name, "options that go together", f"{text} with {beside}", remedy)
+            for name, text in typed.items()
+        )
 
 
 def read_questions(root: Path, format: str, file: str, regime: RegimeName) -> list[Any]:
@@ -23,25 +96,41 @@ def read_questions(root: Path, format: str, file: str, regime: RegimeName) -> li
     return samples
 
 
-def own_mixture(model: str) -> dict[str, list[Any]]:
-    """Split -> samples of the mixture that a run was trained on, or that a recipe file names."""
+def recipe_of(model: str, remedy: str = "name one") -> Path:
+    """The recipe file of a run, or the one that is named.
+
+    Raises:
+        InputError: There is none; `remedy` says what to do instead.
+    """
+    path = Path(model) if model.endswith((".yaml", ".yml")) else Path(model) / "recipe.yaml"
+    if not path.is_file():
+        found = "a folder without recipe.yaml" if Path(model).is_dir() else "no such file or folder here"
+        raise InputError(Problem(model, "", "a run or a recipe file", found, remedy))
+    return path
+
+
+def mixture_of(recipe: Path) -> dict[str, list[Any]]:
+    """Split -> samples of a recipe's mixture."""
     from drivedistill.data.mixture import load_mixture
     from drivedistill.recipe import load_recipe
 
-    path = Path(model) if model.endswith((".yaml", ".yml")) else Path(model) / "recipe.yaml"
-    if not path.is_file():
-        remedy = "name a run, or add --data ROOT --format FORMAT"
-        raise InputError(Problem(model, "", "a run with a recipe", "no recipe.yaml", remedy))
-    return load_mixture(load_recipe(path).data.sources)
+    return load_mixture(load_recipe(recipe).data.sources)
 
 
 def own_split(model: str, split: str) -> list[Any]:
     """The samples of one split of a run's own mixture."""
-    splits = own_mixture(model)
+    splits = mixture_of(recipe_of(model, "name one, or add --data ROOT --format FORMAT"))
     if not splits.get(split):
         found = f"splits: {', '.join(name for name, samples in splits.items() if samples)}"
         raise InputError(Problem(model, "data.sources", f"samples in the split `{split}`", found, "choose another"))
     return splits[split]
+
+
+def default_folder(model: str) -> Path:
+    """Where results of a run are kept; a hub id has no folder."""
+    if not Path(model).is_dir():
+        raise InputError(Problem(model, "", "a run to write into", "a hub id", "add --out FOLDER"))
+    return Path(model)
 
 
 def spread(samples: list[Any], limit: int | None) -> list[Any]:

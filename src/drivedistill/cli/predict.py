@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_mixture, own_split, read_questions, spread
+from drivedistill.cli.inputs import (
+    DataOption,
+    FileOption,
+    FormatOption,
+    LimitPerSet,
+    RegimeOption,
+    ValSplit,
+    chosen_questions,
+    keep_quiet,
+    mixture_of,
+    recipe_of,
+    refuse_beside,
+)
 from drivedistill.problems import InputError, Problem
 
 
@@ -19,19 +31,17 @@ def predict(
             metavar="MODEL",
         ),
     ],
-    data: Annotated[Path | None, typer.Option(help="Data root; default: the run's own mixture.")] = None,
-    format: Annotated[Format, typer.Option(help="Published format below the root.")] = "drivelm",
-    file: Annotated[str, typer.Option(help="Which of the format's files.")] = "train",
-    regime: Annotated[RegimeName, typer.Option(help="What the data stand for.")] = "regular",
-    split: Annotated[str, typer.Option(help="Split of the run's own mixture (without --data).")] = "val",
+    data: DataOption = None,
+    format: FormatOption = None,
+    file: FileOption = None,
+    regime: RegimeOption = None,
+    split: ValSplit = None,
     out: Annotated[Path | None, typer.Option(help="JSONL file; default in the run's predictions folder.")] = None,
     decode: Annotated[str, typer.Option(help="greedy, beam-N, or teacher_forced (EM-VLM4AD's way).")] = "greedy",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 16,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
-    limit_per_set: Annotated[
-        int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
-    ] = None,
+    limit_per_set: LimitPerSet = None,
     corrupt: Annotated[
         str | None,
         typer.Option(help="Corrupt the pictures: NAME or NAME:SEVERITY, e.g. fog:3; see docs/evaluation.md."),
@@ -58,8 +68,14 @@ def predict(
 
     way = decoding(decode, max_new_tokens)
     prior = model.removeprefix("prior:") if model.startswith("prior:") else None
-    everything = read_questions(data, format, file, regime) if data else own_split(prior or model, split)
-    samples = spread(everything, limit_per_set)[:limit]
+    if prior:
+        recipe_of(prior)
+        remedy = "leave it away: a prior sees no picture"
+        refuse_beside({"--corrupt": corrupt, "--control": control}, model, remedy)
+    name, everything, samples = chosen_questions(
+        prior or model, data, format, file, regime, split, default_split="val", limit_per_set=limit_per_set
+    )
+    samples = samples[:limit]
     require_pictures(samples)
     served = model.startswith(("http://", "https://"))
     if (served or prior) and decode != "greedy":
@@ -67,25 +83,24 @@ def predict(
         raise InputError(Problem("command line", "--decode", "none for a server or a prior", repr(decode), remedy))
     way_name = "endpoint" if served else "text_only" if prior else decode
     condition = condition_name(_one_of(corrupt, control))
-    what = f"{data.resolve().name}-{file}" if data else split
-    target = out or _default_predictions(model, f"{what}-{way_name}", condition)
+    target = out or _default_predictions(model, f"{name}-{way_name}", condition)
     seen = show(everything, condition).only(samples)
     if dry_run:
         typer.echo(f"{len(samples)} questions would be answered ({way_name}, {condition} pictures) into {target}")
         return
     keep_quiet()
-    name, since = str(Path(model)), None
+    who, since = str(Path(model)), None
     if served:
-        name = served_model
+        who = served_model
         endpoint = Endpoint(model, served_model, api_key_env, timeout_s=300)  # long answers, a long queue
         answerer = served_answerer(endpoint, max_new_tokens, change=seen.change, blind=seen.blind)
     elif prior:
-        name, answerer = model, prior_answerer(own_mixture(prior)["train"])
+        who, answerer = model, prior_answerer(mixture_of(recipe_of(prior))["train"])
     else:
         since = written_at(model)
         answerer = local_answerer(model, way, seen.samples, change=seen.change, blind=seen.blind)
     target.parent.mkdir(parents=True, exist_ok=True)
-    how = How(name, way_name, condition)
+    how = How(who, way_name, condition)
     try:
         count = answer(seen.samples, answerer, target, how=how, batch_size=batch_size, since=since)
     except KeyboardInterrupt:

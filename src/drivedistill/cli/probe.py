@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drivedistill.cli.inputs import Format, RegimeName, keep_quiet, own_mixture, own_split, read_questions, spread
+from drivedistill.cli.inputs import (
+    DataOption,
+    FileOption,
+    FormatOption,
+    LimitPerSet,
+    RegimeOption,
+    TestSplit,
+    chosen_questions,
+    default_folder,
+    keep_quiet,
+    mixture_of,
+    recipe_of,
+)
 from drivedistill.problems import InputError, Problem
 
 if TYPE_CHECKING:
@@ -24,17 +36,15 @@ def probe(
         str,
         typer.Option(help="Controls (black, none, shuffled, prior), corruptions (fog, rain:3, ...), or `corruptions`."),
     ] = CONTROLS,
-    data: Annotated[Path | None, typer.Option(help="Data root; default: the run's own mixture.")] = None,
-    format: Annotated[Format, typer.Option(help="Published format below the root.")] = "drivelm",
-    file: Annotated[str, typer.Option(help="Which of the format's files.")] = "train",
-    regime: Annotated[RegimeName, typer.Option(help="What the data stand for.")] = "regular",
-    split: Annotated[str, typer.Option(help="Split of the run's own mixture (without --data).")] = "test",
+    data: DataOption = None,
+    format: FormatOption = None,
+    file: FileOption = None,
+    regime: RegimeOption = None,
+    split: TestSplit = None,
     prior: Annotated[
         str | None, typer.Option(help="Run or recipe whose train split teaches the prior; default: MODEL.")
     ] = None,
-    limit_per_set: Annotated[
-        int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
-    ] = None,
+    limit_per_set: LimitPerSet = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 16,
     seed: Annotated[int, typer.Option(help="Of what is drawn: shuffled pictures, corruptions, scenes.")] = 0,
@@ -54,15 +64,19 @@ def probe(
     from drivedistill.runs import require_pictures
 
     names = _conditions(conditions)
-    everything = read_questions(data, format, file, regime) if data else own_split(model, split)
-    samples = spread(everything, limit_per_set)
+    teacher = (
+        recipe_of(prior or model, "add --prior RUN, or leave prior out of --conditions") if "prior" in names else None
+    )
+    _, everything, samples = chosen_questions(
+        model, data, format, file, regime, split, default_split="test", limit_per_set=limit_per_set
+    )
     require_pictures(samples)
-    target = out or _default_folder(model)
+    target = out or default_folder(model) / "probe"
     if dry_run:
         typer.echo(f"{len(samples)} questions would be answered under {', '.join(names)} into {target}")
         return
     keep_quiet()
-    taught = own_mixture(prior or model)["train"] if "prior" in names else []
+    taught = mixture_of(teacher)["train"] if teacher else []
     target.mkdir(parents=True, exist_ok=True)
     settings = {"seed": seed, "max_new_tokens": max_new_tokens, "prior": prior or model}
     _keep(target / "settings.json", settings)
@@ -94,12 +108,6 @@ def _conditions(text: str) -> list[str]:
     if problems:
         raise InputError(problems)
     return list(dict.fromkeys(names))
-
-
-def _default_folder(model: str) -> Path:
-    if not Path(model).is_dir():
-        raise InputError(Problem(model, "", "a run to write into", "a hub id", "add --out FOLDER"))
-    return Path(model) / "probe"
 
 
 def _keep(path: Path, settings: dict[str, Any]) -> None:

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from drivedistill.cli.inputs import refuse_beside
 from drivedistill.problems import InputError
 
 
 def world(
     out: Annotated[Path, typer.Argument(help="Folder of the data set; new or empty.", metavar="OUT")],
-    keyframes: Annotated[int, typer.Option(help="Key frames of six pictures, over all splits.")] = 600,
+    keyframes: Annotated[int | None, typer.Option(help="Key frames of six pictures, over all splits [600].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
     size: Annotated[int, typer.Option(help="Width and height of the pictures, 96 to 448 pixels.")] = 112,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the data do not depend on their number.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the data do not depend on their number [1].")
+    ] = None,
     sheets: Annotated[
         bool, typer.Option("--sheets", help="Also draw one sheet of six pictures per scene kind.")
     ] = False,
@@ -37,17 +40,19 @@ def world(
     from drivedistill.world.dataset.write import Stopped, write_world
 
     if clips is not None:
+        given = {"--keyframes": keyframes, "--workers": workers, "--sheets": sheets}
+        refuse_beside(given, f"--clips {clips}", "leave it away: it is of a data set; clips have --seed and --size")
         _clips(out, clips, seed, size, overwrite=overwrite, dry_run=dry_run)
         return
-    settings = Settings(keyframes, seed, size)
+    settings = Settings(600 if keyframes is None else keyframes, seed, size)
     if problems := settings.problems():
         raise InputError(problems)
     if dry_run:
-        for (split, regime), count in parts(keyframes).items():
+        for (split, regime), count in parts(settings.keyframes).items():
             typer.echo(f"{split:<13} {regime:<8} {count:>7,} key frames")
         return
     try:
-        manifest = write_world(out, settings, workers=workers, overwrite=overwrite)
+        manifest = write_world(out, settings, workers=workers or 1, overwrite=overwrite)
     except Stopped as stop:
         typer.echo(f"{stop}: {out}", err=True)
         raise typer.Exit(128 + stop.number) from None
