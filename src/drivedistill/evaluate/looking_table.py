@@ -28,7 +28,8 @@ def _block(rows: Sequence[Row]) -> str:
         heading = f"{METRICS[metric].label}: {here[0]['n']:,} questions, {here[0]['scenes']:,} scenes"
         lines.append([heading, "", "", "", ""])
         lines += [_line(row) for row in here]
-    return "\n".join([title, *aligned(lines), ""])
+    width = 5 if any("looks" in row for row in rows) else 4
+    return "\n".join([title, *aligned([line[:width] for line in lines]), ""])
 
 
 def _line(row: Row) -> list[str]:
