@@ -9,6 +9,7 @@ import pytest
 import tiny
 from drivedistill.data.samples import write_samples
 from drivedistill.recipe import save_recipe
+from drivedistill.records import Prediction, write_jsonl
 from drivedistill.subject import save_subject
 from typed import typed
 
@@ -67,3 +68,53 @@ def test_a_prior_sees_no_picture(capsys):
         assert typed("predict", "prior:run", *DATA, option, value, "--out", "p.jsonl") == 2
         assert f"{option} {value} with prior:run" in capsys.readouterr().err
     assert not Path("p.jsonl").exists()
+
+
+@pytest.fixture
+def predictions(here) -> str:
+    rows = [
+        Prediction(id=f"q{i}", dataset="drivelm", scene=f"s{i}", frame="f", split="val", regime="regular", task="planning",
+                   question="Go?", reference="Go on.", prediction="Go on.", model="m", decode="greedy")
+        for i in range(4)
+    ]  # fmt: skip
+    write_jsonl(Path("answers.jsonl"), rows)
+    write_jsonl(Path("others.jsonl"), [row.model_copy(update={"model": "other"}) for row in rows])
+    return "answers.jsonl"
+
+
+WRITING = {
+    "predict": ["predict", "run", *DATA],
+    "prior": ["predict", "prior:run", *DATA],
+    "probe": ["probe", "run", *DATA],
+    "experts": ["experts", "run", *DATA],
+    "bench": ["bench", "run", *DATA],
+    "score": ["score", "answers.jsonl"],
+    "compare": ["compare", "answers.jsonl", "others.jsonl"],
+    "corrupt": ["data", "corrupt", "drawn", "--format", "jsonl", "--corrupt", "fog"],
+}
+
+
+@pytest.mark.parametrize("out", ["answers.jsonl/below/it", "/proc/nothing/it"])
+@pytest.mark.parametrize("verb", WRITING)
+def test_a_place_that_cannot_be_written_is_found_before_the_work(verb, out, predictions, monkeypatch, capsys):
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work began")
+
+    for name in ("evaluate.predict.predict", "evaluate.score.score", "evaluate.compare.compare", "bench.report.bench",
+                 "subject.load_subject", "data.corruptions.write.write_corrupted"):  # fmt: skip
+        monkeypatch.setattr(f"drivedistill.{name}", work)
+    assert typed(*WRITING[verb], "--out", out) == 2
+    said = capsys.readouterr().err
+    assert str(Path(out).parent) in said and "a folder that can be written" in said and "choose another --out" in said
+
+
+@pytest.mark.parametrize("verb", ["predict", "score", "compare"])
+def test_a_folder_is_no_file_for_results(verb, predictions, capsys):
+    assert typed(*WRITING[verb], "--out", "drawn") == 2
+    assert "a file for the results" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["predict", "probe", "experts", "bench", "score"])
+def test_a_dry_run_makes_no_folder(verb, predictions):
+    assert typed(*WRITING[verb], "--out", "not/there", "--dry-run") == 0
+    assert not Path("not").exists()

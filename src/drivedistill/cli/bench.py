@@ -15,6 +15,7 @@ from drivedistill.cli.inputs import (
     ValSplit,
     chosen_questions,
     keep_quiet,
+    ready_folder,
 )
 from drivedistill.problems import InputError, Problem
 
@@ -69,6 +70,7 @@ def bench(
     if dry_run:
         typer.echo(f"{len(models)} models would be asked {len(samples)} questions ({shown}: {rules}) into {out}")
         return
+    ready_folder(out)
     keep_quiet()
     if threads is not None:
         import torch

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from drivedistill.cli.inputs import ready_file
 from drivedistill.problems import InputError, Problem
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ def compare(
     names = None if columns is None else _metrics(columns)
     sides = _sides(files or [], a or [], b or [])
     answers = [runs_of(side) for side in _read(*sides)]
+    if out is not None:
+        ready_file(out)
     found = compared(*answers, common=common, paired=paired, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)
     alone = only_one_side(*answers)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, as_json(found, alone, names or [*METRICS]))
     typer.echo(format_comparisons(found, alone, names or IN_TABLE))
     if out is not None:

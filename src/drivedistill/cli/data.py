@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from drivedistill.cli.inputs import Format, RegimeName, read_questions
+from drivedistill.cli.inputs import Format, RegimeName, read_questions, ready_folder
 from drivedistill.problems import InputError, Problem
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets.")
@@ -92,4 +92,5 @@ def corrupt(
         )
     samples = read_questions(root, format, file, "regular")
     chosen = [(name.split(":")[0], int(name.split(":")[1])) for name in names]
+    ready_folder(out.parent)
     typer.echo(f"{write_corrupted(samples, out, chosen, seed, limit)} pictures in {out}")

@@ -17,6 +17,7 @@ from drivedistill.cli.inputs import (
     chosen_questions,
     default_folder,
     keep_quiet,
+    ready_folder,
 )
 
 
@@ -56,11 +57,11 @@ def experts(
     from drivedistill.records import write_json, write_text
     from drivedistill.subject import load_subject
 
+    ready_folder(target)
     keep_quiet()
     use = observe(load_subject(model, PictureCache(512)), samples, batch_size=batch_size, draws=draws)
     comparisons = compare_regimes(use, seed)
     text = report(model, comparisons)
-    target.mkdir(parents=True, exist_ok=True)
     write_json(target / "experts.json", as_json(model, use, comparisons))
     write_text(target / "experts.md", text)
     write_text(target / "experts.svg", figure(comparisons))

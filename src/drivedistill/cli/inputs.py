@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -131,6 +132,34 @@ def default_folder(model: str) -> Path:
     if not Path(model).is_dir():
         raise InputError(Problem(model, "", "a run to write into", "a hub id", "add --out FOLDER"))
     return Path(model)
+
+
+def ready_folder(path: Path) -> Path:
+    """Make a folder for results and see that files can be written there, before the work and not after it.
+
+    Raises:
+        InputError: It cannot be made, or nothing can be written into it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        remedy = "choose another --out"
+        raise InputError(Problem(str(path), "", "a folder that can be written", str(error), remedy)) from error
+    return path
+
+
+def ready_file(path: Path) -> Path:
+    """Likewise, the folder of a file.
+
+    Raises:
+        InputError: As for `ready_folder`, or there is a folder of that name.
+    """
+    if path.is_dir():
+        raise InputError(Problem(str(path), "", "a file for the results", "a folder", "choose another --out"))
+    ready_folder(path.parent)
+    return path
 
 
 def spread(samples: list[Any], limit: int | None) -> list[Any]:

@@ -17,6 +17,7 @@ from drivedistill.cli.inputs import (
     chosen_questions,
     keep_quiet,
     mixture_of,
+    ready_file,
     recipe_of,
     refuse_beside,
 )
@@ -88,6 +89,7 @@ def predict(
     if dry_run:
         typer.echo(f"{len(samples)} questions would be answered ({way_name}, {condition} pictures) into {target}")
         return
+    ready_file(target)
     keep_quiet()
     who, since = str(Path(model)), None
     if served:
@@ -99,7 +101,6 @@ def predict(
     else:
         since = written_at(model)
         answerer = local_answerer(model, way, seen.samples, change=seen.change, blind=seen.blind)
-    target.parent.mkdir(parents=True, exist_ok=True)
     how = How(who, way_name, condition)
     try:
         count = answer(seen.samples, answerer, target, how=how, batch_size=batch_size, since=since)

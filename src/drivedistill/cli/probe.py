@@ -20,6 +20,7 @@ from drivedistill.cli.inputs import (
     default_folder,
     keep_quiet,
     mixture_of,
+    ready_folder,
     recipe_of,
 )
 from drivedistill.problems import InputError, Problem
@@ -77,7 +78,7 @@ def probe(
         return
     keep_quiet()
     taught = mixture_of(teacher)["train"] if teacher else []
-    target.mkdir(parents=True, exist_ok=True)
+    ready_folder(target)
     settings = {"seed": seed, "max_new_tokens": max_new_tokens, "prior": prior or model}
     _keep(target / "settings.json", settings)
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from drivedistill.cli.inputs import Format, read_questions
+from drivedistill.cli.inputs import Format, read_questions, ready_file
 from drivedistill.problems import InputError, Problem
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def score(
         return
     who = None
     target = out or predictions[0].with_name(f"{predictions[0].stem}.results.json")
+    ready_file(target)
     if judge:
         from drivedistill.evaluate.endpoint import Endpoint
         from drivedistill.evaluate.judge import Judge
@@ -59,7 +60,6 @@ def score(
         who = Judge(Endpoint(judge, judge_model, api_key_env), cache=target.with_suffix(".judge.jsonl"))
     parts = group_scores(rows, known, by or [], tokenizer=tokenizer, seed=seed)
     scores = [*rate(rows, judge=who, meteor=not no_meteor, tokenizer=tokenizer, seed=seed), *parts]
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, [row.model_dump() for row in scores])
     typer.echo("\n\n".join(filter(None, [format_scores(scores), format_groups(scores)])))
     if tables := meta_tables(rows):
