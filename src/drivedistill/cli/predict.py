@@ -103,7 +103,9 @@ def predict(
         answerer = local_answerer(model, way, seen.samples, change=seen.change, blind=seen.blind)
     how = How(who, way_name, condition)
     try:
-        count = answer(seen.samples, answerer, target, how=how, batch_size=batch_size, since=since)
+        count = answer(
+            seen.samples, answerer, target, how=how, batch_size=batch_size, since=since, limit=max_new_tokens
+        )
     except KeyboardInterrupt:
         typer.echo(f"interrupted; answers so far are kept in {target}, run again to go on", err=True)
         raise typer.Exit(130) from None

@@ -164,7 +164,7 @@ def _answers(
             preparation = replace(subject.preparation, pictures=PictureCache(512, shown.change))
             seeing = replace(subject, preparation=preparation)
             answerer = subject_answerer(seeing, Decoding(max_new_tokens=max_new_tokens), given, blind=shown.blind)
-        predict(given, answerer, path, how=how, batch_size=batch_size, since=since)
+        predict(given, answerer, path, how=how, batch_size=batch_size, since=since, limit=max_new_tokens)
         asked = {sample.id for sample in samples}
         found[PRIOR if name == "prior" else name] = [row for row in read_jsonl(path, Prediction) if row.id in asked]
     return found

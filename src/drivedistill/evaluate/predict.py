@@ -54,6 +54,7 @@ def predict(
     how: How,
     batch_size: int,
     since: float | None = None,
+    limit: int | None = None,
 ) -> int:
     """Answer every sample that `out` does not hold yet; returns the number of new answers.
 
@@ -68,16 +69,17 @@ def predict(
         how: Who answers in what way, for the rows.
         batch_size: Samples per batch.
         since: When the model was written (seconds since 1970, see `written_at`); older answers are refused.
+        limit: Tokens of the longest answer; answers that were made with another one are refused.
 
     Raises:
-        InputError: Ids occur twice, or `out` is in use, damaged, older than the model, or holds answers of another model
-            or decoding or to other questions.
+        InputError: Ids occur twice, or `out` is in use, damaged, older than the model, or holds answers of another model,
+            decoding or length or to other questions.
         RunError: A server failed. Answers so far are kept.
     """
     _refuse_repeated(samples)
     with out.open("ab") as file:
         lock(file, out)
-        done = _done(samples, out, how, since)
+        done = _done(samples, out, how, since, limit)
         todo = [sample for sample in samples if sample.id not in done]
         with Progress(len(samples), len(samples) - len(todo), word="answer") as progress:
             for start in range(0, len(todo), batch_size):
@@ -133,7 +135,7 @@ def _refuse_repeated(samples: Sequence[Sample]) -> None:
         raise InputError(Problem(samples[0].dataset, "id", "every id once", found, remedy))
 
 
-def _done(samples: Sequence[Sample], out: Path, how: How, since: float | None) -> set[str]:
+def _done(samples: Sequence[Sample], out: Path, how: How, since: float | None, limit: int | None) -> set[str]:
     """Ids answered already, after removing a torn last line."""
     again = "remove the file, or choose another --out"
     if since is not None and out.stat().st_size and (changed := out.stat().st_mtime) < since:
@@ -146,6 +148,10 @@ def _done(samples: Sequence[Sample], out: Path, how: How, since: float | None) -
     if others:
         found = ", ".join(str(other) for other in sorted(others))
         raise InputError(Problem(str(out), "", f"answers of {how}", f"answers of {found}", again))
+    lengths = sorted({row.tokens for row in rows if row.tokens is not None and _made_with_another(limit, row)})
+    if lengths:
+        found = f"answers of {', '.join(map(str, lengths[:5]))} tokens, made with another limit"
+        raise InputError(Problem(str(out), "", f"answers of at most {limit} tokens, none cut before", found, again))
     asked = {sample.id: (sample.dataset, sample.question, sample.answer) for sample in samples}
     differ = [row.id for row in rows if asked.get(row.id, _asked(row)) != _asked(row)]
     if differ:
@@ -156,6 +162,13 @@ def _done(samples: Sequence[Sample], out: Path, how: How, since: float | None) -
 
 def _asked(row: Prediction) -> tuple[str, str, str | None]:
     return row.dataset, row.question, row.reference
+
+
+def _made_with_another(limit: int | None, row: Prediction) -> bool:
+    """Whether an answer shows that another limit was set; one that ended by itself within this one would be the same."""
+    if limit is None or row.tokens is None or row.decode == "teacher_forced":  # it is as long as its reference
+        return False
+    return row.tokens > limit or (bool(row.extra.get("cut")) and row.tokens != limit)
 
 
 def _clock(seconds: float) -> str:

@@ -284,6 +284,23 @@ def test_another_model_or_decoding_is_refused(drawn, tmp_path):
     assert out.read_bytes() == before
 
 
+def test_answers_of_another_length_are_refused(drawn, tmp_path):
+    cut, ended = Answer("a b c", 3, cut=True), Answer("a b", 2)
+    out = tmp_path / "p.jsonl"
+    predict(drawn[:2], lambda _: [cut, ended], out, **ASIDE, batch_size=8, limit=3)
+    before = out.read_bytes()
+    for limit in (2, 50):
+        with pytest.raises(InputError, match=f"at most {limit} tokens[^/]*answers of 3 tokens"):
+            predict(drawn, echo, out, **ASIDE, batch_size=8, limit=limit)
+    assert out.read_bytes() == before
+    assert predict(drawn, echo, out, **ASIDE, batch_size=8, limit=3) == 6
+    whole = tmp_path / "ended.jsonl"
+    predict(drawn[:1], lambda _: [ended], whole, **ASIDE, batch_size=8, limit=3)
+    with pytest.raises(InputError, match="answers of 2 tokens"):
+        predict(drawn, echo, whole, **ASIDE, batch_size=8, limit=1)
+    assert predict(drawn, echo, whole, **ASIDE, batch_size=8, limit=50) == 7  # it would be the same
+
+
 def test_other_samples_stay_and_changed_questions_are_refused(drawn, tmp_path):
     out = tmp_path / "p.jsonl"
     predict(drawn[:4], echo, out, **ASIDE, batch_size=8)
