@@ -118,3 +118,19 @@ def test_a_folder_is_no_file_for_results(verb, predictions, capsys):
 def test_a_dry_run_makes_no_folder(verb, predictions):
     assert typed(*WRITING[verb], "--out", "not/there", "--dry-run") == 0
     assert not Path("not").exists()
+
+
+@pytest.mark.parametrize("verb", [*WRITING, "clips"])
+def test_ctrl_c_is_answered(verb, predictions, tmp_path, monkeypatch, capsys):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("evaluate.answering.local_answerer", "evaluate.text_only.prior_answerer", "evaluate.score.score",
+                 "evaluate.compare.compare", "bench.report.bench", "subject.load_subject", "world.dataset.clips.write_clips",
+                 "data.corruptions.write.write_corrupted"):  # fmt: skip
+        monkeypatch.setattr(f"drivedistill.{name}", interrupted)
+    command = [*WRITING[verb], "--out", str(tmp_path / "x")] if verb in WRITING else ["world", "x", "--clips", "2"]
+    assert typed(*command) == 130
+    said = capsys.readouterr().err
+    assert "interrupted; answers so far" in said if verb == "probe" else "stopped by SIGINT before the end" in said
+    assert "again" in said and "Traceback" not in said

@@ -1,16 +1,18 @@
 """The verbs, one file each. A stage is imported only when it is asked for, so `--help` is quick.
 
-Exit codes: 0 ok, 1 the run failed, 2 usage, recipe or data error, 3 a quality gate failed, 130/143 interrupted after saving.
+Exit codes: 0 ok, 1 the run failed, 2 usage, recipe or data error, 3 a quality gate failed, 130/143 interrupted.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from drivedistill import __version__
 from drivedistill.cli.ablate import ablate
@@ -27,8 +29,25 @@ from drivedistill.cli.world import world
 from drivedistill.problems import InputError, RunError
 from drivedistill.signals import Interrupted
 
+
+class Verbs(TyperGroup):
+    """The verbs; Ctrl-C gets a sentence where a verb has none of its own (typer would leave in silence)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb.
+
+        Raises:
+            Interrupted: By Ctrl-C.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            said = "before the end; no file is half-written, and the same command can be given again"
+            raise Interrupted(signal.SIGINT, said) from None
+
+
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False,
+    cls=Verbs, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False,
     help="Turn a large driving vision-language model into a small one that answers in time.",
 )  # fmt: skip
 app.add_typer(data, name="data")

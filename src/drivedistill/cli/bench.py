@@ -76,11 +76,7 @@ def bench(
         import torch
 
         torch.set_num_threads(threads)
-    try:
-        report = measure(models, samples, rules, out, preset=shown, say=lambda line: typer.echo(line, err=True))
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was written", err=True)
-        raise typer.Exit(130) from None
+    report = measure(models, samples, rules, out, preset=shown, say=lambda line: typer.echo(line, err=True))
     typer.echo(text(report))
     typer.echo(f"written: {out}", err=True)
 
