@@ -19,7 +19,8 @@ from drivedistill.evaluate.difference import Difference
 from drivedistill.evaluate.difference import differences as measured_differences
 from drivedistill.evaluate.measured_values import MEASURED
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, match, set_of
+from drivedistill.evaluate.rows import QuestionSet, set_of
+from drivedistill.evaluate.same_questions import Answers, Matched, match
 from drivedistill.records import Prediction, Score, read_jsonl
 
 _Key = tuple[str, QuestionSet, tuple[tuple[Any, ...], ...]]

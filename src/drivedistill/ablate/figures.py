@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from drivedistill.ablate.card import COLUMNS
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import QuestionSet
+from drivedistill.evaluate.rows import QuestionSet, set_of
 from drivedistill.records import Score
 
 
@@ -31,7 +31,7 @@ def read_scores(run: Path) -> list[Score]:
 
 def places_of(scores: Iterable[Sequence[Score]]) -> list[QuestionSet]:
     """Every place that was scored, regular ones first."""
-    found = dict.fromkeys(QuestionSet(row.regime, row.dataset, row.split) for rows in scores for row in rows)
+    found = dict.fromkeys(set_of(row) for rows in scores for row in rows)
     return sorted(found, key=lambda place: place.regime != "regular")
 
 
@@ -40,7 +40,7 @@ def figure(scores: Sequence[Score], place: QuestionSet, column: str) -> Figure |
     name = COLUMNS[column]
     factor = METRICS[name].factor
     for row in scores:
-        if (row.regime, row.dataset, row.split) == place and row.name == name and row.task == "all" and not row.group:
+        if set_of(row) == place and row.name == name and row.task == "all" and not row.group:
             low, high = (None if bound is None else bound * factor for bound in (row.low, row.high))
             return Figure(row.value * factor, row.n, low, high)
     return None

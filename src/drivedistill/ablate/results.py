@@ -15,7 +15,7 @@ from drivedistill.ablate.figures import Figure, figure, places_of, read_scores
 from drivedistill.ablate.jobs import Ending
 from drivedistill.ablate.plan import PlannedRun
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import QuestionSet
+from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.metrics_file import read_metrics
 from drivedistill.records import Score
 

@@ -13,7 +13,8 @@ from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.measure import Measure
 from drivedistill.evaluate.measured_values import Partly
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import Answers, Matched, QuestionSet, Side, match
+from drivedistill.evaluate.rows import QuestionSet
+from drivedistill.evaluate.same_questions import Answers, Matched, Side, match
 from drivedistill.records import Prediction
 
 

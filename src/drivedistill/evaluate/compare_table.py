@@ -10,7 +10,8 @@ from drivedistill.evaluate.compare import Comparison, Line, Spread
 from drivedistill.evaluate.difference import Difference
 from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.evaluate.metric import METRICS
-from drivedistill.evaluate.same_questions import QuestionSet, Side
+from drivedistill.evaluate.rows import QuestionSet
+from drivedistill.evaluate.same_questions import Side
 
 IN_TABLE = tuple(name for name, metric in METRICS.items() if metric.in_table)
 """What is shown where nothing is named."""

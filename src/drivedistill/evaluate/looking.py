@@ -10,8 +10,8 @@ of sums, so their intervals come from drawing the scenes anew, for all condition
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,18 +21,11 @@ from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.measure import Draws, Floats, Measure, combined, draw_scenes, measure_interval
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.rows import QuestionSet, set_of
 from drivedistill.records import CLEAN, Prediction
 
 HEADLINES = ("meta_accuracy", "exact_match", "avg")
 PRIOR = "text-only prior"
-
-
-class Set(NamedTuple):
-    """What is set side by side."""
-
-    dataset: str
-    split: str
-    regime: str
 
 
 def looks(score: Measure, blind: Measure) -> Measure:
@@ -86,19 +79,20 @@ def side_by_side(
     return rows
 
 
-def _aligned(answers: Mapping[str, Sequence[Prediction]]) -> dict[tuple[Set, str], list[Prediction]]:
+def _aligned(answers: Mapping[str, Sequence[Prediction]]) -> dict[tuple[QuestionSet, str], list[Prediction]]:
     """Answers with a reference by set and condition, in the order of the clean ones."""
-    sets: dict[tuple[Set, str], list[Prediction]] = {}
+    sets: dict[tuple[QuestionSet, str], list[Prediction]] = {}
     for condition, items in answers.items():
         by_id = {item.id: item for item in items}
         for usual in answers[CLEAN]:
             if usual.reference is not None:
-                place = Set(usual.dataset, usual.split, usual.regime)
-                sets.setdefault((place, condition), []).append(by_id[usual.id])
+                sets.setdefault((set_of(usual), condition), []).append(by_id[usual.id])
     return sets
 
 
-def _row(place: Set, condition: str, name: str, mine: Measure, clean: Measure, draws: Draws | None) -> dict[str, Any]:
+def _row(
+    place: QuestionSet, condition: str, name: str, mine: Measure, clean: Measure, draws: Draws | None
+) -> dict[str, Any]:
     factor, higher = METRICS[name].factor, METRICS[name].higher_is_better
     value, low, high = _with_interval(mine, draws)
     delta = difference([mine], [clean], draws, higher_is_better=higher)
@@ -130,11 +124,18 @@ def _scaled(number: float | None, factor: float = 1) -> float | None:
     return None if number is None or number != number else round(factor * number, 4)
 
 
+def by_set(rows: Iterable[Mapping[str, Any]]) -> dict[QuestionSet, list[Mapping[str, Any]]]:
+    """The rows of `side_by_side` by set of questions."""
+    sets: dict[QuestionSet, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        sets.setdefault(QuestionSet(row["regime"], row["dataset"], row["split"]), []).append(row)
+    return sets
+
+
 def reading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One sentence per set about whether its model looks, from the headline metric and the hardest control."""
     sentences = []
-    for place in dict.fromkeys(Set(row["dataset"], row["split"], row["regime"]) for row in rows):
-        here = [row for row in rows if Set(row["dataset"], row["split"], row["regime"]) == place]
+    for place, here in by_set(rows).items():
         metric = here[0]["metric"]
         blind = [row for row in here if row["metric"] == metric and "looks" in row]
         if blind and not any(row["value"] for row in here if row["metric"] == metric):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drivedistill.evaluate.looking import by_set
 from drivedistill.evaluate.metric import METRICS
+from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.evaluate.score_table import aligned
 
 Row = Mapping[str, Any]
@@ -13,15 +15,11 @@ Row = Mapping[str, Any]
 
 def table(rows: Sequence[Row]) -> str:
     """Plain text: for every set the conditions with score, difference to clean, share of the clean score, and `looks`."""
-    blocks = dict.fromkeys((row["dataset"], row["split"], row["regime"]) for row in rows)
-    return "\n".join(
-        _block([row for row in rows if (row["dataset"], row["split"], row["regime"]) == place]) for place in blocks
-    )
+    return "\n".join(_block(place, here) for place, here in by_set(rows).items())
 
 
-def _block(rows: Sequence[Row]) -> str:
-    first = rows[0]
-    title = f"{first['dataset']} {first['split']}, {first['regime']}"
+def _block(place: QuestionSet, rows: Sequence[Row]) -> str:
+    title = f"{place.dataset} {place.split}, {place.regime}"
     lines = [["", "score", "minus clean", "of clean", "looks"]]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         here = [row for row in rows if row["metric"] == metric]

@@ -14,19 +14,32 @@ ALL = "all"
 """Every task."""
 
 
-class Place(NamedTuple):
-    """What is scored together."""
+class QuestionSet(NamedTuple):
+    """What is asked together, and compared."""
 
+    regime: str
     dataset: str
     split: str
+
+
+class Place(NamedTuple):
+    """What is scored together: a set of questions, answered in one way."""
+
     regime: str
+    dataset: str
+    split: str
     decode: str
     condition: str
 
 
+def set_of(item: Prediction | Score) -> QuestionSet:
+    """The set of questions that a prediction or a score belongs to."""
+    return QuestionSet(item.regime, item.dataset, item.split)
+
+
 def place_of(item: Prediction | Score) -> Place:
     """Where a prediction or a score belongs."""
-    return Place(item.dataset, item.split, item.regime, item.decode, item.condition)
+    return Place(*set_of(item), item.decode, item.condition)
 
 
 @dataclass(frozen=True)

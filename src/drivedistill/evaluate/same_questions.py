@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drivedistill.evaluate.measured_values import Partly, in_every_run
+from drivedistill.evaluate.rows import QuestionSet, set_of
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction
 
@@ -20,14 +21,6 @@ _SHOWN = 3
 
 SAME = ("question", "reference", "meta_action", "scene")
 """What is alike wherever an id is; `meta_action` also says by which rule an answer is right."""
-
-
-class QuestionSet(NamedTuple):
-    """What is compared together."""
-
-    regime: str
-    dataset: str
-    split: str
 
 
 @dataclass(frozen=True)
@@ -151,11 +144,6 @@ def only_one_side(a: Sequence[Answers], b: Sequence[Answers]) -> dict[QuestionSe
     return {found: "A" for found in sets[0] if found not in sets[1]} | {
         found: "B" for found in sets[1] if found not in sets[0]
     }
-
-
-def set_of(row: Prediction) -> QuestionSet:
-    """The set of questions that an answer belongs to."""
-    return QuestionSet(row.regime, row.dataset, row.split)
 
 
 def _names(sets: Iterable[QuestionSet]) -> str:

@@ -101,7 +101,7 @@ def _check(predictions: list[Prediction], judge: Judge | None, challenge: bool |
         remedy = "score the predictions of each model in a file of their own"
         problems.append(Problem("predictions", "model", "one model", ", ".join(models), remedy))
     counts = Counter((*place_of(item), item.id) for item in predictions)
-    for (dataset, *_, identifier), count in counts.items():
+    for (_, dataset, *_, identifier), count in counts.items():
         if count > 1:
             remedy = "remove the repetitions"
             problems.append(Problem("predictions", f"{dataset} {identifier}", "one answer", f"{count}", remedy))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from drivedistill.evaluate.metric import METRICS, Metric
+from drivedistill.evaluate.rows import Place, place_of
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CLEAN, Score, Task
 
@@ -24,9 +25,6 @@ _BY_GROUP = {
 }
 """What the tables of parts show, and their short headings."""
 
-Column = tuple[str, str, str, str, str]
-"""Regime, data set, split, way of decoding, condition of the pictures."""
-
 
 def format_scores(scores: Sequence[Score]) -> str:
     """A plain-text table: one column per set, regular before corner, tasks below the whole.
@@ -35,20 +33,20 @@ def format_scores(scores: Sequence[Score]) -> str:
     and so are the numbers of parts of the set: `format_groups` shows them.
     """
     scores = [row for row in scores if not row.group]
-    columns = sorted(dict.fromkeys(map(_column, scores)), key=lambda column: column[0] != "regular")
-    lines = [["", *(column[0] for column in columns)], ["", *(" ".join(column[1:3]) for column in columns)]]
-    lines.append(["", *(column[3] for column in columns)])
-    if any(column[4] != CLEAN for column in columns):
-        lines.append(["", *(column[4] for column in columns)])
+    places = sorted(dict.fromkeys(map(place_of, scores)), key=lambda place: place.regime != "regular")
+    lines = [["", *(place.regime for place in places)], ["", *(f"{place.dataset} {place.split}" for place in places)]]
+    lines.append(["", *(place.decode for place in places)])
+    if any(place.condition != CLEAN for place in places):
+        lines.append(["", *(place.condition for place in places)])
     names = [name for name in dict.fromkeys([*METRICS, *(row.name for row in scores)]) if _in_table(name)]
     order = ["all", *get_args(Task)]
     for task in sorted(
         {row.task for row in scores}, key=lambda task: (order.index(task) if task in order else 99, task)
     ):
-        here = {(_column(row), row.name): row for row in scores if row.task == task}
-        lines += [[""] * (1 + len(columns)), [task, *(_samples(here, column) for column in columns)]]
+        here = {(place_of(row), row.name): row for row in scores if row.task == task}
+        lines += [[""] * (1 + len(places)), [task, *(_samples(here, place) for place in places)]]
         for name in names if task == "all" else _BY_TASK:
-            cells = [here.get((column, name)) for column in columns]
+            cells = [here.get((place, name)) for place in places]
             shown = [cell for cell in cells if cell is not None and _is_shown(cell)]
             if shown:
                 lines.append([f"  {_metric(shown[0]).label}", *map(_cell, cells)])
@@ -57,21 +55,21 @@ def format_scores(scores: Sequence[Score]) -> str:
 
 def format_groups(scores: Sequence[Score]) -> str:
     """Plain text: for each set and field a table with a line per value, `kind=snow`; a part of the numbers."""
-    tables: dict[tuple[Column, str], list[Score]] = {}
+    tables: dict[tuple[Place, str], list[Score]] = {}
     for row in scores:
         if row.group:
-            tables.setdefault((_column(row), row.group.partition("=")[0]), []).append(row)
-    return "\n\n".join(_groups(column, field, rows) for (column, field), rows in tables.items())
+            tables.setdefault((place_of(row), row.group.partition("=")[0]), []).append(row)
+    return "\n\n".join(_groups(place, field, rows) for (place, field), rows in tables.items())
 
 
-def _groups(column: Column, field: str, rows: Sequence[Score]) -> str:
+def _groups(place: Place, field: str, rows: Sequence[Score]) -> str:
     here = {(row.group, row.name): row for row in rows}
     names = [name for name in _BY_GROUP if any(row.name == name for row in rows)]
     lines = [[field, "n", *(_BY_GROUP[name] for name in names)]]
     for group in dict.fromkeys(row.group for row in rows):
         cells = [_cell(here.get((group, name))) for name in names]
         lines.append([group.partition("=")[2], f"{here[group, 'exact_match'].n:,}", *cells])
-    return "\n".join([f"By {field}: {' '.join(column).removesuffix(f' {CLEAN}')}", *aligned(lines)])
+    return "\n".join([f"By {field}: {' '.join(place).removesuffix(f' {CLEAN}')}", *aligned(lines)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -116,7 +114,7 @@ def _failures(scores: Sequence[Score], condition: str) -> list[str]:
         threshold = float(number)
     except ValueError:
         raise _bad(condition, "a number after `=`", repr(number)) from None
-    rows = [row for row in scores if row.name == name and set(qualifiers) <= {*_column(row), row.task, row.group}]
+    rows = [row for row in scores if row.name == name and set(qualifiers) <= {*place_of(row), row.task, row.group}]
     if not {row.group for row in scores} & set(qualifiers):
         rows = [row for row in rows if not row.group]
     tasks = {row.task for row in scores}
@@ -139,10 +137,6 @@ def _bad(condition: str, expected: str, found: str) -> InputError:
     return InputError(Problem("command line", f"--fail-under {condition}", expected, found, remedy))
 
 
-def _column(row: Score) -> Column:
-    return row.regime, row.dataset, row.split, row.decode, row.condition
-
-
 def _in_table(name: str) -> bool:
     return name not in METRICS or METRICS[name].in_table
 
@@ -152,8 +146,8 @@ def _is_shown(row: Score) -> bool:
     return bool(row.value) or row.higher_is_better or row.unit == "fraction"
 
 
-def _samples(rows: dict[tuple[Column, str], Score], column: Column) -> str:
-    row = rows.get((column, "rouge_l"))
+def _samples(rows: dict[tuple[Place, str], Score], place: Place) -> str:
+    row = rows.get((place, "rouge_l"))
     return f"n = {row.n:,}" if row else "-"
 
 
