@@ -134,3 +134,30 @@ def test_ctrl_c_is_answered(verb, predictions, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "interrupted; answers so far" in said if verb == "probe" else "stopped by SIGINT before the end" in said
     assert "again" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["predict", "prior:no.yaml", *DATA, "--out", "p"], ["no.yaml", "a run or a recipe file", "no such", "name one"]),
+        (["predict", "prior:drawn", *DATA, "--out", "p"], ["drawn", "a folder without recipe.yaml"]),
+        (["predict", "prior:run", *DATA], ["prior:run", "a prior, which is no run", "add --out FILE.jsonl"]),
+        (["predict", "prior:run", *DATA, "--out", "p", "--decode", "beam-2"], ["none: a prior looks its answer up"]),
+        (["predict", "http://h/v1", *DATA, "--out", "p", "--decode", "beam-2"], ["none: a server decides itself"]),
+        (["probe", "http://h/v1", *DATA, "--out", "p"], ["a run, directory or hub id: probe", "drivedistill predict http"]),
+        (["probe", "prior:run", *DATA, "--out", "p"], ["a run, directory or hub id: probe", "a prior"]),
+        (["bench", "run", "https://h/v1", *DATA, "--out", "p"], ["https://h/v1", "bench loads its models itself"]),
+        (["probe", "run/model", *DATA, "--out", "p"], ["run/model", "add --prior RUN"]),
+        (["predict", "run", *DATA, "--corrupt", "fogg"], ["--corrupt", "'fogg'", "one of brightness"]),
+        (["predict", "run", *DATA, "--corrupt", "black"], ["--corrupt", "'black'", "one of brightness"]),
+        (["predict", "run", *DATA, "--corrupt", "fog:9"], ["--corrupt", "a severity of 1, 2"]),
+        (["probe", "run", *DATA, "--conditions", "fogg"], ["--conditions", "shuffled, prior, corruptions, brightness"]),
+        (["data", "corrupt", "drawn", "--format", "jsonl", "--corrupt", "none", "--out", "p"], ["--corrupt", "'none'"]),
+    ],
+    ids=lambda value: "-".join(value[:2]) if value[0] in ("predict", "probe", "bench", "data") else "",
+)  # fmt: skip
+def test_what_cannot_be_asked_is_said_in_words(command, words, capsys):
+    assert typed(*command) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+    assert not Path("p").exists()

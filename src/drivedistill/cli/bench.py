@@ -16,6 +16,7 @@ from drivedistill.cli.inputs import (
     chosen_questions,
     keep_quiet,
     ready_folder,
+    refuse_remote,
 )
 from drivedistill.problems import InputError, Problem
 
@@ -58,6 +59,7 @@ def bench(
     from drivedistill.runs import require_pictures
     from drivedistill.subject import refuse_missing
 
+    refuse_remote("bench", models)
     given = {
         "limit": limit, "warmup": warmup, "rounds": rounds, "max_new_tokens": max_new_tokens, "dtype": dtype,
     }  # fmt: skip

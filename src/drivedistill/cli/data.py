@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from drivedistill.cli.inputs import Format, RegimeName, read_questions, ready_folder
-from drivedistill.problems import InputError, Problem
+from drivedistill.problems import InputError
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets.")
 
@@ -84,12 +84,7 @@ def corrupt(
     from drivedistill.data.corruptions import CORRUPTIONS
     from drivedistill.data.corruptions.write import write_corrupted
 
-    names = list(dict.fromkeys(condition_name(name) for name in corrupt or CORRUPTIONS))
-    if strange := [name for name in names if ":" not in name]:
-        expected = f"one of {', '.join(CORRUPTIONS)}"
-        raise InputError(
-            [Problem("command line", "--corrupt", expected, name, "name a corruption") for name in strange]
-        )
+    names = list(dict.fromkeys(condition_name(name, "--corrupt", also=()) for name in corrupt or CORRUPTIONS))
     samples = read_questions(root, format, file, "regular")
     chosen = [(name.split(":")[0], int(name.split(":")[1])) for name in names]
     ready_folder(out.parent)

@@ -18,6 +18,7 @@ from drivedistill.cli.inputs import (
     default_folder,
     keep_quiet,
     ready_folder,
+    refuse_remote,
 )
 
 
@@ -41,6 +42,7 @@ def experts(
     """
     from drivedistill.runs import require_pictures
 
+    refuse_remote("experts", [model])
     name, _, samples = chosen_questions(
         model, data, format, file, regime, split, default_split="test", limit_per_set=limit_per_set
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -85,6 +86,20 @@ def refuse_beside(given: dict[str, Any], beside: str, remedy: str) -> None:
             Problem("command line", name, "options that go together", f"{text} with {beside}", remedy)
             for name, text in typed.items()
         )
+
+
+def refuse_remote(verb: str, models: Sequence[str]) -> None:
+    """Refuse servers and priors, which only `predict` asks, in words; they would be looked for as folders or hub ids."""
+    named = {"http://": "a server", "https://": "a server", "prior:": "a prior"}
+    expected = f"a run, directory or hub id: {verb} loads its models itself"
+    problems = [
+        Problem(model, "", expected, what, f"ask {what} with `drivedistill predict {model}`")
+        for model in models
+        for start, what in named.items()
+        if model.startswith(start)
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def read_questions(root: Path, format: str, file: str, regime: RegimeName) -> list[Any]:

@@ -58,7 +58,7 @@ def predict(
 
     Example: drivedistill predict runs/student --data data/drivelm --format drivelm
     """
-    from drivedistill.data.condition import condition_name, show
+    from drivedistill.data.condition import show
     from drivedistill.evaluate.answering import local_answerer
     from drivedistill.evaluate.decoding import decoding
     from drivedistill.evaluate.endpoint import Endpoint, served_answerer
@@ -80,10 +80,10 @@ def predict(
     require_pictures(samples)
     served = model.startswith(("http://", "https://"))
     if (served or prior) and decode != "greedy":
-        remedy = "leave --decode away; a server decides itself, at temperature 0"
-        raise InputError(Problem("command line", "--decode", "none for a server or a prior", repr(decode), remedy))
+        why = "a prior looks its answer up" if prior else "a server decides itself, at temperature 0"
+        raise InputError(Problem("command line", "--decode", f"none: {why}", repr(decode), "leave --decode away"))
     way_name = "endpoint" if served else "text_only" if prior else decode
-    condition = condition_name(_one_of(corrupt, control))
+    condition = _condition(corrupt, control)
     target = out or _default_predictions(model, f"{name}-{way_name}", condition)
     seen = show(everything, condition).only(samples)
     if dry_run:
@@ -112,15 +112,19 @@ def predict(
     typer.echo(f"{count} new answers, {len(samples)} in all: {target}")
 
 
-def _one_of(corrupt: str | None, control: str | None) -> str:
+def _condition(corrupt: str | None, control: str | None) -> str:
+    from drivedistill.data.condition import condition_name
+    from drivedistill.records import CLEAN
+
     if corrupt and control:
         found = f"--corrupt {corrupt} and --control {control}"
         raise InputError(Problem("command line", "--corrupt", "one condition", found, "ask twice, once with each"))
-    return corrupt or control or "clean"
+    return condition_name(corrupt, "--corrupt", also=()) if corrupt else control or CLEAN
 
 
 def _default_predictions(model: str, what: str, condition: str) -> Path:
     if not Path(model).is_dir():
-        raise InputError(Problem(model, "", "a run to write into", "a hub id or a server", "add --out FILE.jsonl"))
+        found = "a prior, which is no run" if model.startswith("prior:") else "a hub id or a server"
+        raise InputError(Problem(model, "", "a run to write into, or --out", found, "add --out FILE.jsonl"))
     suffix = "" if condition == "clean" else f"-{condition.replace(':', '-')}"
     return Path(model) / "predictions" / f"{what}{suffix}.jsonl"

@@ -22,13 +22,14 @@ from drivedistill.cli.inputs import (
     mixture_of,
     ready_folder,
     recipe_of,
+    refuse_remote,
 )
 from drivedistill.problems import InputError, Problem
 
 if TYPE_CHECKING:
     from drivedistill.records import Prediction, Sample
 
-CONTROLS = "black,none,shuffled,prior"
+DEFAULT = "black,none,shuffled,prior"
 
 
 def probe(
@@ -36,7 +37,7 @@ def probe(
     conditions: Annotated[
         str,
         typer.Option(help="Controls (black, none, shuffled, prior), corruptions (fog, rain:3, ...), or `corruptions`."),
-    ] = CONTROLS,
+    ] = DEFAULT,
     data: DataOption = None,
     format: FormatOption = None,
     file: FileOption = None,
@@ -64,6 +65,7 @@ def probe(
     from drivedistill.records import write_json, write_text
     from drivedistill.runs import require_pictures
 
+    refuse_remote("probe", [model])
     names = _conditions(conditions)
     teacher = (
         recipe_of(prior or model, "add --prior RUN, or leave prior out of --conditions") if "prior" in names else None
@@ -95,15 +97,16 @@ def probe(
 
 def _conditions(text: str) -> list[str]:
     """`clean` first, then what is asked for, each once, in its one spelling."""
-    from drivedistill.data.condition import condition_name
+    from drivedistill.data.condition import CONTROLS, condition_name
     from drivedistill.data.corruptions import CORRUPTIONS
+    from drivedistill.records import CLEAN
 
     words = [word.strip() for word in text.split(",") if word.strip()]
     listed = [name for word in words for name in (CORRUPTIONS if word == "corruptions" else [word])]
     names, problems = ["clean"], []
     for word in listed:
         try:
-            names.append("prior" if word == "prior" else condition_name(word))
+            names.append(condition_name(word, "--conditions", [CLEAN, *CONTROLS, "prior", "corruptions"]))
         except InputError as error:
             problems += error.problems
     if problems:

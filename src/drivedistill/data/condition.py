@@ -40,21 +40,26 @@ class Shown:
         return replace(self, samples=[sample for sample in self.samples if sample.id in ids])
 
 
-def condition_name(text: str) -> str:
+def condition_name(text: str, option: str = "condition", also: Sequence[str] = (CLEAN, *CONTROLS)) -> str:
     """A condition in its one spelling: `fog` becomes `fog:5`, DriveBench's severity.
+
+    Args:
+        text: As it was typed.
+        option: Where, for the message.
+        also: What the option takes beside corruptions.
 
     Raises:
         InputError: There is no such condition or severity.
     """
-    if text in (CLEAN, *CONTROLS):
+    if text in also:
         return text
     name, colon, severity = text.partition(":")
     known = CORRUPTIONS.get(name)
     if known is None or (colon and severity not in map(str, known.severities)):
-        expected = f"{CLEAN}, {', '.join(CONTROLS)}, or one of {', '.join(CORRUPTIONS)}"
+        expected = f"one of {', '.join([*also, *CORRUPTIONS])}"
         if known is not None:
             expected = f"{name}:SEVERITY with a severity of {', '.join(map(str, known.severities))}"
-        raise InputError(Problem("command line", "condition", expected, repr(text), "correct the name"))
+        raise InputError(Problem("command line", option, expected, repr(text), "correct the name"))
     return f"{name}:{severity or known.drivebench}"
 
 

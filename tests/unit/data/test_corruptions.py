@@ -518,7 +518,7 @@ def test_the_command_writes_them(made, tmp_path):
     assert done.exit_code == 0, done.output
     assert "12 pictures" in done.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"ZoomBlur", "Fog-3", "sheet.png"}
-    with pytest.raises(InputError, match="name a corruption"):
+    with pytest.raises(InputError, match="one of brightness"):
         CliRunner().invoke(app, [*arguments, "--corrupt", "black", "--out", "x"], catch_exceptions=False)
 
 
