@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -61,6 +61,8 @@ class Row(BaseModel):
     """A line of a JSONL file: immutable, typed, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    called: ClassVar[str] = "rows"
+    """What such lines are to a user, for messages."""
 
 
 class Region(Row):
@@ -79,6 +81,8 @@ class Sample(Row):
     Points in question and answer are pixels of the picture on disk (`<c1,CAM_BACK,1088.3,497.5>`); a reader whose
     format says 0-1 converts them.
     """
+
+    called = "questions"
 
     id: str
     dataset: str
@@ -109,6 +113,8 @@ class Sample(Row):
 class Prediction(Row):
     """What one model answered to one sample, and how it was asked."""
 
+    called = "predictions"
+
     id: str
     dataset: str
     scene: str
@@ -137,6 +143,8 @@ class Prediction(Row):
 
 class Score(Row):
     """One number of `results.json`."""
+
+    called = "scores"
 
     name: str
     value: float
@@ -221,7 +229,7 @@ def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dic
         InputError: The file is missing, or a line is no JSON object or not a valid row.
     """
     if not path.is_file():
-        raise InputError(missing_file(path, f"a JSONL file of {row.__name__} rows", "check the path"))
+        raise InputError(missing_file(path, f"a JSONL file of {row.called}", "check the path"))
     rows: list[R] = []
     problems: list[Problem] = []
     try:
@@ -246,7 +254,7 @@ def read_jsonl(path: Path, row: type[R], prepare: Callable[[dict[str, Any]], dic
                 Problem(str(path), f"line {number}", "one JSON object per line", found, "mend or remove the line")
             )
         except (ValueError, RecursionError) as error:
-            expected = f"one JSON object per line ({row.__name__})"
+            expected = f"one JSON object per line ({row.called})"
             problems.append(Problem(str(path), f"line {number}", expected, str(error), "mend or remove the line"))
     if problems:
         raise InputError(problems)

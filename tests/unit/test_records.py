@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivedistill.problems import InputError, Problem
-from drivedistill.records import CAPABILITY, Prediction, Sample, read_jsonl, write_json, write_jsonl, write_text
+from drivedistill.records import CAPABILITY, Prediction, Sample, Score, read_jsonl, write_json, write_jsonl, write_text
 
 ODD = [
     "line\u2028separator\u2029",
@@ -170,3 +170,20 @@ def test_problem_reads_as_four_lines():
         "    found:    a text",
         "    remedy:   write a list",
     ]
+
+
+def test_messages_call_rows_as_users_do(tmp_path):
+    """No class name: `Prediction` or `_Frame` are ours."""
+    from drivedistill.data.clips import _Line
+    from drivedistill.data.coda_lm import VqaLine
+    from drivedistill.distill.picture_digests import _Note
+    from drivedistill.evaluate.groups import _Frame
+
+    (tmp_path / "list.jsonl").write_text("[1]\n")
+    for kind in (Sample, Prediction, Score, VqaLine, _Frame, _Line, _Note):
+        for name, start in (("none.jsonl", "a JSONL file of "), ("list.jsonl", "one JSON object per line (")):
+            with pytest.raises(InputError) as caught:
+                read_jsonl(tmp_path / name, kind)
+            expected = caught.value.problems[0].expected
+            assert expected.startswith(start)
+            assert kind.__name__.strip("_") not in expected and "rows" not in expected

@@ -212,6 +212,7 @@ def unlabelled(root: Path, file: str) -> list[str]:
 class _Line(Row):
     """Any JSON object."""
 
+    called = "labels of clips"
     model_config = ConfigDict(extra="allow")
 
 

@@ -39,6 +39,8 @@ FOLDERS = ("val", "test")
 class VqaLine(Row):
     """A line of CODA-LM's question files; the test files have no answers."""
 
+    called = "questions of CODA-LM"
+
     question_id: int
     image: str
     question: str

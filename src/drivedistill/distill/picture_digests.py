@@ -20,6 +20,8 @@ from drivedistill.records import Row, read_jsonl, write_jsonl
 
 
 class _Note(Row):
+    called = "digests of pictures"
+
     path: str
     size: int
     mtime_ns: int

@@ -30,6 +30,7 @@ Facts = Mapping[tuple[str, str], Mapping[str, str]]
 class _Frame(Row):
     """A line of a file of facts; other fields are free."""
 
+    called = "facts about frames"
     model_config = ConfigDict(frozen=True, extra="allow")
 
     frame: str

@@ -100,11 +100,12 @@ def _check(predictions: list[Prediction], judge: Judge | None, challenge: bool |
     if len(models) > 1:
         remedy = "score the predictions of each model in a file of their own"
         problems.append(Problem("predictions", "model", "one model", ", ".join(models), remedy))
-    counts = Counter((*place_of(item), item.id) for item in predictions)
-    for (_, dataset, *_, identifier), count in counts.items():
-        if count > 1:
-            remedy = "remove the repetitions"
-            problems.append(Problem("predictions", f"{dataset} {identifier}", "one answer", f"{count}", remedy))
+    counts = Counter((place_of(item), item.model, item.id) for item in predictions)
+    repeated = [f"{place.dataset} {id}" for (place, _, id), count in counts.items() if count > 1]
+    if repeated:
+        found = f"{len(repeated):,} ids more than once, first {', '.join(repeated[:5])}"
+        remedy = "remove the repetitions, or name each file once"
+        problems.append(Problem("predictions", "id", "one answer to each question", found, remedy))
     tagged = any(item.tags for item in predictions)
     if challenge and not tagged:
         remedy = "predict DriveLM's challenge split, or leave the challenge out"

@@ -116,7 +116,19 @@ def test_unusable_files_are_refused_with_all_findings(make):
         score([])
     with pytest.raises(InputError) as caught:
         score([make(), make(), make(id="b", model="other")], challenge=True, judge=FakeJudge())
-    assert [problem.record for problem in caught.value.problems] == ["model", "drivelm s_f_0", "tags", "judge"]
+    assert [problem.record for problem in caught.value.problems] == ["model", "id", "tags", "judge"]
+    assert "1 ids more than once, first drivelm s_f_0" in str(caught.value)
+
+
+def test_thousands_of_repetitions_are_one_problem_and_other_models_are_none(make):
+    rows = [make(id=f"q{i}") for i in range(1200)]
+    with pytest.raises(InputError) as caught:
+        score([*rows, *rows])
+    [problem] = caught.value.problems
+    assert problem.found == f"1,200 ids more than once, first {', '.join(f'drivelm q{i}' for i in range(5))}"
+    with pytest.raises(InputError) as caught:
+        score([*rows, *(row.model_copy(update={"model": "other"}) for row in rows)])
+    assert [problem.record for problem in caught.value.problems] == ["model"]
 
 
 @pytest.fixture
