@@ -31,6 +31,7 @@ LAYERS = {
             "progress",
             "signals",
             "metrics_file",
+            "tables",
         ),
         0,
     ),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from drivedistill import tables
 from drivedistill.evaluate.measure import ENOUGH_SCENES
 
 REGIME = {"regular": "R", "corner": "C"}
@@ -25,13 +26,15 @@ def markdown(found: dict[str, Any]) -> str:
     parts = [f"# {found['name']}", found["about"].strip()]
     scored = [row for row in found["rows"] if row["places"] or row["published"]]
     if scored:
-        parts.append(_lines([["Row", "Data", *found["columns"], "runs"], *_score_lines(found, several)]))
+        parts.append(
+            tables.markdown([["Row", "Data", *found["columns"], "runs"], *_score_lines(found, several)], left=2)
+        )
     costs = [_cost_line(row) for row in found["rows"] if row["seeds"]]
     if costs:
         header = ["Row", "parameters (M)", "activated (M)", "trainable (M)", "training (s)", "seeds"]
-        parts += ["## What the models cost", _lines([header, *costs], left=1)]
+        parts += ["## What the models cost", tables.markdown([header, *costs])]
     if found["differences"]:
-        parts += ["## Differences", _lines([*_difference_lines(found, several)])]
+        parts += ["## Differences", tables.markdown([*_difference_lines(found, several)], left=2)]
     missing = [f"* {row['label']}, seed {run['seed']}: {run['state']}" for row in found["rows"] for run in row["runs"]
                if run["state"] != "done"]  # fmt: skip
     if missing:
@@ -116,10 +119,8 @@ def _difference(cell: dict[str, Any] | None) -> str:
     """Mean, interval or standard deviation, and the mark of the verdict, for which there is always room."""
     if cell is None:
         return "-"
-    text = f"{cell['mean']:+.2f}"
-    if cell["low"] is not None:
-        text += f" [{cell['low']:+.2f}, {cell['high']:+.2f}]"
-    elif cell["sd"] is not None:
+    text = tables.with_interval(cell["mean"], cell["low"], cell["high"], "+.2f")
+    if cell["low"] is None and cell["sd"] is not None:
         text += f" ± {cell['sd']:.2f}"
     return f"{text} {MARK.get(cell['verdict'], ' ')}"
 
@@ -173,15 +174,3 @@ def _difference_notes(items: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"{pair}, {' '.join(_place(item))}: without seed {seeds}, of which a run did not answer this set."
     if any(len(item["seeds"]) < 2 for item in items):
         yield "With one seed an interval speaks of other scenes, not of other seeds."
-
-
-def _lines(lines: Sequence[Sequence[str]], left: int = 2) -> str:
-    """A Markdown table whose columns are also straight in a terminal; all but the first `left` end at the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    made = []
-    for line in lines:
-        first = [cell.ljust(width) for cell, width in zip(line[:left], widths[:left], strict=True)]
-        rest = [cell.rjust(width) for cell, width in zip(line[left:], widths[left:], strict=True)]
-        made.append(f"| {' | '.join([*first, *rest])} |")
-    rule = ["-" * width for width in widths[:left]] + ["-" * (width - 1) + ":" for width in widths[left:]]
-    return "\n".join([made[0], f"| {' | '.join(rule)} |", *made[1:]])

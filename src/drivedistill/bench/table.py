@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from drivedistill.tables import markdown, with_interval
+
 Row: TypeAlias = dict[str, Any]
 """A model's line in `bench.json`."""
 
@@ -34,28 +36,17 @@ def number(value: float | None, decimals: int, unit: str = "") -> str:
     return "-" if value is None else f"{value:,.{decimals}f}{unit}"
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    """Markdown, aligned so that it also reads well as plain text; the first line is the head."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    aligned = [
-        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        for line in [lines[0], rule, *lines[1:]]
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
-
-
 def models_table(rows: Sequence[Row]) -> str:
     """All figures of the models, one line per figure."""
     lines = [[label, *map(show, rows)] for label, show in _lines(rows)]
-    return table([["", *(row["name"] for row in rows)], *lines])
+    return markdown([["", *(row["name"] for row in rows)], *lines])
 
 
 def drivekd_table(rows: Sequence[Row]) -> str:
     """Drive-KD's efficiency columns."""
     shows = [_figure("memory_gb", 2), _figure("tokens_per_s", 1), _figure("first_token_resident_ms", 4, 1e-3)]
     lines = [[row["name"], *(show(row) for show in shows)] for row in rows]
-    return table([["model", "memory, GB", "tokens/s", "first token, s"], *lines])
+    return markdown([["model", "memory, GB", "tokens/s", "first token, s"], *lines])
 
 
 def training_table(rows: Sequence[Row]) -> str:
@@ -73,7 +64,7 @@ def training_table(rows: Sequence[Row]) -> str:
         "device",
         "threads",
     ]
-    return table([head, *lines])
+    return markdown([head, *lines])
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[tuple[str, Show]]:
@@ -119,7 +110,6 @@ def _figure(path: str, decimals: int, factor: float = 1) -> Show:
         if not isinstance(cell, dict):
             return number(None if cell is None else cell * factor, decimals)
         value, low, high = (None if cell[key] is None else cell[key] * factor for key in ("value", "low", "high"))
-        text = number(value, decimals)
-        return text if low is None else f"{text} [{number(low, decimals)}, {number(high, decimals)}]"
+        return "-" if value is None else with_interval(value, low, high, f",.{decimals}f")
 
     return show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drivedistill.data.check import EASY, ENOUGH, QUANTILES, Report, SplitReport
 from drivedistill.data.prior import Template
+from drivedistill.tables import plain
 
 
 def format_report(report: Report) -> str:
@@ -15,14 +16,7 @@ def _split_table(report: Report) -> str:
     columns = {name: _cells(split, report) for name, split in report.splits.items()}
     names = next(iter(columns.values()), {})
     table = [["", *columns], *([name, *(cells[name] for cells in columns.values())] for name in names)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    )
+    return "\n".join(plain(table))
 
 
 def _cells(split: SplitReport, report: Report) -> dict[str, str]:

@@ -12,6 +12,7 @@ from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.evaluate.same_questions import Side
+from drivedistill.tables import plain
 
 IN_TABLE = tuple(name for name, metric in METRICS.items() if metric.in_table)
 """What is shown where nothing is named."""
@@ -67,11 +68,9 @@ def _block(comparison: Comparison, names: Sequence[str]) -> Iterator[str]:
     lines = [_cells(line) for line in comparison.lines if line.name in names]
     if lines:
         table = [["", "A", "B", "A - B", "95 % interval", "questions", "scenes", "A is"], *lines]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         yield ""
-        for line in table:
-            middle = [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:-1], strict=True)]
-            yield "  ".join(["", line[0].ljust(widths[0]), *middle, line[-1]]).rstrip()
+        for line, shown in zip(table, plain([line[:-1] for line in table]), strict=True):
+            yield f"  {shown}  {line[-1]}"
     if missing := [name for name in comparison.not_compared if name in names]:
         yield f"  not compared, since they do not exist for every run: {', '.join(missing)}"
 

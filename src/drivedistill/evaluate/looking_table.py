@@ -8,7 +8,7 @@ from typing import Any
 from drivedistill.evaluate.looking import by_set
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import QuestionSet
-from drivedistill.evaluate.score_table import aligned
+from drivedistill.tables import plain, with_interval
 
 Row = Mapping[str, Any]
 
@@ -27,22 +27,20 @@ def _block(place: QuestionSet, rows: Sequence[Row]) -> str:
         lines.append([heading, "", "", "", ""])
         lines += [_line(row) for row in here]
     width = 5 if any("looks" in row for row in rows) else 4
-    return "\n".join([title, *aligned([line[:width] for line in lines]), ""])
+    return "\n".join([title, *plain([line[:width] for line in lines]), ""])
 
 
 def _line(row: Row) -> list[str]:
     return [
         f"  {row['condition']}",
-        _cell([row["value"], row["low"], row["high"]], "{:.1f}"),
-        _cell(row.get("minus_clean"), "{:+.1f}"),
-        _cell(row.get("relative"), "{:.0%}"),
-        _cell(row.get("looks"), "{:.2f}"),
+        _cell([row["value"], row["low"], row["high"]], ".1f"),
+        _cell(row.get("minus_clean"), "+.1f"),
+        _cell(row.get("relative"), ".0%"),
+        _cell(row.get("looks"), ".2f"),
     ]
 
 
 def _cell(numbers: Sequence[float | None] | None, form: str) -> str:
     if numbers is None or numbers[0] is None:
         return ""
-    value, low, high = numbers
-    shown = form.format(value)
-    return shown if low is None or high is None else f"{shown} [{form.format(low)}, {form.format(high)}]"
+    return with_interval(numbers[0], numbers[1], numbers[2], form)

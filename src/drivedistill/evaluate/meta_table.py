@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from drivedistill.data.meta_action import PATHS, SPEEDS, strict
 from drivedistill.evaluate.meta_actions import measures, truths
 from drivedistill.evaluate.rows import Place, place_of
-from drivedistill.evaluate.score_table import aligned
 from drivedistill.records import Prediction
+from drivedistill.tables import plain
 
 UNPARSABLE = "unparsable"
 _SUFFIXES = {"": "F1", "_constant": "constant", "_lenient": "published"}
@@ -94,7 +94,7 @@ def _format(table: MetaTable) -> str:
             lines.append(
                 [name, *(f"{count:,}" for count in row), *(_percent(table.f1[name].get(s)) for s in _SUFFIXES.values())]
             )
-        blocks += ["", *aligned(lines)]
+        blocks += ["", *plain(lines)]
     return "\n".join(blocks)
 
 

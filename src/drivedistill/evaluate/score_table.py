@@ -9,6 +9,7 @@ from drivedistill.evaluate.metric import METRICS, Metric
 from drivedistill.evaluate.rows import Place, place_of
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CLEAN, Score, Task
+from drivedistill.tables import plain, with_interval
 
 _BY_TASK = ("bleu_4", "meteor", "rouge_l", "avg", "exact_match")
 """What the table shows for single tasks; `results.json` has everything."""
@@ -50,7 +51,7 @@ def format_scores(scores: Sequence[Score]) -> str:
             shown = [cell for cell in cells if cell is not None and _is_shown(cell)]
             if shown:
                 lines.append([f"  {_metric(shown[0]).label}", *map(_cell, cells)])
-    return "\n".join([*aligned(lines), "", *_notes(scores)])
+    return "\n".join([*plain(lines), "", *_notes(scores)])
 
 
 def format_groups(scores: Sequence[Score]) -> str:
@@ -69,13 +70,7 @@ def _groups(place: Place, field: str, rows: Sequence[Score]) -> str:
     for group in dict.fromkeys(row.group for row in rows):
         cells = [_cell(here.get((group, name))) for name in names]
         lines.append([group.partition("=")[2], f"{here[group, 'exact_match'].n:,}", *cells])
-    return "\n".join([f"By {field}: {' '.join(place).removesuffix(f' {CLEAN}')}", *aligned(lines)])
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of one width each, the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    return "\n".join([f"By {field}: {' '.join(place).removesuffix(f' {CLEAN}')}", *plain(lines)])
 
 
 def gate(scores: Sequence[Score], conditions: Sequence[str]) -> list[str]:
@@ -161,11 +156,8 @@ def _cell(row: Score | None) -> str:
     if row is None:
         return "-"
     metric = _metric(row)
-    text = f"{row.value * metric.factor:,.{metric.decimals}f}"
-    if row.low is None or row.high is None:
-        return text
-    low, high = (f"{bound * metric.factor:,.{metric.decimals}f}" for bound in (row.low, row.high))
-    return f"{text} [{low}, {high}]"
+    low, high = (None if bound is None else bound * metric.factor for bound in (row.low, row.high))
+    return with_interval(row.value * metric.factor, low, high, f",.{metric.decimals}f")
 
 
 def _notes(scores: Sequence[Score]) -> list[str]:

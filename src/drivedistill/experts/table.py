@@ -10,6 +10,7 @@ from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.evaluate.rows import ALL
 from drivedistill.experts.observe import CONTROLS
 from drivedistill.experts.report import DEAD, REGIMES, Comparison, Part, Value, label, verdict
+from drivedistill.tables import with_interval
 
 _READ_ME = f"""\
 Effective number: exponential of the entropy of a token's probabilities, between 1 and the number of experts; mean over
@@ -107,9 +108,7 @@ def _cells(part: Part) -> list[str]:
 
 
 def _signed(value: Value) -> str:
-    if value.low is None or value.high is None:
-        return f"{value.value:+.3f}"
-    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+    return with_interval(*value, "+.3f")
 
 
 def _spread(values: Sequence[float]) -> str:
