@@ -1,4 +1,4 @@
-"""A progress bar with the time left; silent where nobody looks."""
+"""A progress bar with the time left, silent where nobody looks; and counts in words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+
+def counted(number: int, word: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 class Progress:

@@ -82,11 +82,7 @@ def load_subject(
         InputError: It cannot be loaded, or was built for other pictures or another layout.
     """
     refuse_missing({"": name})
-    folder = model_folder(name)
-    try:
-        kind = AutoConfig.from_pretrained(folder).model_type
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(unavailable(folder, "a model (run, directory or hub id)", error)) from error
+    folder, kind = model_folder(name), model_kind(name)
     if kind == "driving_t5":
         model: Any = _load_driving_t5(folder, attention, dtype)
         processor: Any = _image_processor(folder)
@@ -157,6 +153,19 @@ def refuse_missing(names: Mapping[str, str]) -> None:
             problems.append(replace(finding, record=field))
     if problems:
         raise InputError(problems)
+
+
+def model_kind(name: str) -> str:
+    """The `model_type` of a model's configuration: whether there is such a model, before anything is loaded.
+
+    Raises:
+        InputError: There is no run, directory or hub id of that name, or no configuration in it.
+    """
+    folder = model_folder(name)
+    try:
+        return str(AutoConfig.from_pretrained(folder).model_type)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(unavailable(folder, "a model (run, directory or hub id)", error)) from error
 
 
 def model_folder(name: str) -> str:

@@ -27,7 +27,7 @@ from drivedistill.data.collate import refuse_long
 from drivedistill.evaluate.answering import generation_settings, model_inputs, read_answers
 from drivedistill.evaluate.decoding import Decoding
 from drivedistill.evaluate.endpoint import Answer
-from drivedistill.progress import Progress
+from drivedistill.progress import Progress, counted
 from drivedistill.records import Sample
 from drivedistill.subject import Subject, load_subject
 
@@ -53,6 +53,12 @@ class Rules:
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     """Of the choice of the questions and the order of the models."""
+
+    def __str__(self) -> str:
+        length = f"exactly {self.min_new_tokens}" if self.min_new_tokens else f"at most {self.max_new_tokens}"
+        return (
+            f"{length} tokens, {self.dtype}, warm-up {self.warmup}, {counted(self.rounds, 'round')}, seed {self.seed}"
+        )
 
 
 PRESETS: dict[str, Rules] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from drivedistill.data.mixture import draw
 from drivedistill.evaluate.realtime import CLIP
 from drivedistill.machine import machine_facts
 from drivedistill.problems import InputError, Problem
+from drivedistill.progress import counted
 from drivedistill.records import Sample, write_json, write_jsonl, write_text
 
 
@@ -56,7 +58,8 @@ def bench(
         say(f"memory of {name}, in a process of its own ...")
         memories[name] = own_process_memory(path, rules, samples, torch.get_num_threads())
     contestants = [enter(name, path, rules, samples) for name, path in zip(names, paths, strict=True)]
-    say(f"{len(contestants)} models, {len(samples)} questions, {rules.rounds} rounds, {len(WAYS)} ways ...")
+    asked = (len(contestants), "model"), (len(samples), "question"), (rules.rounds, "round"), (len(WAYS), "way")
+    say(f"{', '.join(counted(*pair) for pair in asked)} ...")
     hold(contestants, samples, rules)
     for contestant in contestants if on_gpu else ():
         memories[contestant.name] = allocated_memory(contestant)
@@ -105,28 +108,41 @@ def choose(samples: Sequence[Sample], rules: Rules) -> list[Sample]:
 def text(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     setting, rows = report["setting"], report["models"]
-    rules = setting["rules"]
-    length = f"exactly {rules['min_new_tokens']}" if rules["min_new_tokens"] else f"at most {rules['max_new_tokens']}"
     parts = [
         "# Bench\n",
-        f"{setting['questions']} questions of {setting['scenes']} scenes, one at a time, greedy, {length} tokens; "
-        f"rules `{setting['preset']}`: warm-up {rules['warmup']}, rounds {rules['rounds']}, seed {rules['seed']}. Models take "
-        f"turns question by question. Measured {setting['measured']} on {setting['machine']['device']}, torch "
-        f"{setting['machine']['versions']['torch']}, transformers {setting['machine']['versions']['transformers']}.\n",
+        wrapped(
+            f"{counted(setting['questions'], 'question')} of {counted(setting['scenes'], 'scene')}, one at a time, greedy; "
+            f"rules `{setting['preset']}`: {Rules(**setting['rules'])}. Models take turns question by question. "
+            f"Measured {setting['measured']} on {setting['machine']['device']}, torch "
+            f"{setting['machine']['versions']['torch']}, transformers {setting['machine']['versions']['transformers']}."
+        ),
+        "",
         models_table(rows),
         "",
-        f"Latency: from the pictures on disk to the last token. FPS: answered questions per second, batch 1. "
-        f"Times as fast: than {rows[0]['name']}, total time of the same questions. [low, high]: 95 % bootstrap over scenes. "
-        f"Peak memory: {rows[0]['memory_method']}.",
+        wrapped(_footnote(rows[0])),
     ]
     if "rsdr_80" in rows[0]:
-        parts[-1] += f" RSDR: {rows[0]['rsdr_80']['implementation']}; n = {rows[0]['rsdr_80']['n']}."
         parts += ["", "![RSDR over the threshold](rsdr.svg)"]
     if setting["preset"].startswith("drivekd"):
         parts += ["\n## Drive-KD's efficiency columns\n", drivekd_table(rows)]
     if report["training"]:
         parts += ["\n## Training\n", training_table(report["training"])]
     return "\n".join([*parts, ""])
+
+
+def _footnote(first: dict[str, Any]) -> str:
+    rsdr = first.get("rsdr_80")
+    return (
+        f"Latency: from the pictures on disk to the last token. FPS: answered questions per second, batch 1. "
+        f"Times as fast: than {first['name']}, total time of the same questions. [low, high]: 95 % bootstrap over scenes. "
+        f"Peak memory: {first['memory_method']}."
+        + (f" RSDR: {rsdr['implementation']}; n = {rsdr['n']}." if rsdr else "")
+    )
+
+
+def wrapped(text: str) -> str:
+    """A paragraph in lines of at most 120 columns; names of devices and metrics stay whole."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _row(

@@ -56,6 +56,7 @@ def bench(
     """
     from drivedistill.bench.report import bench as measure
     from drivedistill.bench.report import choose, text
+    from drivedistill.progress import counted
     from drivedistill.runs import require_pictures
     from drivedistill.subject import refuse_missing
 
@@ -70,10 +71,12 @@ def bench(
     samples = choose(questions.chosen, rules)
     require_pictures(samples)
     if dry_run:
-        typer.echo(f"{len(models)} models would be asked {len(samples)} questions ({shown}: {rules}) into {out}")
+        asked = f"{counted(len(models), 'model')} would be asked {counted(len(samples), 'question')}"
+        typer.echo(f"{asked} (rules {shown}: {rules}) into {out}")
         return
-    ready_folder(out)
     keep_quiet()
+    _refuse_unknown(models)
+    ready_folder(out)
     if threads is not None:
         import torch
 
@@ -101,4 +104,19 @@ def _refuse_used(out: Path) -> None:
     """An earlier bench stays as it is: its answers belong to its figures."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         remedy = "choose another --out, or remove the folder"
-        raise InputError(Problem(str(out), "", "an empty or new folder", "one with files in it", remedy))
+        found = "one with files in it" if out.is_dir() else "a file"
+        raise InputError(Problem(str(out), "", "an empty or new folder", found, remedy))
+
+
+def _refuse_unknown(models: list[str]) -> None:
+    """Every model is looked up before the first one is measured."""
+    from drivedistill.subject import model_kind
+
+    problems: list[Problem] = []
+    for model in dict.fromkeys(models):
+        try:
+            model_kind(model)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)

@@ -195,6 +195,8 @@ def keep_quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\b")  # PEFT asks it by old names
     import transformers
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # a name that it lacks is our message, not ten lines of its retries
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()

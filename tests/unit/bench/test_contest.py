@@ -238,8 +238,8 @@ def quick(monkeypatch):
 
 
 def test_bench_writes_report_picture_and_answers(saved, drawn, tmp_path, quick):
-    paths = [saved("driving_t5"), saved("internvl")]
-    report = bench(paths, drawn, SHORT, tmp_path / "b", say=lambda line: None)
+    paths, said = [saved("driving_t5"), saved("internvl")], []
+    report = bench(paths, drawn, SHORT, tmp_path / "b", say=said.append)
     names = [row["name"] for row in report["models"]]
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
         "bench.json", "bench.md", "rsdr.svg", *(f"{name}.jsonl" for name in names),
@@ -249,8 +249,10 @@ def test_bench_writes_report_picture_and_answers(saved, drawn, tmp_path, quick):
     assert [row.id for row in rows] == [sample.id for sample in drawn]
     assert all(row.latency_ms and row.model == paths[1] for row in rows)
     assert report["models"][1]["against"] == names[0]
+    assert said[-1] == "2 models, 8 questions, 1 round, 2 ways ..."
     text = (tmp_path / "b" / "bench.md").read_text()
     assert all(name in text for name in [*names, "float32", "generate, eager", "RSDR at 80 ms", "vision, median ms"])
+    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith("|"))
 
 
 def test_drivekd_preset_forces_length_precision_and_rounds(saved, drawn, tmp_path, quick):
@@ -298,9 +300,10 @@ def test_dry_run_writes_nothing(saved, root, tmp_path):
         "--out", tmp_path / "b", "--dry-run",
     )  # fmt: skip
     assert found.exit_code == 0
-    assert "1 models would be asked 1 questions" in found.output
-    assert "drivekd, but other max_new_tokens" in found.output
-    assert "min_new_tokens=16" in found.output
+    assert (
+        "1 model would be asked 1 question (rules drivekd, but other max_new_tokens, min_new_tokens: " in found.output
+    )
+    assert "exactly 16 tokens, bfloat16, warm-up 3, 10 rounds, seed 0)" in found.output
     assert not (tmp_path / "b").exists()
 
 
@@ -317,3 +320,23 @@ def test_bad_input_is_refused_before_anything_is_loaded(saved, root, tmp_path, b
     assert isinstance(found.exception, InputError)
     assert len(found.exception.problems) == (2 if broken == "run" else 1)
     assert not (tmp_path / "b").exists()
+
+
+def test_every_model_is_looked_up_before_the_first_is_measured(saved, root, tmp_path, monkeypatch):
+    def measured(*_):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("drivedistill.bench.report.own_process_memory", measured)
+    (tmp_path / "empty").mkdir()
+    words = (saved("driving_t5"), "nosuch", tmp_path / "empty", "--data", root, "--format", "jsonl")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = call(*words, "--out", tmp_path / "b")
+    assert isinstance(found.exception, InputError)
+    assert [problem.file for problem in found.exception.problems] == ["nosuch", str(tmp_path / "empty")]
+    assert not (tmp_path / "b").exists()
+
+
+def test_out_that_is_a_file_is_called_one(saved, root, tmp_path):
+    (tmp_path / "b").touch()
+    found = call(saved("driving_t5"), "--data", root, "--format", "jsonl", "--out", tmp_path / "b")
+    assert found.exception.problems[0].found == "a file"
