@@ -140,6 +140,17 @@ class Prediction(Row):
     """From the pictures on disk to the last token, one question at a time."""
     extra: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def truth(self) -> str:
+        """The reference, of an answer that has one.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if self.reference is None:
+            raise ValueError(f"prediction {self.id} has no reference; it cannot be scored.")
+        return self.reference
+
 
 class Score(Row):
     """One number of `results.json`."""

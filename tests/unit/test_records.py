@@ -65,6 +65,13 @@ def test_other_peoples_line_ends_and_escapes_are_read(tmp_path):
     assert [r.prediction for r in read_jsonl(path, Prediction)] == ["\u2028\U0001f6d1"] * 2
 
 
+def test_an_answer_without_a_reference_has_no_truth():
+    assert row(reference="A car.").truth == "A car."
+    with pytest.raises(ValueError, match="has no reference"):
+        _ = row(reference=None).truth
+    assert "truth" not in row().model_dump()
+
+
 def test_every_bad_line_is_listed_with_its_number(tmp_path):
     good = row().model_dump_json()
     bad_task = good.replace('"planning"', '"flying"')

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from drivedistill.evaluate.captions.measures import Key, Tokenizer, caption_measures
 from drivedistill.evaluate.difference import Difference, differences, standard_deviation
-from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.measure import Measure
 from drivedistill.evaluate.measured_values import Partly
@@ -116,7 +115,7 @@ def measures_of(
         InputError: The scorers or Java are missing.
         RunError: A Java program failed.
     """
-    pairs = {key: [(reference_of(item), item.prediction) for item in items] for key, items in answers.items()}
+    pairs = {key: [(item.truth, item.prediction) for item in items] for key, items in answers.items()}
     captions = caption_measures(pairs, meteor=meteor, tokenizer=tokenizer) if pairs else {}
     return {key: {**captions[key], **answer_measures(items)} for key, items in answers.items()}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Literal
 
 from drivedistill.data.meta_action import free_text, strict
-from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.records import Prediction
 
 Rule = Literal["meta-action", "meta-action in words", "exact match"]
@@ -33,7 +32,7 @@ def is_right(item: Prediction) -> bool:
         ValueError: It has no reference to compare it with.
     """
     if item.meta_action is None:
-        return words(item.prediction) == words(reference_of(item))
+        return words(item.prediction) == words(item.truth)
     read = strict if rule_of(item) == "meta-action" else free_text
     action = read(item.prediction.strip())
     return action is not None and action == strict(item.meta_action)

@@ -122,22 +122,11 @@ def graph_filter(predictions: Sequence[Prediction]) -> Graph:
         if all(number is not None for number in numbers):
             frame = [frame[index] for index in sorted(range(len(frame)), key=lambda index: numbers[index] or 0)]
             headless += 0 not in numbers
-        graph = set(match_points(frame[0].prediction, reference_of(frame[0])).found)
+        graph = set(match_points(frame[0].prediction, frame[0].truth).found)
         for index, prediction in enumerate(frame):
             in_graph = index == 0 or graph.issuperset(points(prediction.question))
             (kept if in_graph else skipped).append(prediction)
     return Graph(kept, skipped, headless)
-
-
-def reference_of(prediction: Prediction) -> str:
-    """The reference of a prediction that has one.
-
-    Raises:
-        ValueError: It has none.
-    """
-    if prediction.reference is None:
-        raise ValueError(f"prediction {prediction.id} has no reference; it cannot be scored.")
-    return prediction.reference
 
 
 def extract_letter(answer: str, question: str = "") -> str | None:
@@ -163,7 +152,7 @@ def letter_correct(prediction: Prediction) -> bool:
 
     A multiple-choice answer counts by the letter it chooses; any other by its words without case and final points.
     """
-    reference = reference_of(prediction).strip()
+    reference = prediction.truth.strip()
     if re.fullmatch(r"[A-H]", reference):
         return extract_letter(prediction.prediction, prediction.question) == reference
     return _plain(prediction.prediction) == _plain(reference)
@@ -185,7 +174,7 @@ def challenge_scores(
             and 3. None without a judge.
     """
     accuracy = mean([float(p.prediction == p.reference) for p in graph.kept if ACCURACY in p.tags])
-    f1 = mean([100 * match_points(p.prediction, reference_of(p)).f1 for p in graph.kept if MATCH in p.tags])
+    f1 = mean([100 * match_points(p.prediction, p.truth).f1 for p in graph.kept if MATCH in p.tags])
     judge, match_judge = (_mean_rating(graph, tag, ratings) for tag in (JUDGE, MATCH))
     match = f1
     if ratings is not None:

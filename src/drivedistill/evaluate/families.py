@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from drivedistill.evaluate import calibration, meta_actions, realtime
 from drivedistill.evaluate.correct import words
-from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.measure import Finding, Measure, mean_of
 from drivedistill.records import Prediction
 
@@ -17,7 +16,7 @@ from drivedistill.records import Prediction
 def exact_match(items: Sequence[Prediction]) -> dict[str, Measure]:
     """Equality of the texts, and of their case-folded words."""
     exact = [float(item.prediction == item.reference) for item in items]
-    folded = [float(words(item.prediction) == words(reference_of(item))) for item in items]
+    folded = [float(words(item.prediction) == words(item.truth)) for item in items]
     return {
         "exact_match": mean_of(exact, "equality"),
         "exact_match_stripped": mean_of(folded, "equality of case-folded words"),

@@ -15,7 +15,6 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from drivedistill.evaluate.captions.measures import Tokenizer, caption_measures
-from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_findings, answer_measures
 from drivedistill.evaluate.measure import Measure, draw_scenes
 from drivedistill.evaluate.metric import METRICS
@@ -116,7 +115,7 @@ def group_scores(
     if lacking:
         raise InputError(lacking)
     keys = sorted(parts, key=lambda key: (places.index(key[0]), fields.index(key[1].partition("=")[0]), key[1]))
-    pairs = {key: [(reference_of(item), item.prediction) for item in parts[key]] for key in keys}
+    pairs = {key: [(item.truth, item.prediction) for item in parts[key]] for key in keys}
     captions = caption_measures(pairs, meteor=False, tokenizer=tokenizer) if pairs else {}
     skipped = [_without(Rows(place, seed), len(frames)) for place, frames in unknown.items()]
     return skipped + [row for key in keys for row in _rows(Rows(key[0], seed), key[1], parts[key], captions[key])]

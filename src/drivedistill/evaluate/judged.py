@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from drivedistill.data.coda_lm import REGION
 from drivedistill.data.drivelm_challenge import JUDGE, MATCH
-from drivedistill.evaluate.drivelm import Graph, reference_of
+from drivedistill.evaluate.drivelm import Graph
 from drivedistill.evaluate.judge import Item, Judge, PromptName, load_prompt, prompt_text
 from drivedistill.records import Prediction
 
@@ -53,6 +53,6 @@ def region_classes() -> dict[str, str]:
 
 
 def _rate(judge: Judge, prompt: PromptName, predictions: Sequence[Prediction]) -> dict[str, float | None]:
-    items = [Item(item.question, reference_of(item), item.prediction) for item in predictions]
+    items = [Item(item.question, item.truth, item.prediction) for item in predictions]
     verdicts = judge.rate(load_prompt(prompt), items)
     return {item.id: verdict.rating for item, verdict in zip(predictions, verdicts, strict=True)}

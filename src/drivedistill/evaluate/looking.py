@@ -17,7 +17,6 @@ import numpy as np
 
 from drivedistill.evaluate.captions.measures import Tokenizer, caption_measures
 from drivedistill.evaluate.difference import difference
-from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.families import answer_measures
 from drivedistill.evaluate.measure import Draws, Floats, Measure, combined, draw_scenes, measure_interval
 from drivedistill.evaluate.metric import METRICS
@@ -66,7 +65,7 @@ def side_by_side(
         InputError: Scorers or Java are missing.
     """
     sets = _aligned(answers)
-    pairs = {key: [(reference_of(item), item.prediction) for item in items] for key, items in sets.items()}
+    pairs = {key: [(item.truth, item.prediction) for item in items] for key, items in sets.items()}
     written = caption_measures(pairs, tokenizer=tokenizer) if captions and pairs else {}
     measures = {key: {**answer_measures(items), **written.get(key, {})} for key, items in sets.items()}
     rows = []

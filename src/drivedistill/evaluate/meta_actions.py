@@ -18,7 +18,6 @@ import numpy as np
 
 from drivedistill.data.meta_action import PATHS, SPEEDS, free_text, named, strict
 from drivedistill.data.senna_rules import MetaAction, PathPlan, SpeedPlan
-from drivedistill.evaluate.drivelm import reference_of
 from drivedistill.evaluate.measure import Floats, Measure, mean_of
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction
@@ -198,7 +197,7 @@ def f1(sums: Floats) -> Floats:
 def _road_users(items: Sequence[Prediction]) -> dict[str, Measure]:
     """Misses and false alarms of Senna's question about vulnerable road users."""
     asked = [item.reference is not None and _ROAD_USER_QUESTION in item.question for item in items]
-    there = [is_asked and sees_road_user(reference_of(item)) for item, is_asked in zip(items, asked, strict=True)]
+    there = [is_asked and sees_road_user(item.truth) for item, is_asked in zip(items, asked, strict=True)]
     seen = [sees_road_user(item.prediction) for item in items]
     rows = list(zip(asked, there, seen, strict=True))
     missed = mean_of(

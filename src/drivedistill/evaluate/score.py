@@ -21,7 +21,6 @@ from drivedistill.evaluate.drivelm import (
     letter_correct,
     match_points,
     mean,
-    reference_of,
 )
 from drivedistill.evaluate.families import answer_findings, answer_measures
 from drivedistill.evaluate.judge import Judge
@@ -131,7 +130,7 @@ def _captions(
         named = [(name, item) for item in items for name in (ALL, item.task)]
         named += [(_LANGUAGE, item) for item in kept if LANGUAGE in item.tags]
         for name, item in named:
-            groups.setdefault((place, name), []).append((reference_of(item), item.prediction))
+            groups.setdefault((place, name), []).append((item.truth, item.prediction))
     return caption_measures(groups, meteor=meteor, tokenizer=tokenizer) if groups else {}
 
 
@@ -183,7 +182,7 @@ def _challenge_rows(
 
 
 def _f1_percent(item: Prediction) -> float:
-    return 100 * match_points(item.prediction, reference_of(item)).f1
+    return 100 * match_points(item.prediction, item.truth).f1
 
 
 def _coda_rows(rows: Rows, items: list[Prediction], judge: Judge) -> Iterator[Score]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from drivedistill.evaluate.rows import ALL
-from drivedistill.experts.report import Comparison, Value, label
+from drivedistill.experts.report import RegimeComparison, Value, label
 
 _COLOURS = {"regular": "#4477aa", "corner": "#ee7733"}
 _BAR, _GAP, _HEIGHT, _LEFT, _TOP, _COLUMNS = 18, 16, 120, 44, 64, 4
 
 
-def figure(comparisons: Sequence[Comparison]) -> str:
+def figure(comparisons: Sequence[RegimeComparison]) -> str:
     """Mean weight of every expert by regime as SVG, one panel per layer; like CLKD's figure 3, with intervals."""
     panels = [item for item in comparisons if item.group == (ALL, ALL) and item.layer.tokens == "all"]
     top = max(value.high or value.value for item in panels for part in item.parts.values() for value in part.weights)
@@ -41,7 +41,7 @@ def _legend() -> Iterator[str]:
         yield f'<rect x="{x}" y="26" width="10" height="10" fill="{colour}"/><text x="{x + 15}" y="35">{regime}</text>'
 
 
-def _panel(item: Comparison, top: float) -> Iterator[str]:
+def _panel(item: RegimeComparison, top: float) -> Iterator[str]:
     def level(value: float) -> float:
         return abs(round(_HEIGHT - _HEIGHT * value / top, 1))
 

@@ -74,7 +74,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RegimeComparison:
     """One layer's treatment of one group."""
 
     layer: Layer
@@ -87,7 +87,7 @@ class Comparison:
     """By reading and name of the control: the same difference of D random routers."""
 
 
-def compare_regimes(use: Use, seed: int = 0) -> list[Comparison]:
+def compare_regimes(use: Use, seed: int = 0) -> list[RegimeComparison]:
     """Everything that `experts.json` holds, by layer, then by group, all questions first.
 
     Args:
@@ -128,7 +128,7 @@ def _scene(use: Use, number: int) -> str:
     return f"{use.samples[number].dataset}/{use.samples[number].scene}"
 
 
-def _compare(use: Use, layer: Layer, group: Group, draws: Draws | None) -> Comparison:
+def _compare(use: Use, layer: Layer, group: Group, draws: Draws | None) -> RegimeComparison:
     members = _members(use, group)
     corner = np.array([use.samples[number].regime == "corner" for number in members])[:, None]
     sums = layer.sums[members]
@@ -143,9 +143,9 @@ def _compare(use: Use, layer: Layer, group: Group, draws: Draws | None) -> Compa
             scenes = len({_scene(use, number) for number in chosen})
             parts[regime] = _part(layer, total, len(chosen), scenes, values[place * size : (place + 1) * size])
     if len(parts) < len(REGIMES):
-        return Comparison(layer, group, parts, {}, {})
+        return RegimeComparison(layer, group, parts, {}, {})
     differences = dict(zip(READINGS, values[2 * size :], strict=True))
-    return Comparison(layer, group, parts, differences, _control_differences(use, layer, group))
+    return RegimeComparison(layer, group, parts, differences, _control_differences(use, layer, group))
 
 
 def _numbers(sums: Floats, *, experts: int) -> Floats:
@@ -235,7 +235,7 @@ def _per_token(sums: Floats, columns: slice) -> Floats:
 # --- in words and as JSON -------------------------------------------------------------------------------------------
 
 
-def verdict(found: Comparison, name: str = "exp_entropy") -> str:
+def verdict(found: RegimeComparison, name: str = "exp_entropy") -> str:
     """What a difference shows: `more` or `fewer`, else why it shows nothing.
 
     `, random routers too` follows where the inputs alone may explain it.
@@ -258,7 +258,7 @@ def label(layer: Layer) -> str:
     return f"{layer.place} {block[1]}" if block else layer.place
 
 
-def as_json(model: str, use: Use, found: Sequence[Comparison]) -> dict[str, Any]:
+def as_json(model: str, use: Use, found: Sequence[RegimeComparison]) -> dict[str, Any]:
     """The content of `experts.json`."""
     return {
         "model": model,
@@ -268,7 +268,7 @@ def as_json(model: str, use: Use, found: Sequence[Comparison]) -> dict[str, Any]
     }
 
 
-def _json(found: Comparison) -> dict[str, Any]:
+def _json(found: RegimeComparison) -> dict[str, Any]:
     layer = found.layer
     return {
         "layer": layer.name,

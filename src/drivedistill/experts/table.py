@@ -9,7 +9,7 @@ import numpy as np
 from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.evaluate.rows import ALL
 from drivedistill.experts.observe import CONTROLS
-from drivedistill.experts.report import DEAD, REGIMES, Comparison, Part, Value, label, verdict
+from drivedistill.experts.report import DEAD, REGIMES, Part, RegimeComparison, Value, label, verdict
 from drivedistill.tables import with_interval
 
 _READ_ME = f"""\
@@ -22,7 +22,7 @@ fewer than {ENOUGH_SCENES} scenes of each regime nothing is claimed. Dead: less 
 Experts are counted from 0. `experts.json` has all readings, by data set and task."""
 
 
-def report(model: str, comparisons: Sequence[Comparison]) -> str:
+def report(model: str, comparisons: Sequence[RegimeComparison]) -> str:
     """The content of `experts.md`, legible as it is."""
     parts = [f"# Experts of {model}", _asked(comparisons), "## Do corner cases use more experts?"]
     parts += ["\n".join(f"- {sentence}" for sentence in sentences(comparisons))]
@@ -31,13 +31,13 @@ def report(model: str, comparisons: Sequence[Comparison]) -> str:
     return "\n\n".join([*parts, "## Mean weight of every expert", _weights(comparisons), _READ_ME]) + "\n"
 
 
-def _asked(comparisons: Sequence[Comparison]) -> str:
+def _asked(comparisons: Sequence[RegimeComparison]) -> str:
     parts = comparisons[0].parts
     asked = (f"{part.questions:,} {regime} questions of {part.scenes} scenes" for regime, part in parts.items())
     return f"Teacher-forced passes over {' and '.join(asked)}."
 
 
-def sentences(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def sentences(comparisons: Sequence[RegimeComparison]) -> Iterator[str]:
     """One for every layer, about all of its tokens; of `top_p` routers also about how many experts ran."""
     whole = [item for item in comparisons if item.layer.tokens == "all" and item.group.task == ALL]
     for item in whole:
@@ -48,7 +48,7 @@ def sentences(comparisons: Sequence[Comparison]) -> Iterator[str]:
                 yield _sentence(item, alike, "active", "running experts")
 
 
-def _sentence(item: Comparison, alike: Sequence[Comparison], name: str, what: str) -> str:
+def _sentence(item: RegimeComparison, alike: Sequence[RegimeComparison], name: str, what: str) -> str:
     if not item.differences:
         return f"{label(item.layer)}: questions of one regime only, nothing to compare."
     controls = ", ".join(f"{control} {_spread(item.controls[name][control])}" for control in CONTROLS)
@@ -58,7 +58,7 @@ def _sentence(item: Comparison, alike: Sequence[Comparison], name: str, what: st
     return words
 
 
-def _claim(item: Comparison, name: str, what: str) -> str:
+def _claim(item: RegimeComparison, name: str, what: str) -> str:
     """What a difference shows, from the numbers alone."""
     value, found = item.differences[name], verdict(item, name)
     if found == "too few scenes":
@@ -77,7 +77,7 @@ def _claim(item: Comparison, name: str, what: str) -> str:
     return f"corner cases use {abs(value.value):.3f} [{low:.3f}, {high:.3f}] {side} {what}; {learnt}."
 
 
-def _differences(comparisons: Sequence[Comparison]) -> str:
+def _differences(comparisons: Sequence[RegimeComparison]) -> str:
     """The effective number by layer and kind of token: all questions, then like with like."""
     rows = [["layer", "tokens", "questions", "regular", "corner", "difference", *CONTROLS, "corner cases use"]]
     name = "exp_entropy"
@@ -90,7 +90,7 @@ def _differences(comparisons: Sequence[Comparison]) -> str:
     return table(rows)
 
 
-def _weights(comparisons: Sequence[Comparison]) -> str:
+def _weights(comparisons: Sequence[RegimeComparison]) -> str:
     rows = [["layer", "tokens", "router", "distance", "regime", "weight of each expert", "load", "dead"]]
     for item in comparisons:
         if item.group == (ALL, ALL):

@@ -25,8 +25,8 @@ from drivedistill.evaluate.rows import ALL
 from drivedistill.experts.observe import CONTROLS, TOKENS, Layer, Use, observe
 from drivedistill.experts.report import (
     READINGS,
-    Comparison,
     Group,
+    RegimeComparison,
     compare_regimes,
     dead,
     load,
@@ -260,7 +260,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, list[Sam
     return subject, made
 
 
-def whole(comparisons: list[Comparison]) -> Comparison:
+def whole(comparisons: list[RegimeComparison]) -> RegimeComparison:
     return next(item for item in comparisons if item.group == Group(ALL, ALL) and item.layer.tokens == "all")
 
 
