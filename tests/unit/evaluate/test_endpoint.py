@@ -103,7 +103,7 @@ def test_answers_come_back_in_order_with_their_tokens(serve, drawn):
     server = serve(repeat)
     answers = served_answerer(Endpoint(f"{server.url}/v1", "m"), 50)(drawn)
     assert [answer.text for answer in answers] == [f"You asked: {sample.question}" for sample in drawn]
-    assert {answer[1:] for answer in answers} == {(7, False)}
+    assert {answer[1:] for answer in answers} == {(7, False, None)}
     for body in server.requests:
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0, 50)
         assert [message["role"] for message in body["messages"]] == ["user"]
@@ -140,7 +140,7 @@ def test_an_answer_at_the_limit_is_cut_and_no_text_is_empty(serve, drawn):
     replies = iter([completion("half an ans", 50, "length"), completion(None)])
     server = serve(lambda _: (200, next(replies)))
     answers = served_answerer(Endpoint(server.url, "m", concurrency=1), 50)(drawn[:2])
-    assert answers == [("half an ans", 50, True), ("", None, False)]
+    assert answers == [("half an ans", 50, True, None), ("", None, False, None)]
 
 
 def test_a_batch_is_asked_concurrently_but_not_by_more_than_allowed(serve, drawn):
