@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from drivedistill.cli import app
-from drivedistill.data.corruptions import CORRUPTIONS, corruption, external, motion, transmission, weather
+from drivedistill.data.corruptions import CORRUPTIONS, corruption, external, motion, transmission, weather, write
 from drivedistill.data.corruptions.pixels import smear, trail
 from drivedistill.data.corruptions.write import write_corrupted
 from drivedistill.data.images import load_image
@@ -520,6 +520,22 @@ def test_the_command_writes_them(made, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"ZoomBlur", "Fog-3", "sheet.png"}
     with pytest.raises(InputError, match="one of brightness"):
         CliRunner().invoke(app, [*arguments, "--corrupt", "black", "--out", "x"], catch_exceptions=False)
+
+
+def test_every_picture_moves_the_bar(six, tmp_path, monkeypatch):
+    seen = []
+
+    class Bar(write.Progress):
+        def __init__(self, total, *args, **kwargs):
+            super().__init__(total, *args, **kwargs)
+            seen.append(total)
+
+        def advance(self, loss=None):
+            seen.append(1)
+
+    monkeypatch.setattr(write, "Progress", Bar)
+    count = write_corrupted(six, tmp_path / "out", [("fog", 5), ("saturate", 5)], seed=0, limit=1)
+    assert seen == [count, *[1] * count] and count > 2
 
 
 def test_two_pictures_of_one_name_are_refused_and_nothing_is_written(six, tmp_path):

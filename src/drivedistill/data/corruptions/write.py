@@ -12,6 +12,7 @@ from PIL import Image, ImageChops, ImageDraw
 from drivedistill.data.corruptions import CORRUPTIONS, corruption
 from drivedistill.data.images import Change, load_image
 from drivedistill.problems import InputError, Problem
+from drivedistill.progress import Progress
 from drivedistill.records import CLEAN, Sample
 
 SHEET = "sheet.png"
@@ -49,9 +50,11 @@ def write_corrupted(
     changes = {_folder(*condition): corruption(*condition, samples, seed) for condition in chosen}
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        for folder, change in changes.items():
-            for place, path in files.items():
-                _save(change(path, load_image(path, None)), temporary / folder / place)
+        with Progress(len(files) * len(changes), word="picture") as progress:
+            for folder, change in changes.items():
+                for place, path in files.items():
+                    _save(change(path, load_image(path, None)), temporary / folder / place)
+                    progress.advance()
         labels = [f"{name}:{severity}" for name, severity in chosen]
         _save(sheet(samples, dict(zip(labels, changes.values(), strict=True))), temporary / SHEET)
         temporary.replace(out)
