@@ -93,11 +93,18 @@ def test_the_sets_of_a_run_may_be_in_files_of_their_own(capsys):
         (("good-0.jsonl", "bad-0.jsonl", "--a", "./good-0.jsonl"), "a copy is no other seed"),
         (("good-0.jsonl", "nowhere.jsonl"), "nowhere.jsonl"),
         (("good-0.jsonl", "empty.jsonl"), "an empty file"),
-        (("good-0.jsonl", "bad-0.jsonl", "--columns", "blue_4"), "blue_4"),
+        (("good-0.jsonl", "bad-0.jsonl", "--columns", "blue_4"), "a metric, such as bleu_4, "),
+        (("good-0.jsonl", "bad-0.jsonl", "--columns", "bleu_4,auroc,latency_p50"), "auroc, latency_p50"),
+        (
+            ("good-0.jsonl", "bad-0.jsonl", "--columns", "auroc"),
+            "percentiles, areas and judges' ratings are not compared",
+        ),
         (("good-0.jsonl", "bad-0.jsonl", "--a", "good-1.jsonl", "--paired"), "2 and 1"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(typed_in, said, capsys):
     Path("empty.jsonl").touch()
     assert typed("compare", *typed_in, *QUICK) == 2
-    assert said in capsys.readouterr().err
+    heard = capsys.readouterr()
+    assert said in heard.err
+    assert max(map(len, heard.err.splitlines())) <= 160 and not heard.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,7 @@ from drivedistill.cli.inputs import ready_file
 from drivedistill.problems import InputError, Problem
 
 if TYPE_CHECKING:
+    from drivedistill.evaluate.compare import Comparison
     from drivedistill.evaluate.same_questions import Answers
 
 
@@ -46,6 +48,7 @@ def compare(
     if out is not None:
         ready_file(out)
     found = compared(*answers, common=common, paired=paired, meteor=not no_meteor, tokenizer=tokenizer, seed=seed)
+    _refuse_empty(names or (), found)
     alone = only_one_side(*answers)
     if out is not None:
         write_json(out, as_json(found, alone, names or [*METRICS]))
@@ -56,13 +59,24 @@ def compare(
 
 def _metrics(columns: str) -> list[str]:
     """The metrics that are named."""
-    from drivedistill.evaluate.metric import METRICS
+    from drivedistill.evaluate.metric import METRICS, nearest_metrics
 
     names = [name.strip() for name in columns.split(",")]
     if unknown := [name for name in names if name not in METRICS]:
-        expected = f"metrics: {', '.join(METRICS)}"
-        raise InputError(Problem("command line", "--columns", expected, ", ".join(unknown), "correct the names"))
+        raise InputError(
+            Problem("command line", "--columns", nearest_metrics(name), name, "correct the name") for name in unknown
+        )
     return names
+
+
+def _refuse_empty(names: Sequence[str], found: Sequence[Comparison]) -> None:
+    """Refuse columns that no set has; their tables would be empty."""
+    there = {name for one in found for name in (*(line.name for line in one.lines), *one.not_compared)}
+    missing = [name for name in names if name not in there]
+    if there and missing:
+        expected = "metrics that are sums over these answers; percentiles, areas and judges' ratings are not compared"
+        remedy = "leave them out; `drivedistill score` prints them where the answers have them"
+        raise InputError(Problem("command line", "--columns", expected, ", ".join(missing), remedy))
 
 
 def _sides(files: list[Path], a: list[Path], b: list[Path]) -> tuple[list[Path], list[Path]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from drivedistill.data.meta_action import PATHS, SPEEDS
@@ -96,3 +98,9 @@ METRICS: dict[str, Metric] = {
     "unscored": Metric("Without reference, not scored", "samples", 1, 0, False),
 }
 """Every score of `drivedistill score`, in the order of the table."""
+
+
+def nearest_metrics(name: str, known: Iterable[str] = METRICS) -> str:
+    """What to expect in place of an unknown name: the five most like it."""
+    nearest = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
+    return f"a metric, such as {', '.join(nearest or ['bleu_4', 'rouge_l', 'avg'])}; see docs/evaluation.md"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from drivedistill.evaluate.metric import METRICS, Metric
+from drivedistill.evaluate.metric import METRICS, Metric, nearest_metrics
 from drivedistill.evaluate.rows import Place, place_of
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CLEAN, Score, Task
@@ -104,7 +104,7 @@ def _failures(scores: Sequence[Score], condition: str) -> list[str]:
     *qualifiers, name = path.strip().split(".")
     known = sorted({row.name for row in scores} | METRICS.keys())
     if name not in known:
-        raise _bad(condition, f"a metric: {', '.join(known)}", name)
+        raise _bad(condition, nearest_metrics(name, known), name)
     try:
         threshold = float(number)
     except ValueError:

@@ -218,6 +218,14 @@ def test_a_gate_that_cannot_be_checked_is_refused(predictions, condition):
         gate(quick(predictions), [condition])
 
 
+def test_an_unknown_metric_is_met_with_the_nearest_ones(predictions):
+    with pytest.raises(InputError) as caught:
+        gate(quick(predictions), ["regular.rouge_1=3"])
+    expected = caught.value.problems[0].expected
+    assert expected.startswith("a metric, such as rouge_l") and expected.endswith("see docs/evaluation.md")
+    assert len(expected) < 115
+
+
 def test_scoring_imports_no_torch():
     code = (
         "import sys, drivedistill.evaluate.score, drivedistill.evaluate.score_table; assert 'torch' not in sys.modules"
