@@ -27,31 +27,48 @@ _BY_GROUP = {
 """What the tables of parts show, and their short headings."""
 
 
+_WIDTH = 128
+"""Columns of a screen."""
+
+
 def format_scores(scores: Sequence[Score]) -> str:
-    """A plain-text table: one column per set, regular before corner, tasks below the whole.
+    """A plain-text table: one column per set, regular before corner, tasks below the whole; several where one is too wide.
 
     BLEU, METEOR, ROUGE-L, exact match and accuracy are shown x100, as in the papers. Counts that are zero are left out,
     and so are the numbers of parts of the set: `format_groups` shows them.
     """
     scores = [row for row in scores if not row.group]
     places = sorted(dict.fromkeys(map(place_of, scores)), key=lambda place: place.regime != "regular")
+    blocks = []
+    while places:
+        fits = next((n for n in range(len(places), 1, -1) if _width(_lines(scores, places[:n])) <= _WIDTH), 1)
+        blocks.append("\n".join(plain(_lines(scores, places[:fits]))))
+        places = places[fits:]
+    return "\n".join([("\n" * 3).join(blocks), "", *_notes(scores)])
+
+
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    return max(map(len, plain(lines)))
+
+
+def _lines(scores: Sequence[Score], places: Sequence[Place]) -> list[list[str]]:
+    """The cells of a table with a column for every place."""
     lines = [["", *(place.regime for place in places)], ["", *(f"{place.dataset} {place.split}" for place in places)]]
     lines.append(["", *(place.decode for place in places)])
     if any(place.condition != CLEAN for place in places):
         lines.append(["", *(place.condition for place in places)])
     names = [name for name in dict.fromkeys([*METRICS, *(row.name for row in scores)]) if _in_table(name)]
     order = ["all", *get_args(Task)]
-    for task in sorted(
-        {row.task for row in scores}, key=lambda task: (order.index(task) if task in order else 99, task)
-    ):
-        here = {(place_of(row), row.name): row for row in scores if row.task == task}
-        lines += [[""] * (1 + len(places)), [task, *(_samples(here, place) for place in places)]]
+    here = {(row.task, place_of(row), row.name): row for row in scores if place_of(row) in places}
+    tasks = {task for task, *_ in here}
+    for task in sorted(tasks, key=lambda task: (order.index(task) if task in order else 99, task)):
+        lines += [[""] * (1 + len(places)), [task, *(_samples(here.get((task, place, "rouge_l"))) for place in places)]]
         for name in names if task == "all" else _BY_TASK:
-            cells = [here.get((place, name)) for place in places]
+            cells = [here.get((task, place, name)) for place in places]
             shown = [cell for cell in cells if cell is not None and _is_shown(cell)]
             if shown:
                 lines.append([f"  {_metric(shown[0]).label}", *map(_cell, cells)])
-    return "\n".join([*plain(lines), "", *_notes(scores)])
+    return lines
 
 
 def format_groups(scores: Sequence[Score]) -> str:
@@ -141,8 +158,7 @@ def _is_shown(row: Score) -> bool:
     return bool(row.value) or row.higher_is_better or row.unit == "fraction"
 
 
-def _samples(rows: dict[tuple[Place, str], Score], place: Place) -> str:
-    row = rows.get((place, "rouge_l"))
+def _samples(row: Score | None) -> str:
     return f"n = {row.n:,}" if row else "-"
 
 

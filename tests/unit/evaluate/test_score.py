@@ -258,3 +258,10 @@ def test_answers_that_do_not_stop_are_counted(make):
         [make(id=str(n), reference="A red car." if n else "A car.", prediction=a) for n, a in enumerate(answers)]
     )
     assert values(rows)["run_on_answers"] == 2
+
+
+def test_many_sets_make_several_tables_that_fit_a_screen(make):
+    rows = quick([make(id=str(n), scene=str(n), dataset=f"set{k}") for k in range(6) for n in range(40)])
+    text = format_scores(rows)
+    assert max(map(len, text.splitlines())) <= 128
+    assert [text.count(f"set{k} ") for k in range(6)] == [1] * 6 and text.count("BLEU-1") == 2
