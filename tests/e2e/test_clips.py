@@ -47,7 +47,7 @@ def test_clips_are_asked_and_scored(drives, tmp_path, capsys):
     assert typed(*ask) == 2
     assert f"drivedistill data frames {drives} --file labels" in capsys.readouterr().err
     assert typed("data", "frames", str(drives)) == 0
-    assert "5 frames of 1 videos: 5 written, 0 there already" in capsys.readouterr().out
+    assert "5 frames of 1 video: 5 written, 0 there already" in capsys.readouterr().out
     assert typed("data", "check", str(drives), "--format", "clips", "--file", "labels") == 0
     assert "Clips without a label in labels: 0" in capsys.readouterr().out
     assert typed(*ask) == 0

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from drivedistill.data.samples import write_samples
 from drivedistill.recipe import save_recipe
-from drivedistill.records import Prediction, write_jsonl
+from drivedistill.records import Prediction, read_jsonl, write_jsonl
 from drivedistill.subject import save_subject
 from typed import typed
 
@@ -161,3 +161,18 @@ def test_what_cannot_be_asked_is_said_in_words(command, words, capsys):
     said = capsys.readouterr().err
     assert all(word in said for word in words), said
     assert not Path("p").exists()
+
+
+def test_one_is_no_plural(predictions, capsys):
+    write_jsonl(Path("one.jsonl"), read_jsonl(Path(predictions), Prediction)[:1])
+    one = {
+        "score": ["score", "one.jsonl", "--dry-run"],
+        "predict": ["predict", "run", *DATA, "--limit", "1", "--dry-run"],
+        "probe": ["probe", "run", *DATA, "--limit-per-set", "1", "--dry-run"],
+        "experts": ["experts", "run", *DATA, "--limit-per-set", "1", "--dry-run"],
+        "world": ["world", "clips", "--clips", "1", "--dry-run"],
+    }
+    for verb, command in one.items():
+        assert typed(*command) == 0
+        first, word = capsys.readouterr().out.split()[:2]
+        assert word.endswith("s") == (first != "1"), verb  # one of each regime are two

@@ -30,7 +30,10 @@ def probe(tmp_path) -> list[str]:
 
 def test_conditions_are_asked_side_by_side_and_gone_on_with(probe, tmp_path, capsys):
     assert typed(*probe, "--conditions", "black,none,prior,fog") == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert [line for line in said.splitlines() if " of 5)" in line] == [
+        f"{name} ({number} of 5)" for number, name in enumerate(["clean", "black", "none", "prior", "fog:5"], start=1)
+    ]
     folder = Path(tmp_path / "probe")
     for name, condition in {"clean": "clean", "black": "black", "none": "none", "fog-5": "fog:5"}.items():
         rows = read_jsonl(folder / f"{name}.jsonl", Prediction)

@@ -10,7 +10,9 @@ import typer
 from drivedistill.cli.inputs import Format, RegimeName, read_questions, ready_folder
 from drivedistill.problems import InputError
 
-data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets.")
+data = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Check data sets, take frames out of videos, corrupt pictures."
+)
 
 
 @data.command("check")
@@ -56,12 +58,11 @@ def frames(
     Example: drivedistill data frames data/drives --file labels
     """
     from drivedistill.data.clip_frames import extract_frames
+    from drivedistill.progress import counted
 
     done = extract_frames(root, file, quality)
-    typer.echo(
-        f"{done.written + done.there:,} frames of {done.videos:,} videos: {done.written:,} written, {done.there:,} there "
-        f"already; {done.bytes / 1e6:,.1f} MB in all"
-    )
+    found = f"{counted(done.written + done.there, 'frame')} of {counted(done.videos, 'video')}"
+    typer.echo(f"{found}: {done.written:,} written, {done.there:,} there already; {done.bytes / 1e6:,.1f} MB in all")
 
 
 @data.command("corrupt")
@@ -83,9 +84,10 @@ def corrupt(
     from drivedistill.data.condition import condition_name
     from drivedistill.data.corruptions import CORRUPTIONS
     from drivedistill.data.corruptions.write import write_corrupted
+    from drivedistill.progress import counted
 
     names = list(dict.fromkeys(condition_name(name, "--corrupt", also=()) for name in corrupt or CORRUPTIONS))
     samples = read_questions(root, format, file, "regular")
     chosen = [(name.split(":")[0], int(name.split(":")[1])) for name in names]
     ready_folder(out.parent)
-    typer.echo(f"{write_corrupted(samples, out, chosen, seed, limit)} pictures in {out}")
+    typer.echo(f"{counted(write_corrupted(samples, out, chosen, seed, limit), 'picture')} in {out}")

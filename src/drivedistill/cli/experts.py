@@ -40,6 +40,7 @@ def experts(
 
     Example: drivedistill experts runs/clkd --limit-per-set 500
     """
+    from drivedistill.progress import counted
     from drivedistill.runs import require_pictures
 
     refuse_remote("experts", [model])
@@ -49,7 +50,7 @@ def experts(
     require_pictures(samples)
     target = out or default_folder(model) / "experts" / name
     if dry_run:
-        typer.echo(f"{len(samples)} questions would be asked; results into {target}")
+        typer.echo(f"{counted(len(samples), 'question')} would be asked; results into {target}")
         return
     from drivedistill.data.images import PictureCache
     from drivedistill.experts.figure import figure

@@ -65,6 +65,7 @@ def predict(
     from drivedistill.evaluate.predict import How, written_at
     from drivedistill.evaluate.predict import predict as answer
     from drivedistill.evaluate.text_only import prior_answerer
+    from drivedistill.progress import counted
     from drivedistill.runs import require_pictures
 
     way = decoding(decode, max_new_tokens)
@@ -87,7 +88,8 @@ def predict(
     target = out or _default_predictions(model, f"{name}-{way_name}", condition)
     seen = show(everything, condition).only(samples)
     if dry_run:
-        typer.echo(f"{len(samples)} questions would be answered ({way_name}, {condition} pictures) into {target}")
+        asked = counted(len(samples), "question")
+        typer.echo(f"{asked} would be answered ({way_name}, {condition} pictures) into {target}")
         return
     ready_file(target)
     keep_quiet()
@@ -109,7 +111,7 @@ def predict(
     except KeyboardInterrupt:
         typer.echo(f"interrupted; answers so far are kept in {target}, run again to go on", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{count} new answers, {len(samples)} in all: {target}")
+    typer.echo(f"{counted(count, 'new answer')}, {len(samples)} in all: {target}")
 
 
 def _condition(corrupt: str | None, control: str | None) -> str:

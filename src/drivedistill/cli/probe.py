@@ -62,6 +62,7 @@ def probe(
     """
     from drivedistill.evaluate.looking import reading, side_by_side
     from drivedistill.evaluate.looking_table import table
+    from drivedistill.progress import counted
     from drivedistill.records import write_json, write_text
     from drivedistill.runs import require_pictures
 
@@ -76,7 +77,7 @@ def probe(
     require_pictures(samples)
     target = out or default_folder(model) / "probe"
     if dry_run:
-        typer.echo(f"{len(samples)} questions would be answered under {', '.join(names)} into {target}")
+        typer.echo(f"{counted(len(samples), 'question')} would be answered under {', '.join(names)} into {target}")
         return
     keep_quiet()
     taught = mixture_of(teacher)["train"] if teacher else []
@@ -155,8 +156,8 @@ def _answers(
     from drivedistill.subject import load_subject
 
     subject, found = load_subject(model, PictureCache(0)), {}
-    for name in names:
-        typer.echo(f"{name}:", err=True)
+    for number, name in enumerate(names, start=1):
+        typer.echo(f"{name} ({number} of {len(names)})", err=True)
         path = folder / f"{name.replace(':', '-')}.jsonl"
         if name == "prior":
             how, given, since = How(PRIOR, "text_only"), list(samples), None

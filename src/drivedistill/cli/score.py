@@ -43,12 +43,13 @@ def score(
     from drivedistill.evaluate.meta_table import as_json, format_meta, meta_tables
     from drivedistill.evaluate.score import score as rate
     from drivedistill.evaluate.score_table import format_groups, format_scores, gate
+    from drivedistill.progress import counted
     from drivedistill.records import write_json
 
     rows = [row for path in predictions for row in _read(path, reference, format, file)]
     known = _facts(facts or [], by or [])
     if dry_run:
-        typer.echo(f"{len(rows)} predictions would be scored")
+        typer.echo(f"{counted(len(rows), 'prediction')} would be scored")
         return
     who = None
     target = out or predictions[0].with_name(f"{predictions[0].stem}.results.json")

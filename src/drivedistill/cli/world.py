@@ -65,19 +65,21 @@ def world(
 
 
 def _clips(out: Path, clips: int, seed: int, size: int, *, overwrite: bool, dry_run: bool) -> None:
+    from drivedistill.progress import counted
     from drivedistill.world.dataset.clips import MOMENTS, Settings, write_clips
 
     settings = Settings(clips, seed, size)
     if problems := settings.problems():
         raise InputError(problems)
     if dry_run:
-        typer.echo(f"{clips:,} clips of {MOMENTS} moments, {clips * MOMENTS:,} in all")
+        typer.echo(f"{counted(clips, 'clip')} of {MOMENTS} moments, {clips * MOMENTS:,} in all")
         return
     manifest = write_clips(out, settings, overwrite=overwrite)
     for label, count in manifest["labels"].items():
-        typer.echo(f"{label:<28} {count:>7,} moments")
+        typer.echo(f"{label:<28} {count:>7,} {'moment' if count == 1 else 'moments'}")
     typer.echo(
-        f"\n{out}: {clips:,} clips, {manifest['moments']:,} moments; read them with --format clips --file labels"
+        f"\n{out}: {counted(clips, 'clip')}, {manifest['moments']:,} moments; "
+        "read them with --format clips --file labels"
     )
 
 
