@@ -94,7 +94,7 @@ WRITING = {
 }
 
 
-@pytest.mark.parametrize("out", ["answers.jsonl/below/it", "/proc/nothing/it"])
+@pytest.mark.parametrize("out", ["answers.jsonl/below/it", "/proc/nothing/it", "/proc/it"])
 @pytest.mark.parametrize("verb", WRITING)
 def test_a_place_that_cannot_be_written_is_found_before_the_work(verb, out, predictions, monkeypatch, capsys):
     def work(*_: object, **__: object) -> None:
