@@ -44,9 +44,9 @@ BUDGET_S = {
     "unit/distill": 25,
     "unit/evaluate": 55,
     "unit/ablate": 10,
-    "unit/world": 75,
+    "unit/world": 90,
     "unit": 50,
-    "e2e": 170,
+    "e2e": 190,
 }
 """Seconds that the default tests of a room may take, summed over the two processes that run them; five minutes in all."""
 
