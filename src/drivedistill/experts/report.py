@@ -120,12 +120,8 @@ def _members(use: Use, group: Group, regime: str | None = None) -> list[int]:
 
 
 def _draws(use: Use, group: Group, seed: int) -> Draws | None:
-    return draw_scenes([_scene(use, number) for number in _members(use, group)], seed)
-
-
-def _scene(use: Use, number: int) -> str:
-    """Scenes of two data sets may have the same name."""
-    return f"{use.samples[number].dataset}/{use.samples[number].scene}"
+    # A scene that two data sets ask about (nuScenes in DriveLM and in Senna) is one scene: it is drawn as a whole.
+    return draw_scenes([use.samples[number].scene for number in _members(use, group)], seed)
 
 
 def _compare(use: Use, layer: Layer, group: Group, draws: Draws | None) -> RegimeComparison:
@@ -140,7 +136,7 @@ def _compare(use: Use, layer: Layer, group: Group, draws: Draws | None) -> Regim
         chosen = _members(use, group, regime)
         total = layer.sums[chosen].sum(axis=0)
         if total[TOKENS]:
-            scenes = len({_scene(use, number) for number in chosen})
+            scenes = len({use.samples[number].scene for number in chosen})
             parts[regime] = _part(layer, total, len(chosen), scenes, values[place * size : (place + 1) * size])
     if len(parts) < len(REGIMES):
         return RegimeComparison(layer, group, parts, {}, {})

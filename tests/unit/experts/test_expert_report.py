@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,22 +116,18 @@ def test_the_interval_is_that_of_a_difference_of_means() -> None:
     assert found.high == pytest.approx(np.quantile(draws, 0.975), abs=0.006)
 
 
-def test_scenes_of_two_data_sets_are_two_however_they_are_named() -> None:
-    apart = made_up(0.05, scenes=10)
-    datasets = {"regular": "one", "corner": "two"}
-    moved = [sample.model_copy(update={"dataset": datasets[sample.regime]}) for sample in apart.samples]
-    same = [s.model_copy(update={"scene": s.scene.removeprefix(s.regime)}) for s in moved]
-    cells = [cell._replace(dataset=datasets[cell.regime]) for cell in apart.cells]
-    found, expected = (compare_regimes(Use(samples, cells, apart.layers))[0] for samples in (same, moved))
-    assert found.parts["regular"].scenes == found.parts["corner"].scenes == 10
-    assert found.differences == expected.differences  # merged, the ten pairs of scenes would be drawn together
-    mixed = [s.model_copy(update={"regime": "corner"}) for s in same]
-    assert (
-        compare_regimes(Use(mixed, [c._replace(regime="corner") for c in cells], apart.layers))[0]
-        .parts["corner"]
-        .scenes
-        == 20
-    )
+def test_a_scene_that_two_data_sets_ask_about_is_drawn_as_one() -> None:
+    once = made_up(0.05, scenes=10)
+    other = [s.model_copy(update={"dataset": "senna", "id": f"{s.id} senna"}) for s in once.samples]
+    cells = [*once.cells, *(cell._replace(dataset="senna") for cell in once.cells)]
+    [layer] = once.layers
+    controls = {name: np.concatenate([sums, sums], axis=1) for name, sums in layer.controls.items()}
+    both = replace(layer, sums=np.concatenate([layer.sums, layer.sums]), controls=controls)
+    (found, *_), (expected, *_) = (compare_regimes(use) for use in (Use([*once.samples, *other], cells, [both]), once))
+    assert found.parts["corner"].scenes == expected.parts["corner"].scenes == 10
+    # Asking everything twice tells nothing new.
+    assert found.differences["exp_entropy"].low == pytest.approx(expected.differences["exp_entropy"].low)
+    assert found.differences["exp_entropy"].high == pytest.approx(expected.differences["exp_entropy"].high)
 
 
 def test_the_figure_is_well_formed_and_as_tall_as_the_numbers() -> None:
