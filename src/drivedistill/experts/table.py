@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 
 import numpy as np
 
@@ -25,7 +26,7 @@ Experts are counted from 0. `experts.json` has all readings, by data set and tas
 def report(model: str, comparisons: Sequence[RegimeComparison]) -> str:
     """The content of `experts.md`, legible as it is."""
     parts = [f"# Experts of {model}", _asked(comparisons), "## Do corner cases use more experts?"]
-    parts += ["\n".join(f"- {sentence}" for sentence in sentences(comparisons))]
+    parts += ["\n".join(fill(f"- {sentence}", 120, subsequent_indent="  ") for sentence in sentences(comparisons))]
     if any(item.differences for item in comparisons):
         parts += [_differences(comparisons)]
     return "\n\n".join([*parts, "## Mean weight of every expert", _weights(comparisons), _READ_ME]) + "\n"
