@@ -61,3 +61,12 @@ def test_unknown_conditions_are_refused(probe, tmp_path, conditions, capsys):
     assert typed(*probe, "--conditions", conditions) == 2
     assert f"{conditions.count(',') + 1} problem" in capsys.readouterr().err
     assert not (tmp_path / "probe").exists()
+
+
+def test_a_prior_is_asked_for_later_and_damaged_settings_are_named(probe, tmp_path, capsys):
+    assert typed(*probe[:-3], "--no-captions", "--conditions", "black") == 0  # a model without a recipe of its own
+    assert typed(*probe, "--conditions", "black,prior") == 0
+    (tmp_path / "probe" / "settings.json").write_text("{")
+    capsys.readouterr()
+    assert typed(*probe, "--conditions", "black") == 2
+    assert "settings.json" in capsys.readouterr().err

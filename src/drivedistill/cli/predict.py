@@ -78,7 +78,6 @@ def predict(
         prior or model, data, format, file, regime, split, default_split="val", limit_per_set=limit_per_set
     )
     samples = samples[:limit]
-    require_pictures(samples)
     served = model.startswith(("http://", "https://"))
     if (served or prior) and decode != "greedy":
         why = "a prior looks its answer up" if prior else "a server decides itself, at temperature 0"
@@ -87,6 +86,7 @@ def predict(
     condition = _condition(corrupt, control)
     target = out or _default_predictions(model, f"{name}-{way_name}", condition)
     seen = show(everything, condition).only(samples)
+    require_pictures(seen.samples)  # other scenes' pictures, where they are shuffled
     if dry_run:
         asked = counted(len(samples), "question")
         typer.echo(f"{asked} would be answered ({way_name}, {condition} pictures) into {target}")

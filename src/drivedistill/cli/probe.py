@@ -82,7 +82,7 @@ def probe(
     keep_quiet()
     taught = mixture_of(teacher)["train"] if teacher else []
     ready_folder(target)
-    settings = {"seed": seed, "max_new_tokens": max_new_tokens, "prior": prior or model}
+    settings = {"seed": seed, "max_new_tokens": max_new_tokens} | ({"prior": str(teacher)} if teacher else {})
     _keep(target / "settings.json", settings)
     try:
         answers = _answers(model, everything, samples, names, taught, target, max_new_tokens, batch_size, seed)
@@ -117,20 +117,19 @@ def _conditions(text: str) -> list[str]:
 
 def _keep(path: Path, settings: dict[str, Any]) -> None:
     """Refuse a folder with answers that were asked for in another way; they would be mixed."""
-    import json
-
+    from drivedistill.data.paths import load_json
     from drivedistill.records import write_json
 
-    before = json.loads(path.read_text("utf-8")) if path.is_file() else settings
+    before = load_json(path, "how a probe was asked") if path.is_file() else {}
     remedy = "choose another --out, or remove the folder"
     problems = [
-        Problem(str(path), name, f"{before.get(name)!r} as in the answers that lie there", repr(value), remedy)
+        Problem(str(path), name, f"{before[name]!r} as in the answers that lie there", repr(value), remedy)
         for name, value in settings.items()
-        if before.get(name) != value
+        if before.get(name, value) != value
     ]
     if problems:
         raise InputError(problems)
-    write_json(path, settings)
+    write_json(path, before | settings)
 
 
 def _answers(
@@ -153,6 +152,7 @@ def _answers(
     from drivedistill.evaluate.predict import How, predict, written_at
     from drivedistill.evaluate.text_only import prior_answerer
     from drivedistill.records import Prediction, read_jsonl
+    from drivedistill.runs import require_pictures
     from drivedistill.subject import load_subject
 
     subject, found = load_subject(model, PictureCache(0)), {}
@@ -164,6 +164,7 @@ def _answers(
             answerer: Any = prior_answerer(taught)
         else:
             shown = show(everything, name, seed).only(samples)
+            require_pictures(shown.samples)  # other scenes' pictures, where they are shuffled
             how, given, since = How(str(Path(model)), "greedy", name), shown.samples, written_at(model)
             preparation = replace(subject.preparation, pictures=PictureCache(512, shown.change))
             seeing = replace(subject, preparation=preparation)

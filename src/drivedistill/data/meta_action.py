@@ -31,7 +31,7 @@ PATHS: tuple[PathPlan, ...] = get_args(PathPlan)
 
 _STRICT = re.compile(rf"({'|'.join(SPEEDS)}),\s*({'|'.join(PATHS)})(?![A-Z_])")
 _SENTENCE = re.compile(r"[.;!?\n]+")
-_CLAUSE = re.compile(r",|\b(?:and|but|then|so)\b(?! (?:that|as)\b)")
+_CLAUSE = re.compile(r"(,|\b(?:and|but|then|so)\b(?! (?:that|as)\b))")
 _GERUND = re.compile(r"\w+ing\b")
 
 
@@ -102,7 +102,8 @@ class _Clause(NamedTuple):
 def _own_clauses(sentence: str) -> Iterator[_Clause]:
     """What the clauses of a sentence say about the ego vehicle, and what they deny: all after their first denial."""
     others, aside, denied = False, False, False
-    for place, clause in enumerate(map(str.strip, _CLAUSE.split(MASKED.sub("...", sentence)))):
+    words = ["", *_CLAUSE.split(MASKED.sub("...", sentence))]  # what joins a clause to the one before, the clause, ...
+    for place, (joint, clause) in enumerate(zip(words[::2], map(str.strip, words[1::2]), strict=True)):
         opening = SIDE_CLAUSE.search(clause)
         if place == 0 and opening and opening.start() == 0:
             continue  # "Because it is dark, ..."
@@ -114,7 +115,8 @@ def _own_clauses(sentence: str) -> Iterator[_Clause]:
         aside = opening is not None
         main = SLOWLY.sub("drive", NOT_MOVING.sub("stop", main))
         denial = DENIAL.search(main)
-        denied = denial is not None or (denied and bool(_GERUND.match(main)))  # "avoid steering and braking"
+        # "Avoid steering and braking" denies both, "not turning but braking" one.
+        denied = denial is not None or (denied and joint != "but" and bool(_GERUND.match(main)))
         if not others:
             end = denial.start() if denial else 0 if denied else len(main)
             yield _Clause(main[:end], "" if NO_PLAN.match(main[end:]) else main[end:])

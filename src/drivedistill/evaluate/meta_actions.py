@@ -55,13 +55,16 @@ NO_ACTION_COST = 1.0
 """A planner that says nothing that can be read."""
 
 _ROAD_USER_QUESTION = "Do you see any vulnerable road users"
-_NAMES_ONE = re.compile(r"\b(?:pedestrian|person|people|child|bicycle|bike|cyclist|motorcycl|motorbike|rider|scooter)")
+_NAME = r"(?:pedestrian|person|people|child|bicycle|bike|cyclist|motorcycl|motorbike|rider|scooter|road user)"
+_NAMES_ONE = re.compile(rf"\b{_NAME}")
 _CLAUSE = re.compile(
-    r"[.;:!?\n]|\b(?:but|however|although|though|while|only)\b|\band (?=(?:there|i|we|one|two|some)\b)"
+    r"[.;!?\n]|\b(?:but|however|although|though|while|only)\b|\band (?=(?:there|i|we|one|two|some)\b)"
+    # A road user that does something begins a clause: "the light is not green and a pedestrian crosses".
+    rf"|(?:,|\band) (?=(?:an? |the )?{_NAME}\w* (?:is|are|was|were|waits?|walks?|stands?|rides?|cross\w*)\b)"
 )
 _DENIED = re.compile(
     r"\b(?:no|nope|not|none|nobody|nothing|never|neither|nor|without|cannot|\w+n't|(?:clear|free|empty|absence|lack) of)\b.*"
-    r"|.*(?:\bnot|n't) (?:visible|present|there|seen|detected)\b"
+    r"|.*\b(?:(?:is|are|was|were) not|(?:is|are|was|were)n't) (?:visible|present|there|seen|detected)\b"
 )
 """What a clause denies: all that follows a denial, and what is "not visible"."""
 

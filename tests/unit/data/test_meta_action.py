@@ -217,3 +217,16 @@ def test_every_action_of_the_public_sample_is_read(drivelm_sample):
 @given(st.text())
 def test_any_text_can_be_read(text):
     assert free_text(text) is None or free_text(text) in ACTIONS
+
+
+@pytest.mark.parametrize(
+    ("answer", "speed"),
+    [
+        ("not turning but stopping", "STOP"),
+        ("not accelerating but braking", "DECELERATE"),
+        ("It is not speeding up but slowing down.", "DECELERATE"),
+        ("avoid steering and braking", "KEEP"),
+    ],
+)
+def test_what_follows_but_is_not_denied(answer, speed):
+    assert free_text(answer) == (speed, "STRAIGHT")

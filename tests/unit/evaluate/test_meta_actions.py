@@ -213,6 +213,14 @@ def test_reference_that_is_no_action_is_refused_with_all_its_answers(make):
         ("I see no cyclist and there is a pedestrian.", True),
         ("A cyclist is ahead that is not moving.", True),
         ("Not only cars, I also see a pedestrian.", True),
+        ("The light is not green and pedestrians are crossing.", True),
+        ("The road is clear of traffic and a pedestrian waits.", True),
+        ("A cyclist who has not seen us is ahead.", True),
+        ("It is not raining, a pedestrian crosses", True),
+        ("I see vulnerable road users ahead.", True),
+        ("I don't see any of these: pedestrians, cyclists.", False),
+        ("No, none of the following: pedestrian, bicycle", False),
+        ("I do not see a pedestrian, a cyclist or a motorcyclist.", False),
     ],
 )
 def test_what_an_answer_says_about_road_users(answer, sees):

@@ -301,6 +301,13 @@ def test_answers_of_another_length_are_refused(drawn, tmp_path):
     assert predict(drawn, echo, whole, **ASIDE, batch_size=8, limit=50) == 7  # it would be the same
 
 
+def test_a_server_that_counts_or_stops_in_its_own_way_is_gone_on_with(drawn, tmp_path):
+    out, how = tmp_path / "p.jsonl", How("m", "endpoint")
+    long = lambda batch: [Answer("x", 70) if s.id == "s0" else Answer("x", 30, cut=True) for s in batch]  # noqa: E731
+    assert predict(drawn[:3], long, out, how=how, batch_size=8, limit=40) == 3
+    assert predict(drawn, long, out, how=how, batch_size=8, limit=40) == len(drawn) - 3
+
+
 def test_other_samples_stay_and_changed_questions_are_refused(drawn, tmp_path):
     out = tmp_path / "p.jsonl"
     predict(drawn[:4], echo, out, **ASIDE, batch_size=8)
