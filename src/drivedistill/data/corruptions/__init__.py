@@ -80,7 +80,7 @@ def corruption(name: str, severity: int, samples: Sequence[Sample], seed: int) -
     Args:
         name: A key of `CORRUPTIONS`.
         severity: One of its severities.
-        samples: All samples that are asked, in the order of the data set: their frames tell which views there are and
+        samples: All samples of the split or file, in its order, asked or not: their frames tell which views there are and
             what follows what. A picture that several cameras, frames or scenes share is treated as that of the first.
         seed: The same seed gives the same pictures.
 
