@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from drivedistill.ablate.card import COLUMNS, Table
 from drivedistill.ablate.figures import figure, places_of
 from drivedistill.ablate.plan import PlannedRun, run_name
-from drivedistill.evaluate.compare import measures_of
 from drivedistill.evaluate.difference import Difference
 from drivedistill.evaluate.difference import differences as measured_differences
+from drivedistill.evaluate.families import measures_of
 from drivedistill.evaluate.measured_values import MEASURED
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import QuestionSet, set_of

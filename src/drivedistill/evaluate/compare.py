@@ -6,15 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drivedistill.evaluate.captions.measures import Key, Tokenizer, caption_measures
+from drivedistill.evaluate.captions.measures import Tokenizer
 from drivedistill.evaluate.difference import Difference, differences, standard_deviation
-from drivedistill.evaluate.families import answer_measures
+from drivedistill.evaluate.families import measures_of
 from drivedistill.evaluate.measure import Measure
 from drivedistill.evaluate.measured_values import Partly
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.evaluate.same_questions import Answers, Matched, Side, match
-from drivedistill.records import Prediction
 
 
 @dataclass(frozen=True)
@@ -103,21 +102,6 @@ def compare(
         )
         for number, found in enumerate(sets)
     ]
-
-
-def measures_of(
-    answers: Mapping[Key, Sequence[Prediction]], *, meteor: bool = True, tokenizer: Tokenizer = "ptb"
-) -> dict[Key, dict[str, Measure]]:
-    """Every measure of several lists of answers, all of them with references; Java starts once.
-
-    Raises:
-        ValueError: A list is empty, or an answer has no reference.
-        InputError: The scorers or Java are missing.
-        RunError: A Java program failed.
-    """
-    pairs = {key: [(item.truth, item.prediction) for item in items] for key, items in answers.items()}
-    captions = caption_measures(pairs, meteor=meteor, tokenizer=tokenizer) if pairs else {}
-    return {key: {**captions[key], **answer_measures(items)} for key, items in answers.items()}
 
 
 def _comparison(

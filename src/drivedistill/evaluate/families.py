@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from drivedistill.evaluate import calibration, meta_actions, realtime
+from drivedistill.evaluate.captions.measures import Key, Tokenizer, caption_measures
 from drivedistill.evaluate.correct import words
 from drivedistill.evaluate.measure import Finding, Measure, mean_of
 from drivedistill.records import Prediction
@@ -49,3 +50,28 @@ def answer_measures(items: Sequence[Prediction]) -> dict[str, Measure]:
 def answer_findings(items: Sequence[Prediction]) -> dict[str, Finding]:
     """The findings of every family."""
     return {name: finding for family in FINDINGS for name, finding in family(items).items()}
+
+
+def measures_of(
+    answers: Mapping[Key, Sequence[Prediction]],
+    *,
+    captions: bool = True,
+    meteor: bool = True,
+    tokenizer: Tokenizer = "ptb",
+) -> dict[Key, dict[str, Measure]]:
+    """Every measure of several lists of answers, all of them with references; Java starts once.
+
+    Args:
+        answers: Lists of answers, none of them empty.
+        captions: False leaves the caption metrics out, and Java with them.
+        meteor: See `captions.measures`.
+        tokenizer: Likewise.
+
+    Raises:
+        ValueError: A list is empty, or an answer has no reference.
+        InputError: The scorers or Java are missing.
+        RunError: Java failed.
+    """
+    pairs = {key: [(item.truth, item.prediction) for item in items] for key, items in answers.items()}
+    written = caption_measures(pairs, meteor=meteor, tokenizer=tokenizer) if captions and pairs else {}
+    return {key: {**written.get(key, {}), **answer_measures(items)} for key, items in answers.items()}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
-from drivedistill.evaluate.captions.measures import Tokenizer, caption_measures
-from drivedistill.evaluate.families import answer_findings, answer_measures
+from drivedistill.evaluate.captions.measures import Tokenizer
+from drivedistill.evaluate.families import answer_findings, measures_of
 from drivedistill.evaluate.measure import Measure, draw_scenes
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import Place, Rows, place_of
@@ -115,10 +115,9 @@ def group_scores(
     if lacking:
         raise InputError(lacking)
     keys = sorted(parts, key=lambda key: (places.index(key[0]), fields.index(key[1].partition("=")[0]), key[1]))
-    pairs = {key: [(item.truth, item.prediction) for item in parts[key]] for key in keys}
-    captions = caption_measures(pairs, meteor=False, tokenizer=tokenizer) if pairs else {}
+    measures = measures_of(parts, meteor=False, tokenizer=tokenizer)
     skipped = [_without(Rows(place, seed), len(frames)) for place, frames in unknown.items()]
-    return skipped + [row for key in keys for row in _rows(Rows(key[0], seed), key[1], parts[key], captions[key])]
+    return skipped + [row for key in keys for row in _rows(Rows(key[0], seed), key[1], parts[key], measures[key])]
 
 
 def _without(rows: Rows, count: int) -> Score:
@@ -134,9 +133,9 @@ def _unknown(place: Place, frames: Sequence[str]) -> Problem:
     )
 
 
-def _rows(rows: Rows, group: str, items: Sequence[Prediction], captions: Mapping[str, Measure]) -> list[Score]:
+def _rows(rows: Rows, group: str, items: Sequence[Prediction], measures: Mapping[str, Measure]) -> list[Score]:
     draws = draw_scenes([item.scene for item in items], rows.seed)
-    found = list(rows.measured({**captions, **answer_measures(items)}, draws, group=group))
+    found = list(rows.measured(measures, draws, group=group))
     found += [rows.row(name, *finding, group=group) for name, finding in answer_findings(items).items()]
     names = list(METRICS)
     return sorted(found, key=lambda row: names.index(row.name))

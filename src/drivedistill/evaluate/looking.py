@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from drivedistill.evaluate.captions.measures import Tokenizer, caption_measures
+from drivedistill.evaluate.captions.measures import Tokenizer
 from drivedistill.evaluate.difference import difference
-from drivedistill.evaluate.families import answer_measures
+from drivedistill.evaluate.families import measures_of
 from drivedistill.evaluate.measure import Draws, Floats, Measure, combined, draw_scenes, measure_interval
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import QuestionSet, set_of
@@ -65,9 +65,7 @@ def side_by_side(
         InputError: Scorers or Java are missing.
     """
     sets = _aligned(answers)
-    pairs = {key: [(item.truth, item.prediction) for item in items] for key, items in sets.items()}
-    written = caption_measures(pairs, tokenizer=tokenizer) if captions and pairs else {}
-    measures = {key: {**answer_measures(items), **written.get(key, {})} for key, items in sets.items()}
+    measures = measures_of(sets, captions=captions, tokenizer=tokenizer)
     rows = []
     for (place, condition), items in sets.items():
         draws = draw_scenes([item.scene for item in items], seed)

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from drivedistill.evaluate.compare import compare, measures_of
+from drivedistill.evaluate.compare import compare
 from drivedistill.evaluate.compare_table import as_json, format_comparisons
 from drivedistill.evaluate.difference import difference
+from drivedistill.evaluate.families import measures_of
 from drivedistill.evaluate.measure import Measure, draw_scenes, mean_of
 from drivedistill.evaluate.same_questions import Answers, match, only_one_side, runs_of
 from drivedistill.problems import InputError

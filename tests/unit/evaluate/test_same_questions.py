@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from drivedistill.evaluate.compare import compare, measures_of
+from drivedistill.evaluate.compare import compare
 from drivedistill.evaluate.compare_table import as_json, format_comparisons
+from drivedistill.evaluate.families import measures_of
 from drivedistill.evaluate.same_questions import Answers, match, runs_of
 from drivedistill.problems import InputError
 
