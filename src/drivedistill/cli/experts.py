@@ -44,11 +44,12 @@ def experts(
     from drivedistill.runs import require_pictures
 
     refuse_remote("experts", [model])
-    name, _, samples = chosen_questions(
+    questions = chosen_questions(
         model, data, format, file, regime, split, default_split="test", limit_per_set=limit_per_set
     )
+    samples = questions.chosen
     require_pictures(samples)
-    target = out or default_folder(model) / "experts" / name
+    target = out or default_folder(model) / "experts" / questions.name
     if dry_run:
         typer.echo(f"{counted(len(samples), 'question')} would be asked; results into {target}")
         return

@@ -37,6 +37,8 @@ class Questions(NamedTuple):
     """All samples of the file or split; what a condition of the pictures draws depends on all of them."""
     chosen: list[Any]
     """Those that are asked."""
+    train: list[Any]
+    """The train split of the same mixture, which is read already; empty for files."""
 
 
 def chosen_questions(
@@ -59,13 +61,14 @@ def chosen_questions(
         remedy = "add --data ROOT, or leave it away: a run's own mixture has --split"
         refuse_beside({"--format": format, "--file": file, "--regime": regime}, "no --data", remedy)
         name = split or default_split
-        everything = own_split(model, name)
+        splits = own_splits(model, name)
+        everything, train = splits[name], splits["train"]
     else:
         remedy = "leave one of them away: --split is of a run's own mixture; --data has --file"
         refuse_beside({"--split": split}, f"--data {data}", remedy)
         name = f"{data.resolve().name}-{file or 'train'}"
-        everything = read_questions(data, format or "drivelm", file or "train", regime or "regular")
-    return Questions(name, everything, spread(everything, limit_per_set))
+        everything, train = read_questions(data, format or "drivelm", file or "train", regime or "regular"), []
+    return Questions(name, everything, spread(everything, limit_per_set), train)
 
 
 def refuse_beside(given: dict[str, Any], beside: str, remedy: str) -> None:
@@ -133,13 +136,13 @@ def mixture_of(recipe: Path) -> dict[str, list[Any]]:
     return load_mixture(load_recipe(recipe).data.sources)
 
 
-def own_split(model: str, split: str) -> list[Any]:
-    """The samples of one split of a run's own mixture."""
+def own_splits(model: str, split: str) -> dict[str, list[Any]]:
+    """Split -> samples of a run's own mixture, in which there is `split`."""
     splits = mixture_of(recipe_of(model, "name one, or add --data ROOT --format FORMAT"))
     if not splits.get(split):
         found = f"splits: {', '.join(name for name, samples in splits.items() if samples)}"
         raise InputError(Problem(model, "data.sources", f"samples in the split `{split}`", found, "choose another"))
-    return splits[split]
+    return splits
 
 
 def default_folder(model: str) -> Path:

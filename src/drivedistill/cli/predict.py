@@ -74,7 +74,7 @@ def predict(
         recipe_of(prior)
         remedy = "leave it away: a prior sees no picture"
         refuse_beside({"--corrupt": corrupt, "--control": control}, model, remedy)
-    name, everything, samples = chosen_questions(
+    name, everything, samples, train = chosen_questions(
         prior or model, data, format, file, regime, split, default_split="val", limit_per_set=limit_per_set
     )
     samples = samples[:limit]
@@ -93,15 +93,15 @@ def predict(
         return
     ready_file(target)
     keep_quiet()
-    who, since = str(Path(model)), None
     if served:
-        who = served_model
+        who, since = served_model, None
         endpoint = Endpoint(model, served_model, api_key_env, timeout_s=300)  # long answers, a long queue
         answerer = served_answerer(endpoint, max_new_tokens, change=seen.change, blind=seen.blind)
     elif prior:
-        who, answerer = model, prior_answerer(mixture_of(recipe_of(prior))["train"])
+        who, since = model, None
+        answerer = prior_answerer(train or mixture_of(recipe_of(prior))["train"])
     else:
-        since = written_at(model)
+        who, since = str(Path(model)), written_at(model)
         answerer = local_answerer(model, way, seen.samples, change=seen.change, blind=seen.blind)
     how = How(who, way_name, condition)
     try:

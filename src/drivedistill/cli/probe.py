@@ -71,7 +71,7 @@ def probe(
     teacher = (
         recipe_of(prior or model, "add --prior RUN, or leave prior out of --conditions") if "prior" in names else None
     )
-    _, everything, samples = chosen_questions(
+    _, everything, samples, train = chosen_questions(
         model, data, format, file, regime, split, default_split="test", limit_per_set=limit_per_set
     )
     require_pictures(samples)
@@ -80,7 +80,7 @@ def probe(
         typer.echo(f"{counted(len(samples), 'question')} would be answered under {', '.join(names)} into {target}")
         return
     keep_quiet()
-    taught = mixture_of(teacher)["train"] if teacher else []
+    taught = mixture_of(teacher)["train"] if teacher and (prior or not train) else train
     ready_folder(target)
     settings = {"seed": seed, "max_new_tokens": max_new_tokens} | ({"prior": str(teacher)} if teacher else {})
     _keep(target / "settings.json", settings)
