@@ -65,18 +65,23 @@ def score(
     typer.echo("\n\n".join(filter(None, [format_scores(scores), format_groups(scores)])))
     if tables := meta_tables(rows):
         typer.echo(f"\n{format_meta(tables)}")
-        path = target.with_name(f"{target.name.removesuffix('.json').removesuffix('.results')}.meta_actions.json")
+        path = _beside(target, "meta_actions")
         write_json(path, [as_json(table) for table in tables])
         typer.echo(f"\nconfusion of meta-actions: {path}")
     typer.echo(f"\nall numbers: {target}")
     if bins := curves(rows):
-        path = target.with_name(f"{target.name.removesuffix('.json').removesuffix('.results')}.calibration.json")
+        path = _beside(target, "calibration")
         write_json(path, bins)
         typer.echo(f"confidence against correctness: {path}")
     # After writing: scoring takes minutes, and a mistyped gate must not cost them.
     if failures := gate(scores, fail_under or []):
         typer.echo("\n" + "\n".join(failures), err=True)
         raise typer.Exit(3)
+
+
+def _beside(target: Path, what: str) -> Path:
+    """The file `STEM.WHAT.json` beside `STEM.results.json`."""
+    return target.with_name(f"{target.name.removesuffix('.json').removesuffix('.results')}.{what}.json")
 
 
 def _facts(paths: list[Path], by: list[str]) -> Facts:
