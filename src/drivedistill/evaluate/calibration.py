@@ -13,14 +13,13 @@ What is right says `correct.py`. Answers of equal confidence share their places 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivedistill.evaluate.correct import is_right, rule_of
+from drivedistill.evaluate.correct import by_rules, is_right
 from drivedistill.evaluate.measure import Finding, Floats, Measure, mean_of
 from drivedistill.evaluate.rows import place_of
 from drivedistill.records import Prediction
@@ -118,8 +117,7 @@ def _known(items: Sequence[Prediction]) -> tuple[Floats, Floats]:
 
 
 def _label(items: Sequence[Prediction]) -> str:
-    rules = Counter(rule_of(item) for item in items if item.confidence is not None)
-    return f"right by {' and '.join(f'{rule} ({count:,})' for rule, count in sorted(rules.items()))}"
+    return by_rules(item for item in items if item.confidence is not None)
 
 
 # --- curves ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ exact match             elsewhere: equality with the reference, case and white s
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Literal
 
 from drivedistill.data.meta_action import free_text, strict
@@ -36,6 +38,12 @@ def is_right(item: Prediction) -> bool:
     read = strict if rule_of(item) == "meta-action" else free_text
     action = read(item.prediction.strip())
     return action is not None and action == strict(item.meta_action)
+
+
+def by_rules(items: Iterable[Prediction]) -> str:
+    """By which rules answers are right, and how many by each: part of the label of every number made of yes and no."""
+    rules = Counter(rule_of(item) for item in items)
+    return f"right by {' and '.join(f'{rule} ({count:,})' for rule, count in sorted(rules.items()))}"
 
 
 def words(text: str) -> list[str]:

@@ -12,13 +12,12 @@ Source: CLKD (Zhao and Fang, ICRA 2026), section III, equations 8 and 9, and sec
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from drivedistill.evaluate.correct import is_right, rule_of
+from drivedistill.evaluate.correct import by_rules, is_right
 from drivedistill.evaluate.measure import Finding, Floats, Measure, mean_of
 from drivedistill.records import Prediction
 
@@ -68,8 +67,7 @@ def measures(items: Sequence[Prediction]) -> dict[str, Measure]:
     timed = [item.latency_ms is not None for item in items]
     if not any(timed):
         return {}
-    rules = Counter(rule_of(item) for item, has in zip(items, timed, strict=True) if has)
-    by_rule = f"right by {' and '.join(f'{rule} ({count:,})' for rule, count in sorted(rules.items()))}"
+    by_rule = by_rules(item for item, has in zip(items, timed, strict=True) if has)
     right = [has and is_right(item) for item, has in zip(items, timed, strict=True)]
     found: dict[str, Measure] = {}
     for threshold in THRESHOLDS_MS:
