@@ -138,7 +138,8 @@ def _from_preset(
     require_ends(tokenizer, str(model.tokenizer or model.text_weights or "the tokenizer"))
     assert model.preset is not None
     vocabulary = None if model.text_weights else len(tokenizer)
-    config = build_config(model.preset, vocab_size=vocabulary, image_size=data.image_size, overrides=model.overrides)
+    overrides = {**model.overrides, "points": data.points}
+    config = build_config(model.preset, vocab_size=vocabulary, image_size=data.image_size, overrides=overrides)
     config.layout = data.layout
     config.text.pad_token_id = config.text.decoder_start_token_id = tokenizer.pad_token_id
     config.text.eos_token_id = tokenizer.eos_token_id

@@ -85,6 +85,8 @@ class Data(Section):
     """Draw a region's red rectangle after scaling (never thinner than a pixel), or on the full picture (official)."""
     coordinates: Literal["pixel", "unit"] = "pixel"
     """How the model reads and writes points: pixels (DriveLM) or 0-1 (DriveBench)."""
+    points: bool = False
+    """Give a driving_t5 model the places that a question names, besides the text of their tags."""
     layout: Literal["compact", "padded"] = "compact"
     """`compact`: text, then image tokens, padding last. `padded`: EM-VLM4AD's padded text before the image tokens."""
     max_question_tokens: Count = 512

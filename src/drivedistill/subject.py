@@ -79,7 +79,8 @@ def load_subject(
         own: Its own `reading.json` wins over `data`, as for a teacher; the limits on lengths are those of `data`.
 
     Raises:
-        InputError: It cannot be loaded, or was built for other pictures or another layout.
+        InputError: It cannot be loaded, was built for other pictures, another layout or without points, or has no
+            input for the points that it is to be given.
     """
     refuse_missing({"": name})
     folder, kind = model_folder(name), model_kind(name)
@@ -87,14 +88,16 @@ def load_subject(
         model: Any = _load_driving_t5(folder, attention, dtype)
         processor: Any = _image_processor(folder)
         tokenizer = load_tokenizer(folder)
-        reading = _reading("driving_t5", folder, data, model.config.image_size, own=own)
+        built_for = Reading(family="driving_t5", image_size=model.config.image_size, points=model.config.points)
+        reading = _reading(built_for, folder, data, own=own)
         _require_built_for(reading, model, data)
     else:
         model = load_vlm(folder, attention=attention, dtype=dtype)
         processor = load_processor(folder)
         tokenizer = processor.tokenizer
         make_exact(tokenizer, folder)
-        reading = _reading("hf_vlm", folder, data, 448, own=own)
+        reading = _reading(Reading(family="hf_vlm", image_size=448), folder, data, own=own)
+        _refuse_points(reading, name)
     return Subject(name, model, Preparation(reading, tokenizer, processor, pictures), frozenset({"*"}))
 
 
@@ -185,13 +188,13 @@ def reading_of(family: Family, data: cards.Data) -> Reading:
     return Reading(family=family, **{key: getattr(data, key) for key in shared})
 
 
-def _reading(family: Family, folder: str, data: cards.Data | None, image_size: int, *, own: bool) -> Reading:
-    """The recipe's way of reading, or the one saved beside the model; without either pictures of `image_size`."""
+def _reading(otherwise: Reading, folder: str, data: cards.Data | None, *, own: bool) -> Reading:
+    """The recipe's way of reading, or the one saved beside the model; `otherwise` without either."""
     saved = cached_file(folder, READING, _raise_exceptions_for_missing_entries=False)
     if data is not None and not (own and saved):
-        return reading_of(family, data)
+        return reading_of(otherwise.family, data)
     if saved is None:
-        return Reading(family=family, image_size=image_size)
+        return otherwise
     try:
         reading = Reading.model_validate_json(Path(saved).read_text("utf-8"))
     except ValidationError as error:
@@ -203,18 +206,36 @@ def _reading(family: Family, folder: str, data: cards.Data | None, image_size: i
 
 
 def _require_built_for(reading: Reading, model: DrivingT5, data: cards.Data | None) -> None:
-    wanted: dict[str, tuple[Any, Any]] = {"image_size": (reading.image_size, model.config.image_size)}
+    wanted: dict[str, tuple[Any, Any]] = {
+        name: (getattr(reading, name), getattr(model.config, name)) for name in ("image_size", "points")
+    }
     if data is not None:
         wanted["layout"] = (data.layout, model.config.layout)
     problems = [
         Problem(
-            "recipe", f"data.{name}", f"{built}, for which the model was built", str(asked), f"set data.{name}={built}"
+            "recipe",
+            f"data.{name}",
+            f"{_written(built)}, for which the model was built",
+            _written(asked),
+            f"set data.{name}={_written(built)}",
         )
         for name, (asked, built) in wanted.items()
         if asked != built
     ]
     if problems:
         raise InputError(problems)
+
+
+def _written(value: Any) -> str:
+    """As a recipe writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _refuse_points(reading: Reading, name: str) -> None:
+    if reading.points:
+        expected = "false for a Hugging Face vision-language model, which has no input for points"
+        found, remedy = f"true, for {name}", "set data.points=false, or use a driving_t5 model"
+        raise InputError(Problem("recipe", "data.points", expected, found, remedy))
 
 
 def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import torch
@@ -22,7 +21,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from drivedistill.batch import IGNORE, Batch, RoleInputs
-from drivedistill.data.images import Drawing, PictureCache, image_size
+from drivedistill.data.images import Drawing, PictureCache
+from drivedistill.data.points import picture_size, points
 from drivedistill.data.prior import family
 from drivedistill.data.prompt import prompt, to_unit
 from drivedistill.data.row_kinds import row_kinds
@@ -42,6 +42,8 @@ class Reading(BaseModel):
     image_size: int
     region_drawing: Literal["target", "full"] = "target"
     coordinates: Literal["pixel", "unit"] = "pixel"
+    points: bool = False
+    """driving_t5: the places that a question names are inputs of their own, see `data/points.py`."""
     max_question_tokens: int = 512
     max_answer_tokens: int = 512
 
@@ -174,7 +176,10 @@ def _encode_driving_t5(samples: Sequence[Sample], preparation: Preparation) -> R
 
 
 def _driving_t5_inputs(samples: Sequence[Sample], preparation: Preparation) -> dict[str, Tensor]:
-    """`input_ids, attention_mask: int64[B, L]`, `view_mask: bool[B, C]`, and what the views show (see `_seen`)."""
+    """`input_ids, attention_mask: int64[B, L]`, `view_mask: bool[B, C]`, and what the views show (see `_seen`).
+
+    With `reading.points` also `points: float32[B, R, 3]`, the places that the questions name (see `data/points.py`).
+    """
     tokenizer, reading = preparation.tokenizer, preparation.reading
     texts = [
         _ids(tokenizer(_question(sample, reading)).input_ids, reading.max_question_tokens, sample, "question")
@@ -184,7 +189,10 @@ def _driving_t5_inputs(samples: Sequence[Sample], preparation: Preparation) -> d
     ids = pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad_token_id)
     lengths = torch.tensor([len(text) for text in texts])
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    return {"input_ids": ids, "attention_mask": mask, name: seen, "view_mask": present}
+    inputs = {"input_ids": ids, "attention_mask": mask, name: seen, "view_mask": present}
+    if reading.points:
+        inputs["points"] = torch.zeros(len(samples), 0, 3) if preparation.blind else points(samples)
+    return inputs
 
 
 def _seen(samples: Sequence[Sample], preparation: Preparation) -> tuple[str, Tensor, Tensor]:
@@ -305,22 +313,6 @@ def _write(sample: Sample, text: str, reading: Reading) -> str:
     if reading.coordinates == "pixel":
         return text
     return to_unit(text, lambda camera: picture_size(sample, camera))
-
-
-def picture_size(sample: Sample, camera: str) -> tuple[int, int]:
-    """(width, height) in pixels of a sample's picture.
-
-    Raises:
-        InputError: The text names a camera of which the sample has no picture.
-    """
-    if camera not in sample.images:
-        found = f"a point in {camera}, but pictures of {', '.join(sample.images)}"
-        remedy = "add the picture, or use `coordinates: pixel`"
-        raise InputError(Problem(sample.dataset, f"sample {sample.id}", "points in known pictures", found, remedy))
-    return _size_on_disk(sample.images[camera])
-
-
-_size_on_disk = lru_cache(maxsize=100_000)(image_size)
 
 
 def views(sample: Sample) -> Iterator[tuple[str, str, Region | None]]:

@@ -48,6 +48,9 @@ BEHAVIORS = (
 )
 """The 21 answers of the behavior question."""
 
+CHOOSE = " Please select the correct answer from the following options: "
+"""Between a question and its options."""
+
 TASKS = get_args(Task)
 QA = dict[str, Any]
 
@@ -153,8 +156,7 @@ def _choices(item: QA, answers: tuple[str, ...], generator: random.Random) -> QA
     options = [*generator.sample([answer for answer in answers if answer != item["A"]], 3), item["A"]]
     generator.shuffle(options)
     listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
-    question = f"{item['Q']} Please select the correct answer from the following options: {listed}"
-    return item | {"Q": question, "A": "ABCD"[options.index(item["A"])]}
+    return item | {"Q": f"{item['Q']}{CHOOSE}{listed}", "A": "ABCD"[options.index(item["A"])]}
 
 
 def options(question: str) -> dict[str, str]:

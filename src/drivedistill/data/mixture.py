@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from drivedistill.data import READERS
@@ -54,7 +55,7 @@ def load_mixture(sources: Sequence[Source]) -> dict[str, list[Sample]]:
 
 
 def load_source(source: Source) -> dict[str, list[Sample]]:
-    """Read one source and split it; only `source.templates`, at most `source.limit` samples per split.
+    """Read one source and split it; only `source.templates`, thinned by `source.every`, at most `source.limit` per split.
 
     Raises:
         InputError: The files cannot be read, a split is empty, or there is no question of a kind that is asked for.
@@ -73,20 +74,49 @@ def load_source(source: Source) -> dict[str, list[Sample]]:
             )
     if source.templates:
         splits = _of_templates(source, splits)
+    if source.every:
+        splits = _thinned(source, splits)
     return {name: samples[: source.limit] for name, samples in splits.items()}
 
 
 def _of_templates(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
     """The questions of the kinds that the source names; every kind must be there."""
+    _refuse_unknown(source, "templates", source.templates, splits)
+    wanted = set(source.templates)
+    return {name: [item for item in samples if template_name(item) in wanted] for name, samples in splits.items()}
+
+
+def _thinned(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+    """The kinds of questions in `source.every` on every n-th key frame of `train` only; what is left out is logged."""
+    _refuse_unknown(source, "every", source.every, splits)
+    before = splits.get("train", [])
+    kept = [sample for sample in before if _turn(sample) % source.every.get(template_name(sample), 1) == 0]
+    asked, left = (Counter(template_name(sample) for sample in samples) for samples in (before, kept))
+    for name, n in source.every.items():
+        log.warning(
+            "source %s: %d of %d questions of the kind %s stay in train, those of every %d. key frame",
+            source.name,
+            left[name],
+            asked[name],
+            name,
+            n,
+        )
+    return splits | {"train": kept} if "train" in splits else splits
+
+
+def _turn(sample: Sample) -> int:
+    """A number that a key frame's name gives it, whatever else is read and in which order."""
+    return int.from_bytes(hashlib.sha256(f"{sample.dataset} {sample.scene} {sample.frame}".encode()).digest())
+
+
+def _refuse_unknown(source: Source, field: str, named: Collection[str], splits: dict[str, list[Sample]]) -> None:
     counts = Counter(template_name(sample) for samples in splits.values() for sample in samples)
-    unknown = [name for name in source.templates if not counts[name]]
+    unknown = [name for name in named if not counts[name]]
     if unknown:
         commonest = ", ".join(repr(name) for name, _ in counts.most_common(8))
         expected = f"kinds of questions of this source, as `data check` names them, e.g. {commonest}"
         remedy = "correct the names, or remove them"
-        raise InputError(Problem("recipe", f"source {source.name}, templates", expected, ", ".join(unknown), remedy))
-    wanted = set(source.templates)
-    return {name: [item for item in samples if template_name(item) in wanted] for name, samples in splits.items()}
+        raise InputError(Problem("recipe", f"source {source.name}, {field}", expected, ", ".join(unknown), remedy))
 
 
 def regime_ratio(samples: Sequence[Sample]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from drivedistill.data.choices import answer_text, letter_of
 from drivedistill.data.drivelm_challenge import options
 from drivedistill.records import Sample
 
@@ -68,12 +69,6 @@ def template(question: str) -> str:
     'What is the moving status of object <OBJ>?'
     """
     return NUMBER.sub("<NUM>", OPTIONS.sub(r"\1 <OPTIONS>", TAG.sub("<OBJ>", question)))
-
-
-def answer_text(sample: Sample) -> str:
-    """The answer; where it is the letter of an option, that option's text."""
-    answer = (sample.answer or "").strip()
-    return options(sample.question).get(answer, answer)
 
 
 def template_name(sample: Sample) -> str:
@@ -171,8 +166,7 @@ class TextReader:
 
     def answer(self, sample: Sample) -> str:
         """The likeliest answer as the data set writes it: the letter of a multiple choice."""
-        guess = self.guess(sample)
-        return next((letter for letter, text in options(sample.question).items() if text == guess), guess)
+        return letter_of(sample.question, self.guess(sample))
 
 
 def cross_fitted(lessons: Sequence[Example], folds: Sequence[int]) -> Iterator[tuple[Learner, list[int]]]:

@@ -32,6 +32,8 @@ class Identity:
     """The prompt template, or the chat template."""
     coordinates: str
     """`pixel` or `unit`."""
+    choices: str
+    """`letter` or `words`."""
     image_tokens: int | None = None
     """Image tokens per picture where the image tokens stand in the language model's own sequence; else None."""
 
@@ -73,11 +75,13 @@ class LiveTeacher:
         self.model.to("meta")
 
 
-def identity_of(tokenizer: Any, template: str, coordinates: str, image_tokens: int | None = None) -> Identity:
+def identity_of(
+    tokenizer: Any, template: str, coordinates: str, choices: str, image_tokens: int | None = None
+) -> Identity:
     """What a model's tokenizer and template demand of its partner."""
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos", "unk")}
     probe = tuple(tokenizer(PROBE, add_special_tokens=False).input_ids)
-    return Identity(tokenizer.get_vocab(), probe, special, template, coordinates, image_tokens)
+    return Identity(tokenizer.get_vocab(), probe, special, template, coordinates, choices, image_tokens)
 
 
 def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]) -> None:
@@ -88,7 +92,7 @@ def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]
             difference is named.
     """
     remedy = (
-        "train both with the same tokenizer, template and coordinates; a student that names neither `tokenizer` nor "
+        "train both with the same tokenizer, template, coordinates and choices; a student that names neither `tokenizer` nor "
         "`text_weights` takes the teacher's tokenizer"
     )
     if missing := needs - teacher.provides:
@@ -119,6 +123,8 @@ def first_difference(teacher: Identity, student: Identity) -> str | None:
         return f"template {teacher.template!r} for the teacher, {student.template!r} for the student"
     if teacher.coordinates != student.coordinates:
         return f"points in {teacher.coordinates} coordinates for the teacher, in {student.coordinates} for the student"
+    if teacher.choices != student.choices:
+        return f"multiple choice answered by {teacher.choices} for the teacher, by {student.choices} for the student"
     if teacher.image_tokens != student.image_tokens:
         return (
             f"{teacher.image_tokens} image tokens per picture for the teacher, {student.image_tokens} for the student"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from drivedistill.data.choices import letter_of
 from drivedistill.data.collate import collate, picture_size, questions, refuse_long, refuse_unlabelled
 from drivedistill.data.images import Change, PictureCache
 from drivedistill.data.prompt import POINT, decode, to_pixels
@@ -159,9 +160,13 @@ def teacher_forced(subject: Subject, device: torch.device, batch: Sequence[Sampl
 
 
 def _text(subject: Subject, sample: Sample, ids: Tensor) -> str:
-    """Words of token ids, points in pixels; a point in a camera that the sample lacks stays as it is."""
+    """Words of token ids as the data set writes answers: points in pixels, the chosen option as a letter.
+
+    A point in a camera that the sample lacks stays as it is, and so does a text that names no option.
+    """
     text = decode(subject.preparation.tokenizer, ids).strip()
-    if subject.preparation.reading.coordinates == "pixel":
-        return text
-    size = partial(picture_size, sample)
-    return POINT.sub(lambda m: to_pixels(m[0], size) if m[2] in sample.images else m[0], text)
+    reading = subject.preparation.reading
+    if reading.coordinates == "unit":
+        size = partial(picture_size, sample)
+        text = POINT.sub(lambda m: to_pixels(m[0], size) if m[2] in sample.images else m[0], text)
+    return letter_of(sample.question, text) if reading.choices == "words" else text

@@ -41,6 +41,8 @@ class DrivingT5Config(PreTrainedConfig):
     """Number of experts (feature experts)."""
     tokens_per_view: int = 9
     """Tokens that a view becomes (concatenation, feature experts)."""
+    points: bool = False
+    """Every place that a question names adds an image token: what the view's grid shows there."""
     cameras: list[str] | tuple[str, ...] = CAMERAS
     """Names of the views, in their order."""
     adapter: Literal["linear", "mlp", "none"] = "linear"

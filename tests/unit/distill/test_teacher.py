@@ -42,6 +42,7 @@ def test_equal_identities_agree(student):
         (lambda i: replace(i, probe=(1, 2)), r"\(1, 2\) for the teacher"),
         (lambda i: replace(i, template="Q: {question}"), "template 'Q: {question}'"),
         (lambda i: replace(i, coordinates="unit"), "points in unit coordinates"),
+        (lambda i: replace(i, choices="words"), "answered by words for the teacher, by letter"),
         (lambda i: replace(i, image_tokens=256), "256 image tokens"),
     ],
 )
@@ -86,7 +87,7 @@ def test_image_tokens_count_for_decoder_only_models(folder):
     subject = tiny.subject("internvl", folder)
     assert subject.identity.image_tokens == 4
     assert "<|im_start|>" in subject.identity.template
-    assert identity_of(subject.preparation.tokenizer, "t", "pixel").image_tokens is None
+    assert identity_of(subject.preparation.tokenizer, "t", "pixel", "letter").image_tokens is None
 
 
 def test_student_takes_the_teachers_tokenizer(tmp_path):

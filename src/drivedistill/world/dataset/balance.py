@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from drivedistill.data.drivelm_challenge import CHOOSE
 from drivedistill.data.prior import bin_edges, cross_fitted, example
 from drivedistill.world.questions.question import Question
 
@@ -35,7 +36,6 @@ ALIKE, MOST_BINS, FOLDS = 8, 40, 5
 OPTIONS, FEWEST_OPTIONS = 4, 3
 """Of a multiple-choice question, at most and at least."""
 LETTERS = "ABCD"
-CHOOSE = " Please select the correct answer from the following options: "
 
 Words: TypeAlias = tuple[str, ...]
 Place: TypeAlias = tuple[int, int]

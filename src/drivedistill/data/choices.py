@@ -1,0 +1,62 @@
+"""Multiple choice read as an open question: without its options, answered in the right option's words.
+
+Distractors and their order are random, so the letter of the right option says nothing about the road. A small model that
+is asked for it must first find its answer among the options; one that is asked for the words need not (`choices: words`).
+"""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+
+from drivedistill.data.drivelm_challenge import CHOOSE, options
+from drivedistill.records import Sample
+
+ALIKE = 0.8
+"""Share of equal characters (`difflib`) from which a text that is no option's stands for the option most like it."""
+
+
+def answer_text(sample: Sample) -> str:
+    """The answer; where it is the letter of an option, that option's text."""
+    answer = (sample.answer or "").strip()
+    return options(sample.question).get(answer, answer)
+
+
+def asked_openly(question: str) -> str:
+    """The question without its options.
+
+    A question without options, with options in another form than DriveLM's or with the same option twice stays as it is.
+
+    >>> asked_openly("Where? Please select the correct answer from the following options: A. Left. B. Right.")
+    'Where?'
+    """
+    stem, _, _ = question.partition(CHOOSE.strip())
+    listed = list(options(question).values())
+    return stem.rstrip() or question if listed and len(set(listed)) == len(listed) else question
+
+
+def in_words(sample: Sample) -> Sample:
+    """The sample as a model is given it that answers in words; an answer that is no option's letter stays as it is."""
+    question = asked_openly(sample.question)
+    if question == sample.question:
+        return sample
+    answer = None if sample.answer is None else answer_text(sample)
+    return sample.model_copy(update={"question": question, "answer": answer})
+
+
+def letter_of(question: str, text: str) -> str:
+    """The letter of the option that a text names.
+
+    That is the option with this very text, else the one option that is most like it and shares `ALIKE` of its characters.
+    A text that names none, or two equally well, is left as it is (and counts as wrong), as is an answer to an open question.
+
+    >>> asked = "Where? Please select the correct answer from the following options: A. Left. B. Right."
+    >>> letter_of(asked, "right."), letter_of(asked, "Straight on.")
+    ('B', 'Straight on.')
+    """
+    likeness = {
+        letter: 1.0 if option == text else SequenceMatcher(None, option, text, autojunk=False).ratio()
+        for letter, option in options(question).items()
+    }
+    best = max(likeness.values(), default=0.0)
+    named = [letter for letter, share in likeness.items() if share == best]
+    return named[0] if best >= ALIKE and len(named) == 1 else text
