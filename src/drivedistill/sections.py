@@ -55,6 +55,8 @@ class Source(Section):
     seed: int = 0
     templates: list[str] = []
     """Keep only questions of these kinds, as `data check` names them; empty keeps all."""
+    every: dict[str, Count] = {}
+    """Kind of question -> keep it on every n-th key frame of the split `train` only, e.g. `{objects: 4}`."""
     limit: Count | None = None
     """Keep only the first samples of every split; for smoke runs."""
 
@@ -85,6 +87,8 @@ class Data(Section):
     """Draw a region's red rectangle after scaling (never thinner than a pixel), or on the full picture (official)."""
     coordinates: Literal["pixel", "unit"] = "pixel"
     """How the model reads and writes points: pixels (DriveLM) or 0-1 (DriveBench)."""
+    choices: Literal["letter", "words"] = "letter"
+    """Multiple choice: read with the options and answered by a letter, or read without and answered in an option's words."""
     points: bool = False
     """Give a driving_t5 model the places that a question names, besides the text of their tags."""
     layout: Literal["compact", "padded"] = "compact"
@@ -331,8 +335,9 @@ class Train(Section):
     """Optimizer steps; overrides `epochs`."""
     batch_size: Count = 8
     accumulate: Count = 1
-    reduction: Literal["tokens", "samples"] = "tokens"
-    """Every supervised token counts the same (CLKD), or every sample (Drive-KD)."""
+    reduction: Literal["tokens", "samples", "sqrt"] = "tokens"
+    """Every supervised token counts the same (CLKD), or every sample (Drive-KD), or a sample counts the root of its number
+    of tokens (between both: long answers neither drown short ones nor are drowned)."""
     router_balance: NotNegative = 0.01
     """Weight of the Switch balance loss of layers of experts; 0 is CLKD's equation 7 to the letter."""
     router_z: NotNegative = 0.0

@@ -1,9 +1,10 @@
 """One optimizer window: forward and backward of its micro-batches, one update.
 
 The division. An optimizer window is `accumulate` micro-batches on each of W ranks. Its divisor, the number of supervised
-tokens (or samples) of the whole window over all ranks, is known before its first forward. Every term's sum is divided
-by it once, here; so the accumulated gradient is the same for 1x8 and 8x1 micro-batches and for one or two ranks. Mined
-terms are weighted so that their pool counts as much as its tokens do; router losses are averaged, not divided.
+tokens of the whole window over all ranks (or of samples, or the sum of roots, see `train.reduction`), is known before its
+first forward. Every term's sum is divided by it once, here; so the accumulated gradient is the same for 1x8 and 8x1
+micro-batches and for one or two ranks. Mined terms are weighted so that their pool counts as much as its tokens do; router
+losses are averaged, not divided.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class State:
 
     step: int = 0
     best: float | None = None
-    """Lowest validation loss so far, nats per token (or per sample)."""
+    """Lowest validation loss so far, nats per token (or per sample, see `train.reduction`)."""
     best_step: int | None = None
     validated: int = 0
     """The last step after which the validation split was looked at."""
@@ -109,7 +110,8 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     """
     accelerator, options, objective = loop.accelerator, loop.setting.recipe.train, loop.setting.objective
     window = [batch.to(accelerator.device) for batch in window]
-    divisor = float(sum_over_ranks(torch.tensor([sum(objective.count(batch) for batch in window)]), accelerator))
+    count = torch.tensor([sum(objective.count(batch) for batch in window)], dtype=torch.float64)
+    divisor = float(sum_over_ranks(count, accelerator))
     moment = loop.moment
     _release(loop, moment)
     plans = _plan(loop, window, moment)

@@ -177,7 +177,8 @@ def _validate(loop: Loop) -> None:
 
 
 def validation_loss(loop: Loop) -> float:
-    """Cross-entropy per supervised token (or sample) over the validation split, in nats; of the match stage its own loss.
+    """Cross-entropy per supervised token (or as `train.reduction` counts) over the validation split, in nats; or the match
+    stage's own loss.
 
     Every rank runs the same number of forwards, as FSDP2 demands; a rank that has run out repeats a sample unweighted.
     """

@@ -22,7 +22,7 @@ from fakes import FunctionTeacher
 from loops import one_update, relative_difference, stop_in, weights
 
 
-@pytest.mark.parametrize("reduction", ["tokens", "samples"])
+@pytest.mark.parametrize("reduction", ["tokens", "samples", "sqrt"])
 @pytest.mark.parametrize("taught", [False, True], ids=["ce", "dis"])
 def test_accumulated_gradient_of_one_by_eight_equals_eight_by_one(tmp_path, reduction, taught):
     def teach(setting):
@@ -63,6 +63,8 @@ def test_samples_reduction_weighs_samples_and_tokens_reduction_weighs_tokens(tmp
     torch.testing.assert_close(tokens.total, values.sum())
     means = torch.stack([values[batch.sample_of_row == b].mean() for b in range(batch.num_samples)])
     torch.testing.assert_close(samples.total, means.sum())
+    (roots,) = Answers("sqrt")(rows, None, batch, Moment(), Plan()).terms
+    torch.testing.assert_close(roots.total, (batch.tokens_per_sample().sqrt() * means).sum())
     assert float(samples.by_regime.sum()) == pytest.approx(float(samples.total), rel=1e-5)
 
 

@@ -50,7 +50,7 @@ class Miner:
 
     Args:
         spec: The recipe's section.
-        reduction: `tokens` or `samples`.
+        reduction: A key of `mining.POWERS`.
         ids: Ids of the train split; the bank has one place for each.
         gather: How tensors of all ranks are collected.
         rank: This process among them.
@@ -132,7 +132,7 @@ class Miner:
         chosen = self._among_ranks(hardness, [name for batch in window for name in batch.templates], at[0])
         parts = chosen.to(hardness.device).split([batch.num_samples for batch in window])
         rows = [self._rows(m, b, part, at[1]) for m, b, part in zip(measures, window, parts, strict=True)]
-        pool = self._total([mining.pool_size(r, batch) for r, batch in zip(rows, window, strict=True)])
+        pool = self._total([self._size(r, batch) for r, batch in zip(rows, window, strict=True)])
         plans = []
         for loss, row, batch in zip(losses, rows, window, strict=True):
             selection = mining.weigh(row, batch, self.reduction, pool)
@@ -145,9 +145,7 @@ class Miner:
         for batch, chosen in zip(window, parts, strict=True):
             tokens = mining.mineable_tokens(batch, self.allowed(batch))
             chosen &= tokens > 0
-            mined = mining.top(at[1], tokens)[chosen].sum()
-            numbers = (batch.num_tokens, batch.num_samples, int(mined), int(chosen.sum()))
-            sizes.append(torch.tensor(numbers, dtype=torch.float64))
+            sizes.append(mining.pool_size(mining.top(at[1], tokens) * chosen, batch, self.reduction))
         pool = self._total(sizes)
         return [Plan(samples=chosen, pool=pool) for chosen in parts]
 
@@ -184,10 +182,13 @@ class Miner:
         if self.spec.pool == "ranks":
             chosen = self._among_ranks(hardness, batch.templates, at[0]).to(hardness.device)
             rows = self._rows(measures, batch, chosen, at[1])
-            return mining.weigh(rows, batch, self.reduction, self._total([mining.pool_size(rows, batch)]))
+            return mining.weigh(rows, batch, self.reduction, self._total([self._size(rows, batch)]))
         groups = group_numbers(batch.templates).to(hardness.device) if self.spec.within_template else None
         rows = self._rows(measures, batch, mining.hardest_samples(hardness, at[0], groups), at[1])
-        return mining.weigh(rows, batch, self.reduction, mining.pool_size(rows, batch))
+        return mining.weigh(rows, batch, self.reduction, self._size(rows, batch))
+
+    def _size(self, rows: Tensor, batch: Batch) -> Tensor:
+        return mining.pool_size(mining.mineable_tokens(batch, rows), batch, self.reduction)
 
     def _rows(self, measures: Tensor, batch: Batch, samples: Tensor, percent: float) -> Tensor:
         if len(self.kept):

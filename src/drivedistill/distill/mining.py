@@ -4,8 +4,9 @@ r"""H2G: the hardest samples of a pool and, inside them, the hardest tokens. Pur
           t_n(x_i) = \{t_j : L(x_i, t_j) \text{ in the top } n\% \text{ of } x_i\}
 
 L(x_i, t_j) is the cross-entropy of a supervised token, L(x_i) its mean over the sample's tokens. Loss_H2G is the mean over
-all selected tokens (reduction `tokens`), or over selected samples of each one's mean (`samples`). Of T things the top
-p % are `max(1, ceil(p T / 100))`; the lower position wins a tie. Padding has no row, so it can never be selected.
+all selected tokens (reduction `tokens`), or over selected samples of each one's mean (`samples`), weighed by the root of
+its number of selected tokens (`sqrt`). Of T things the top p % are `max(1, ceil(p T / 100))`; the lower position wins a
+tie. Padding has no row, so it can never be selected.
 Source: CLKD (Zhao and Fang, ICRA 2026), equations 3-5. OHEM (arXiv 1604.03540) ranks samples the same way.
 
 Legend: B samples of a micro-batch, N supervised rows.
@@ -21,8 +22,9 @@ from torch import Tensor
 
 from drivedistill.batch import Batch
 
-Reduction = Literal["tokens", "samples"]
-TOKENS, SAMPLES, MINED_TOKENS, MINED_SAMPLES = range(4)
+Reduction = Literal["tokens", "samples", "sqrt"]
+POWERS: dict[Reduction, float] = {"tokens": 1.0, "sqrt": 0.5, "samples": 0.0}
+"""A sample of T tokens counts T to this power, shared equally by its tokens."""
 
 
 @dataclass
@@ -36,11 +38,23 @@ class Selection:
 
 
 def everything(batch: Batch, reduction: Reduction) -> Selection:
-    """All rows: every one counts 1 (`tokens`), or every sample counts 1 (`samples`)."""
+    """All rows: a sample counts as many as it has tokens (`tokens`), the root of that (`sqrt`), or 1 (`samples`)."""
     rows = torch.ones_like(batch.sample_of_row, dtype=torch.bool)
-    if reduction == "tokens":
-        return Selection(rows, torch.ones(batch.num_tokens, device=rows.device))
-    return Selection(rows, 1 / batch.tokens_per_sample()[batch.sample_of_row].float())
+    return Selection(rows, _row_weights(batch.tokens_per_sample(), batch, reduction))
+
+
+def counts(tokens: Tensor, reduction: Reduction) -> Tensor:
+    """What samples of so many tokens (`int64[B]`) count, `float64[B]`; the window's divisor is the sum of these.
+
+    >>> [counts(torch.tensor([1, 4, 9]), reduction).tolist() for reduction in ("tokens", "samples", "sqrt")]
+    [[1.0, 4.0, 9.0], [1.0, 1.0, 1.0], [1.0, 2.0, 3.0]]
+    """
+    return tokens.double() ** POWERS[reduction]
+
+
+def _row_weights(tokens: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
+    """Each row's share of what its sample counts, `float[N]`, if the sample has so many tokens, `int64[B]`."""
+    return (tokens.clamp_min(1).float() ** (POWERS[reduction] - 1))[batch.sample_of_row]
 
 
 def sample_hardness(losses: Tensor, batch: Batch, allowed: Tensor) -> Tensor:
@@ -123,28 +137,30 @@ def top(percent: float, number: Tensor) -> Tensor:
     return torch.minimum(share.clamp_min(1), number)
 
 
-def pool_size(rows: Tensor, batch: Batch) -> Tensor:
-    """`float64[4]`: tokens, samples, mined tokens and mined samples of a micro-batch; sums of these describe larger pools."""
-    mined = torch.zeros(batch.num_samples, dtype=torch.bool, device=rows.device)
-    mined[batch.sample_of_row[rows]] = True
-    sizes = (batch.num_tokens, batch.num_samples, int(rows.sum()), int(mined.sum()))
-    return torch.tensor(sizes, dtype=torch.float64)
+def pool_size(mined: Tensor, batch: Batch, reduction: Reduction) -> Tensor:
+    """What a micro-batch counts and what its mined tokens count, `float64[2]`; sums of these describe larger pools.
+
+    Args:
+        mined: `int64[B]`: the selected tokens of every sample.
+        batch: The micro-batch.
+        reduction: A key of `POWERS`.
+    """
+    parts = (batch.tokens_per_sample(), mined[mined > 0])
+    return torch.stack([counts(part, reduction).sum() for part in parts]).cpu()
 
 
 def weigh(rows: Tensor, batch: Batch, reduction: Reduction, pool: Tensor) -> Selection:
     """Selected rows with weights that make the term the mean over what its pool selected, times the pool's size.
 
-    So a pool weighs what its supervised tokens (or samples) weigh in the window, however few of them were selected, and
-    with m = n = 100 every weight is that of `everything`.
+    So a pool weighs what its samples weigh in the window, however few of them were selected, and with m = n = 100 every
+    weight is that of `everything`.
 
     Args:
         rows: `bool[N]`
         batch: The micro-batch.
-        reduction: `tokens` or `samples`.
+        reduction: A key of `POWERS`.
         pool: `pool_size` of the whole pool.
     """
-    if reduction == "tokens":
-        scale = float(pool[TOKENS] / pool[MINED_TOKENS].clamp_min(1))
-        return Selection(rows, rows * scale)
-    scale = float(pool[SAMPLES] / pool[MINED_SAMPLES].clamp_min(1))
-    return Selection(rows, rows * scale / mineable_tokens(batch, rows).clamp_min(1)[batch.sample_of_row])
+    everyone, mined = pool.tolist()
+    scale = everyone / max(mined, 1.0)
+    return Selection(rows, rows * scale * _row_weights(mineable_tokens(batch, rows), batch, reduction))

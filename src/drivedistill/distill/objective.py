@@ -8,7 +8,7 @@ with other fields.
 
 A term is a sum; `step.py` divides it by the count of the whole optimizer window. Reduction `tokens`: the sum runs over
 supervised rows. Reduction `samples`: it runs over samples, each one the mean over its rows; so a sample counts the same
-whether its answer has two words or a hundred.
+whether its answer has two words or a hundred. Reduction `sqrt`: in between, a sample counts the root of its number of rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from drivedistill.batch import Batch, Routing, Rows, Signal
 from drivedistill.distill.diagnostics import expert_notes, mining_notes
 from drivedistill.distill.losses import DIVERGENCES, cross_entropy
 from drivedistill.distill.miner import Miner, Plan
-from drivedistill.distill.mining import Reduction, Selection, everything
+from drivedistill.distill.mining import Reduction, Selection, counts, everything
 from drivedistill.distill.teacher import LOGITS
 from drivedistill.models.mixture import balance_loss, entropy, z_loss
 
@@ -82,7 +82,7 @@ class Objective(Protocol):
     def wants(self) -> Needs:
         """What the student must return."""
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> float:
         """What this batch adds to the window's divisor; known before any forward."""
 
     def listens(self, moment: Moment) -> bool:
@@ -126,9 +126,9 @@ class Answers:
         """Logits, and how experts were chosen."""
         return LOGITS | {"routing"} if self.mixtures else LOGITS
 
-    def count(self, batch: Batch) -> int:
-        """Supervised tokens, or samples."""
-        return batch.num_tokens if self.reduction == "tokens" else batch.num_samples
+    def count(self, batch: Batch) -> float:
+        """Supervised tokens, samples, or the sum of the roots of the samples' numbers of tokens."""
+        return float(counts(batch.tokens_per_sample(), self.reduction).sum())
 
     def listens(self, moment: Moment) -> bool:
         """While its words weigh something, or tell how hard a row is."""
@@ -213,7 +213,7 @@ class VisionMatch:
     wants: Needs = frozenset({"vision"})
     miner: Miner | None = None
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> float:
         """Samples: an answer's length says nothing about its pictures."""
         return batch.num_samples
 

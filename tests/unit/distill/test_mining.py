@@ -18,13 +18,17 @@ def all_of(b):
     return torch.ones(b.num_tokens, dtype=torch.bool)
 
 
+def size(rows, b, reduction):
+    return pool_size(mining.mineable_tokens(b, rows), b, reduction)
+
+
 def h2g(losses, b, m, n, reduction="tokens", allowed=None):
     """Selected rows and the term's mean over the batch's own count."""
     allowed = all_of(b) if allowed is None else allowed
     rows = hardest_tokens(losses, b, n, allowed)
     rows &= hardest_samples(sample_hardness(losses, b, allowed), m)[b.sample_of_row]
-    selection = weigh(rows, b, reduction, pool_size(rows, b))
-    count = b.num_tokens if reduction == "tokens" else b.num_samples
+    selection = weigh(rows, b, reduction, size(rows, b, reduction))
+    count = {"tokens": b.num_tokens, "samples": b.num_samples}.get(reduction) or b.tokens_per_sample().sqrt().sum()
     return rows, float((selection.weights * losses).sum() / count)
 
 
@@ -39,7 +43,7 @@ def test_four_samples_the_harder_half():
     assert hardest_samples(hardness, 50).nonzero().flatten().tolist() == [1, 3]
 
 
-@pytest.mark.parametrize("reduction", ["tokens", "samples"])
+@pytest.mark.parametrize("reduction", ["tokens", "samples", "sqrt"])
 def test_m_and_n_of_100_are_plain_cross_entropy_to_the_bit(reduction):
     b = batch([3, 1, 5])
     logits = torch.randn(9, 7, requires_grad=True)
@@ -47,7 +51,7 @@ def test_m_and_n_of_100_are_plain_cross_entropy_to_the_bit(reduction):
     rows = hardest_tokens(losses.detach(), b, 100, all_of(b))
     rows &= hardest_samples(sample_hardness(losses.detach(), b, all_of(b)), 100)[b.sample_of_row]
     assert rows.all()
-    mined, plain = weigh(rows, b, reduction, pool_size(rows, b)), everything(b, reduction)
+    mined, plain = weigh(rows, b, reduction, size(rows, b, reduction)), everything(b, reduction)
     assert torch.equal(mined.weights, plain.weights)
     if reduction == "tokens":
         assert torch.equal((mined.weights * losses).sum() / 9, losses.sum() / 9)
@@ -58,7 +62,7 @@ def test_unselected_tokens_have_no_gradient_at_all():
     logits = torch.randn(8, 5, requires_grad=True)
     losses = cross_entropy(logits, b.gold)
     rows, _ = h2g(losses.detach(), b, 50, 50)
-    (weigh(rows, b, "tokens", pool_size(rows, b)).weights * losses).sum().backward()
+    (weigh(rows, b, "tokens", size(rows, b, "tokens")).weights * losses).sum().backward()
     assert (logits.grad[~rows] == 0).all()
     assert (logits.grad[rows].abs().sum(dim=1) > 0).all()
     assert int(rows.sum()) == 2
@@ -69,6 +73,17 @@ def test_mean_over_selected_tokens_and_mean_of_sample_means():
     b = batch([2, 4])
     assert h2g(losses, b, 100, 75)[1] == pytest.approx((9 + 1 + 4 + 4 + 4) / 5)  # ceil(1.5) = 2 and 3
     assert h2g(losses, b, 100, 75, "samples")[1] == pytest.approx(((9 + 1) / 2 + 4) / 2)
+    roots = (2**0.5, 3**0.5)
+    assert h2g(losses, b, 100, 75, "sqrt")[1] == pytest.approx((roots[0] * 5 + roots[1] * 4) / sum(roots))
+
+
+def test_the_root_of_a_length_lies_between_tokens_and_samples():
+    b, losses = batch([1, 4]), torch.tensor([4.0, 1.0, 1.0, 1.0, 1.0])
+    means = {}
+    for reduction in ("tokens", "sqrt", "samples"):
+        divisor = float(mining.counts(b.tokens_per_sample(), reduction).sum())
+        means[reduction] = float((everything(b, reduction).weights * losses).sum()) / divisor
+    assert means == pytest.approx({"tokens": (4 + 4) / 5, "sqrt": (4 + 2) / 3, "samples": (4 + 1) / 2})
 
 
 def test_excluded_kinds_are_never_mined_and_do_not_make_a_sample_hard():
@@ -151,7 +166,7 @@ def test_reordering_samples_reorders_the_selection(lengths, m, n, seed):
     assert same == pytest.approx(loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("reduction", ["tokens", "samples"])
+@pytest.mark.parametrize("reduction", ["tokens", "samples", "sqrt"])
 def test_a_pool_counts_as_much_as_its_tokens_do_however_few_are_mined(reduction):
     b = batch([4, 4])
     losses = torch.ones(8)
