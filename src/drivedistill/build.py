@@ -88,7 +88,7 @@ def require_same_vision(student: Any, teacher: Any) -> None:
         if not hasattr(model, "vision"):
             found = f"a {model.config.model_type} model"
             raise InputError(Problem("recipe", "distill.signal", "two models of driving_t5", found, remedy))
-        shapes.append((*model.vision.grid, model.vision.width))
+        shapes.append((*model.vision.grid, model.vision.tokens, model.vision.width))
     if shapes[0] != shapes[1]:
         found = f"{shapes[0]} for the student, {shapes[1]} for the teacher"
         raise InputError(Problem("recipe", "distill.signal", "features of one shape", found, remedy))

@@ -102,7 +102,7 @@ class Tower:
     def store(self, folder: Path, dtype: DType) -> RowStore:
         """Where a cache keeps the tower's features."""
         text = json.dumps(self.made_from(dtype), sort_keys=True)
-        shape = (self.vision.grid[0] * self.vision.grid[1], self.vision.width)
+        shape = (self.vision.tokens, self.vision.width)
         return RowStore(folder / f"vision-{hashlib.sha256(text.encode()).hexdigest()[:16]}", shape, dtype)
 
 

@@ -33,7 +33,16 @@ from transformers.utils import can_return_tuple
 
 from drivedistill.models.adapter import MixtureAdapter, build_adapter
 from drivedistill.models.driving_t5_config import DrivingT5Config
-from drivedistill.models.fusion import IMAGE, TEXT, Concatenation, GatedPooling, sequence_layout
+from drivedistill.models.fusion import (
+    IMAGE,
+    TEXT,
+    Concatenation,
+    GatedPooling,
+    Points,
+    averaged,
+    pooled_grid,
+    sequence_layout,
+)
 from drivedistill.models.minidrive import FeatureExperts, InstructionAdapter
 from drivedistill.models.upcycle import install_ffn
 from drivedistill.models.vision import VisionEncoder
@@ -65,14 +74,16 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         )
         grid = self.vision.grid
         self.fusion: GatedPooling | Concatenation | FeatureExperts
+        self.pooled = grid if config.grid_tokens is None else pooled_grid(grid, config.grid_tokens)
         if config.fusion == "gated_pooling":
-            self.fusion = GatedPooling(grid[0] * grid[1], self.vision.width, config.fusion_hidden)
+            self.fusion = GatedPooling(self.pooled[0] * self.pooled[1], self.vision.width, config.fusion_hidden)
         elif config.fusion == "feature_experts":
             self.fusion = FeatureExperts(
                 grid, self.vision.width, config.tokens_per_view, config.fusion_hidden, config.fusion_experts
             )
         else:
             self.fusion = Concatenation(grid, config.tokens_per_view)
+        self.points = Points(self.vision.width) if config.points else None
         self.adapter = build_adapter(config)
         self.interaction = InstructionAdapter(width) if config.interaction else None
         self.modal_embedding = nn.Embedding(2, width) if config.modal_embeddings else None
@@ -108,6 +119,7 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = False,
         labels: None = None,
         vision_features: Tensor | None = None,
+        points: Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Logits of every answer position.
@@ -125,6 +137,8 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
             use_cache: Return the cache.
             labels: Refused; see below.
             vision_features: `float[B, C, P, D_v]` instead of pictures: what `vision` makes of them (a cache).
+            points: `float[B, R, 3]`, places that the question names: camera (-1: padding), x and y as shares of the
+                picture; only for a model with `config.points`, which reads no places when None.
             **kwargs: `output_attentions`, `output_hidden_states`.
 
         Returns:
@@ -138,7 +152,7 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
             raise ValueError("`labels` are refused: losses are computed outside; pass `decoder_input_ids`.")
         if encoder_outputs is None:
             encoder_outputs, attention_mask = self._run_encoder(
-                input_ids, attention_mask, pixel_values, view_mask, vision_features, **kwargs
+                input_ids, attention_mask, pixel_values, view_mask, vision_features, points, **kwargs
             )
         decoder_outputs: BaseModelOutputWithPastAndCrossAttentions = self.language_model.decoder(
             input_ids=decoder_input_ids,
@@ -167,9 +181,10 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None = None,
         view_mask: Tensor | None = None,
         vision_features: Tensor | None = None,
+        points: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The encoder's output `float[B, S, d]` and its mask `bool[B, S]`; arguments as for `forward`."""
-        outputs, mask = self._run_encoder(input_ids, attention_mask, pixel_values, view_mask, vision_features)
+        outputs, mask = self._run_encoder(input_ids, attention_mask, pixel_values, view_mask, vision_features, points)
         return outputs.last_hidden_state, mask
 
     def decode_hidden(
@@ -182,9 +197,10 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         decoder_input_ids: Tensor,
         decoder_attention_mask: Tensor | None = None,
         vision_features: Tensor | None = None,
+        points: Tensor | None = None,
     ) -> Tensor:
         """The decoder's output before the head, `float[B, T, d]`; arguments as for `forward`."""
-        hidden, mask = self.encode(input_ids, attention_mask, pixel_values, view_mask, vision_features)
+        hidden, mask = self.encode(input_ids, attention_mask, pixel_values, view_mask, vision_features, points)
         return self.language_model.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -226,29 +242,40 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None = None,
         view_mask: Tensor | None = None,
         vision_features: Tensor | None = None,
+        points: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Write answers: `int64[B, T]`, beginning with the decoder's start token, as every Hugging Face model does.
 
         Args:
-            input_ids: As for `forward`; likewise the next four.
+            input_ids: As for `forward`; likewise the next five.
             attention_mask: See there.
             pixel_values: See there.
             view_mask: See there.
             vision_features: See there.
+            points: See there.
             **kwargs: Anything that `GenerationMixin.generate` takes: `max_new_tokens`, `num_beams`, `do_sample`, ...
         """
         if kwargs.get("encoder_outputs") is None:
             # Encoded here, once, so that beams copy hidden states and not pictures.
             kwargs["encoder_outputs"], attention_mask = self._run_encoder(
-                input_ids, attention_mask, pixel_values, view_mask, vision_features
+                input_ids, attention_mask, pixel_values, view_mask, vision_features, points
             )
         return super().generate(attention_mask=attention_mask, **kwargs)
 
-    def token_kind(self, input_ids: Tensor, attention_mask: Tensor, view_mask: Tensor) -> Tensor:
+    def token_kind(
+        self, input_ids: Tensor, attention_mask: Tensor, view_mask: Tensor, points: Tensor | None = None
+    ) -> Tensor:
         """`int8[B, S]`: 0 text, 1 image, 2 padding, for the encoder's sequence; arguments as for `forward`."""
-        image_mask = self.fusion.token_mask(view_mask.bool())
-        return sequence_layout(attention_mask.bool(), image_mask, self.config.layout)[1]
+        return sequence_layout(attention_mask.bool(), self.image_mask(view_mask, points), self.config.layout)[1]
+
+    def image_mask(self, view_mask: Tensor, points: Tensor | None = None) -> Tensor:
+        """Which tokens of the image part exist, `bool[B, K]`: fused ones, then one per view, then one per place."""
+        view_mask = view_mask.bool()
+        parts = [self.fusion.token_mask(view_mask), view_mask.repeat_interleave(self.vision.view_tokens, dim=1)]
+        if self.points is not None and points is not None:
+            parts.append(self.points.token_mask(points, view_mask))
+        return torch.cat(parts, dim=1)
 
     def get_encoder(self, modality: str | None = None) -> nn.Module:
         """The T5 encoder, or the vision encoder for `image`."""
@@ -288,10 +315,15 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None,
         view_mask: Tensor | None,
         vision_features: Tensor | None,
+        points: Tensor | None,
         **kwargs: Any,
     ) -> tuple[BaseModelOutput, Tensor]:
         embeddings = self.get_input_embeddings()(input_ids)
-        image = self._image_embeddings(self.view_tokens(pixel_values, view_mask, vision_features), view_mask)
+        views = self.view_tokens(pixel_values, view_mask, vision_features)
+        if view_mask is None and points is not None:  # places come with padding
+            view_mask = torch.ones(views.shape[:2], dtype=torch.bool, device=views.device)
+        image_mask = None if view_mask is None else self.image_mask(view_mask, points)
+        image = self._image_embeddings(views, view_mask, image_mask, points)
         if self.interaction is not None:
             image = self.interaction(image, embeddings, attention_mask)
         if self.modal_embedding is not None:
@@ -299,10 +331,10 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
             image = image + self.modal_embedding.weight[IMAGE]
         embeddings = torch.cat([embeddings, image], dim=1)
         mask = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
-        if attention_mask is not None or view_mask is not None:
-            text_mask, image_mask = mask.split([input_ids.shape[1], image.shape[1]], dim=1)
-            text_mask = text_mask if attention_mask is None else attention_mask.bool()
-            image_mask = image_mask if view_mask is None else self.fusion.token_mask(view_mask.bool())
+        if attention_mask is not None or image_mask is not None:
+            all_text, all_image = mask.split([input_ids.shape[1], image.shape[1]], dim=1)
+            text_mask = all_text if attention_mask is None else attention_mask.bool()
+            image_mask = all_image if image_mask is None else image_mask
             order, kind = sequence_layout(text_mask, image_mask, self.config.layout)
             mask = kind < 2
             if order is not None:
@@ -310,14 +342,27 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         outputs = self.language_model.encoder(inputs_embeds=embeddings, attention_mask=mask, **kwargs)
         return outputs, mask
 
-    def _image_embeddings(self, views: Tensor, view_mask: Tensor | None) -> Tensor:
+    def _image_embeddings(
+        self, views: Tensor, view_mask: Tensor | None, image_mask: Tensor | None, points: Tensor | None
+    ) -> Tensor:
         """The image part of the encoder's input, `float[B, K, d]`, from what `view_tokens` returns."""
         view_mask = None if view_mask is None else view_mask.bool()
+        grid, whole = views.split([views.shape[2] - self.vision.view_tokens, self.vision.view_tokens], dim=2)
+        named = None
+        if self.points is not None and points is not None:
+            assert self.camera_embedding is not None
+            named = self.points(grid, points, self.camera_embedding.weight)
+        grid = averaged(grid, self.vision.grid, self.pooled)
         if self.camera_embedding is not None:
-            views = views + self.camera_embedding.weight[: views.shape[1], None]
-        tokens = self.fusion(views, view_mask)
-        if isinstance(self.adapter, MixtureAdapter) and view_mask is not None:
-            return self.adapter(tokens, self.fusion.token_mask(view_mask))
+            cameras = self.camera_embedding.weight[: views.shape[1], None]
+            grid, whole = grid + cameras, whole + cameras
+        tokens = self.fusion(grid, view_mask)
+        if self.vision.view_tokens:
+            tokens = torch.cat([tokens, whole.flatten(1, 2)], dim=1)
+        if named is not None:
+            tokens = torch.cat([tokens, named], dim=1)
+        if isinstance(self.adapter, MixtureAdapter) and image_mask is not None:
+            return self.adapter(tokens, image_mask)
         return self.adapter(tokens)
 
     @torch.no_grad()

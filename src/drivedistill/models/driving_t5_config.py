@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig, T5Config
 
 from drivedistill.models.fusion import pooled_grid
 from drivedistill.models.minidrive import HEADS
+from drivedistill.models.pyramid import view_token_count
 from drivedistill.models.vision import VISION_MODELS, token_grid, token_width
 from drivedistill.records import CAMERAS
 from drivedistill.sections import AdapterExperts
@@ -24,8 +25,8 @@ class DrivingT5Config(PreTrainedConfig):
     text: Any = None
     """Configuration of T5 (a mapping or a `T5Config`)."""
     vision: Any = None
-    """Configuration of the vision network (a mapping or a configuration); its `model_type` is `vit`, `swin`, `convnext`
-    or `unireplknet`."""
+    """Configuration of the vision network (a mapping or a configuration); its `model_type` is `vit`, `swin`, `convnext`,
+    `unireplknet` or `pyramid`."""
     vision_blocks: bool = True
     """False: patch and position embeddings only, as EM-VLM4AD's public code runs ViT-B/32."""
     vision_stored: Literal["used", "full"] = "used"
@@ -41,6 +42,8 @@ class DrivingT5Config(PreTrainedConfig):
     """Number of experts (feature experts)."""
     tokens_per_view: int = 9
     """Tokens that a view becomes (concatenation, feature experts)."""
+    grid_tokens: int | None = None
+    """Cells to which a view's grid is averaged before gated pooling; null: all its tokens."""
     points: bool = False
     """Every place that a question names adds an image token: what the view's grid shows there."""
     cameras: list[str] | tuple[str, ...] = CAMERAS
@@ -58,7 +61,8 @@ class DrivingT5Config(PreTrainedConfig):
     modal_embeddings: bool = True
     """Learnt vectors added to all text tokens and to all image tokens."""
     camera_embeddings: bool | None = None
-    """Learnt vectors added to the tokens of each camera, before fusion; null: with concatenation only."""
+    """Learnt vectors added to the tokens of each camera, before fusion; null: with concatenation, with `points` and with a
+    tower that has view tokens."""
     image_size: int | None = None
     """Side of the square pictures in pixels; null: that of `vision`."""
     layout: Literal["compact", "padded"] = "compact"
@@ -80,7 +84,8 @@ class DrivingT5Config(PreTrainedConfig):
             self.image_size = int(self.vision.image_size)
         self.vision.image_size = self.image_size
         if self.camera_embeddings is None:
-            self.camera_embeddings = self.fusion == "concatenation"
+            told_apart = self.points or view_token_count(self.vision) > 0
+            self.camera_embeddings = self.fusion == "concatenation" or told_apart
         if self.vision_stored == "full" and not self.vision_classes:
             self.vision_classes = 1000
         super().__post_init__(**kwargs)
@@ -102,6 +107,14 @@ class DrivingT5Config(PreTrainedConfig):
             raise ValueError(f"`image_size` = {self.image_size} leaves no token; use larger pictures.")
         if self.fusion == "concatenation":
             pooled_grid(token_grid(self.vision), self.tokens_per_view)
+        if self.grid_tokens is not None:
+            if self.fusion != "gated_pooling":
+                raise ValueError(
+                    f"`grid_tokens` is for gated pooling; `fusion` is {self.fusion}: use `tokens_per_view`."
+                )
+            pooled_grid(token_grid(self.vision), self.grid_tokens)
+        if self.fusion == "feature_experts" and (self.points or view_token_count(self.vision)):
+            raise ValueError("`fusion: feature_experts` has no place for points and view tokens; use another fusion.")
         if self.fusion == "feature_experts" and min(self.tokens_per_view, self.fusion_hidden, self.fusion_experts) < 1:
             raise ValueError("`tokens_per_view`, `fusion_hidden` and `fusion_experts` must be at least 1.")
         if self.interaction and self.text.d_model % HEADS:
@@ -122,9 +135,10 @@ class DrivingT5Config(PreTrainedConfig):
 
     @property
     def image_tokens(self) -> int:
-        """Image tokens in the encoder's sequence: of a sample with gated pooling, of a view otherwise."""
+        """Image tokens in the encoder's sequence: of a sample with gated pooling, of a view otherwise; view tokens and points
+        come in addition."""
         rows, columns = token_grid(self.vision)
-        return rows * columns if self.fusion == "gated_pooling" else self.tokens_per_view
+        return (self.grid_tokens or rows * columns) if self.fusion == "gated_pooling" else self.tokens_per_view
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """T5's configuration; asked for the decoder's (by the key-value cache), with the decoder's number of layers."""

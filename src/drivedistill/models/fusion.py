@@ -17,8 +17,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from drivedistill.models.pyramid import features_at
+
 TEXT, IMAGE, PADDING = 0, 1, 2
 """Kinds of an encoder position."""
+
+
+def averaged(views: Tensor, grid: tuple[int, int], pooled: tuple[int, int]) -> Tensor:
+    """Every view's grid averaged down to fewer cells: `float[B, C, P, D_v]` to `float[B, C, P', D_v]`."""
+    if pooled == grid:
+        return views
+    maps = views.flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+    maps = nn.functional.adaptive_avg_pool2d(maps, pooled)
+    return maps.flatten(2).transpose(1, 2).unflatten(0, views.shape[:2])
 
 
 class GatedPooling(nn.Module):
@@ -83,15 +94,45 @@ class Concatenation(nn.Module):
     def forward(self, views: Tensor, view_mask: Tensor | None = None) -> Tensor:
         """Pool and join `float[B, C, P, D_v]` to `float[B, C * tokens_per_view, D_v]`; see `token_mask`."""
         batch, cameras, _, width = views.shape
-        if self.pooled != self.grid:
-            maps = views.flatten(0, 1).transpose(1, 2).unflatten(2, self.grid)
-            maps = nn.functional.adaptive_avg_pool2d(maps, self.pooled)
-            views = maps.flatten(2).transpose(1, 2)
+        views = averaged(views, self.grid, self.pooled)
         return views.reshape(batch, cameras * self.tokens_per_view, width)
 
     def token_mask(self, view_mask: Tensor) -> Tensor:
         """Which image tokens exist, `bool[B, C * tokens_per_view]`: those of the present views."""
         return view_mask.repeat_interleave(self.tokens_per_view, dim=1)
+
+
+class Points(nn.Module):
+    """The places that a question names, as tokens: what a view shows there, and where that is.
+
+    Args:
+        width: D_v.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.place = nn.Linear(2, width)
+
+    def forward(self, grid: Tensor, points: Tensor, cameras: Tensor) -> Tensor:
+        """Tokens `float[B, R, D_v]` of R places.
+
+        Args:
+            grid: `float[B, C, P, D_v]`, square grids.
+            points: `float[B, R, 3]`: camera, x and y as shares of the picture; camera -1 is padding, its token is any.
+            cameras: `float[C, D_v]`, the embeddings of the cameras.
+        """
+        batch, count = points.shape[:2]
+        camera = points[:, :, 0].long().clamp_min(0)
+        view = camera + grid.shape[1] * torch.arange(batch, device=points.device)[:, None]
+        place = points[:, :, 1:].to(grid.dtype)
+        x, y = place.flatten(0, 1).unbind(dim=1)
+        seen = features_at(grid.flatten(0, 1), view.flatten(), x, y).view(batch, count, -1)
+        return seen + self.place(place) + cameras[camera]
+
+    def token_mask(self, points: Tensor, view_mask: Tensor) -> Tensor:
+        """Which places exist, `bool[B, R]`: those in a view that is present."""
+        camera = points[:, :, 0].long()
+        return (camera >= 0) & view_mask.gather(1, camera.clamp_min(0))
 
 
 def pooled_grid(grid: tuple[int, int], tokens_per_view: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@
     tiny                   from scratch in about a minute on two cores, 64-96 pixels
     tiny_student           tiny with half of the T5 blocks
     tiny_minidrive         MiniDrive at the size of tiny
+    demo                   the quickstart's teacher: a pyramid tower, one token per view and per named place
 
 CLKD prints 61.3 for its student and 63.5 with experts, in units of 2^20 elsewhere, and does not say of what. Both readings
 have T5-Small with 3 + 3 blocks and a Swin-T without ImageNet head; a is exact in 2^20, b close in 10^6:
@@ -96,6 +97,21 @@ _TINY_UNIREPLKNET = {
     "initializer_range": 0.1,
 }
 
+_DEMO: dict[str, Any] = {
+    "text": {
+        "d_model": 128,
+        "d_kv": 32,
+        "d_ff": 512,
+        "num_layers": 4,
+        "num_heads": 4,
+        "vocab_size": 1024,
+        "dropout_rate": 0.0,
+    },
+    "vision": {"model_type": "pyramid", "image_size": 112},
+    "grid_tokens": 16,
+    "fusion_hidden": 32,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "em_vlm4ad_base": {"text": _T5_BASE, "vision": _VIT_B_32, "vision_blocks": False, "adapter": "none"},
     "em_vlm4ad_base_stored": {
@@ -122,13 +138,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "minidrive384": {**_MINIDRIVE, "text": _T5_SMALL, "vision": _UNIREPLKNET_S, "fusion_hidden": 384},
     "tiny": _TINY,
     "tiny_student": {**_TINY, "text": {**_TINY["text"], "num_layers": 2}},
+    "demo": _DEMO,
     "tiny_minidrive": {**_MINIDRIVE, "text": _TINY["text"], "vision": _TINY_UNIREPLKNET, "fusion_hidden": 32},
 }
 """Name -> fields of `DrivingT5Config`."""
 
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _HALF = ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
-STATISTICS = {"vit": _HALF, "swin": _IMAGENET, "convnext": _IMAGENET, "unireplknet": _IMAGENET}
+STATISTICS = {"vit": _HALF, "swin": _IMAGENET, "convnext": _IMAGENET, "unireplknet": _IMAGENET, "pyramid": _HALF}
 """Mean and standard deviation of the channels, by vision network. EM-VLM4AD: (x - 127.5) / 127.5 on 0-255."""
 
 _SAME_VALUES = {

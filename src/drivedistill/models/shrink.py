@@ -21,7 +21,11 @@ from drivedistill.models.adapter import install_adapter
 from drivedistill.problems import InputError, Problem
 from drivedistill.sections import AdapterExperts, Blocks, Shrink
 
-STAGES = {"swin": "vision.model.encoder.layers.{}.blocks", "convnext": "vision.model.encoder.stages.{}.layers"}
+STAGES = {
+    "swin": "vision.model.encoder.layers.{}.blocks",
+    "convnext": "vision.model.encoder.stages.{}.layers",
+    "pyramid": "vision.model.trunk.encoder.stages.{}.layers",
+}
 """Where the blocks of a stage lie in a `DrivingT5`."""
 
 

@@ -129,11 +129,11 @@ def token_samples(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
     """For the places where experts may sit, the sample of every token, -1 for padding, flat `int64[...]`."""
     samples = torch.arange(inputs.targets.shape[0], device=inputs.targets.device)[:, None]
     if model.config.model_type == "driving_t5":
-        text, views = inputs.model["attention_mask"], inputs.model["view_mask"]
+        views = inputs.model["view_mask"]
         real = {
             "fusion": views.bool(),  # MiniDrive's gate decides for a picture
-            "adapter": model.fusion.token_mask(views.bool()),
-            "encoder": model.token_kind(inputs.model["input_ids"], text, views) != PADDING,
+            "adapter": model.image_mask(views, inputs.model.get("points")),
+            "encoder": _encoder_kinds(model, inputs) != PADDING,
             "decoder": inputs.model["decoder_attention_mask"].bool(),
         }
     else:
@@ -150,12 +150,17 @@ def token_samples(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
 def token_kinds(model: Any, inputs: RoleInputs) -> dict[str, Tensor]:
     """`TEXT` or `IMAGE` for every real token of the places that see both, flat `int8[M]`."""
     if model.config.model_type == "driving_t5":
-        text, views = inputs.model["attention_mask"], inputs.model["view_mask"]
-        mixed = {"encoder": model.token_kind(inputs.model["input_ids"], text, views)}
+        mixed = {"encoder": _encoder_kinds(model, inputs)}
     else:
         assert inputs.token_kind is not None
         mixed = {"decoder": inputs.token_kind}
     return {place: kind[kind != PADDING] for place, kind in mixed.items()}
+
+
+def _encoder_kinds(model: Any, inputs: RoleInputs) -> Tensor:
+    """A `DrivingT5`'s `token_kind` of a batch."""
+    names = ("input_ids", "attention_mask", "view_mask")
+    return model.token_kind(*(inputs.model[name] for name in names), inputs.model.get("points"))
 
 
 def place_of(name: str) -> str:

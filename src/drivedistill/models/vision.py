@@ -2,7 +2,8 @@
 
     pixel_values float[B, C, 3, H, W], view_mask bool[B, C]  ->  float[B, C, P, D_v]
 
-Legend: B samples, C cameras, P tokens of a view (a grid of h x w), D_v vision width, M present views of the batch.
+Legend: B samples, C cameras, P tokens of a view (a grid of h x w, and behind it the view token of a `pyramid`), D_v vision
+width, M present views of the batch.
 
 The networks are those of transformers, so published checkpoints load; `unireplknet` is ours. What they contribute:
 
@@ -11,6 +12,7 @@ The networks are those of transformers, so published checkpoints load; `unireplk
     swin         the last feature map: 7 x 7 x 768 for Swin-T at 224 pixels (CLKD)
     convnext     the last feature map, normalised by the network's own final layer norm; small ones train from scratch
     unireplknet  likewise (MiniDrive)
+    pyramid      a grid, then one token for the whole view (pyramid.py); small, trains from scratch
 """
 
 from __future__ import annotations
@@ -22,8 +24,15 @@ from torch import Tensor, nn
 from transformers import ConvNextModel, PreTrainedConfig, SwinModel, ViTModel
 
 from drivedistill.models.large_kernel import LargeKernelModel
+from drivedistill.models.pyramid import PyramidModel, view_token_count
 
-VISION_MODELS = {"vit": ViTModel, "swin": SwinModel, "convnext": ConvNextModel, "unireplknet": LargeKernelModel}
+VISION_MODELS = {
+    "vit": ViTModel,
+    "swin": SwinModel,
+    "convnext": ConvNextModel,
+    "unireplknet": LargeKernelModel,
+    "pyramid": PyramidModel,
+}
 
 
 class VisionEncoder(nn.Module):
@@ -52,6 +61,8 @@ class VisionEncoder(nn.Module):
         self.blocks = blocks
         self.stores_blocks = blocks or stored == "full"
         self.grid = token_grid(config)
+        self.view_tokens = view_token_count(config)
+        self.tokens = self.grid[0] * self.grid[1] + self.view_tokens
         self.width = token_width(config)
         self.model = _build_network(config, with_blocks=self.stores_blocks)
         self.head = nn.Linear(self.width, classes) if classes else None
@@ -90,7 +101,7 @@ class VisionEncoder(nn.Module):
         Raises:
             ValueError: Features or mask have the wrong shape.
         """
-        tokens = (self.grid[0] * self.grid[1], self.width)
+        tokens = (self.tokens, self.width)
         if features.ndim != 4 or tuple(features.shape[2:]) != tokens:
             expected = f"float[B, C, {tokens[0]}, {tokens[1]}]"
             raise ValueError(f"`vision_features` must be {expected}, got {tuple(features.shape)}.")
@@ -115,7 +126,7 @@ class VisionEncoder(nn.Module):
     def _tokens(self, pictures: Tensor) -> Tensor:
         """`float[M, 3, H, W]` to `float[M, P, D_v]`."""
         if not len(pictures):
-            return pictures.new_zeros(0, self.grid[0] * self.grid[1], self.width)
+            return pictures.new_zeros(0, self.tokens, self.width)
         if self.kind == "vit":
             hidden = self.model(pictures).last_hidden_state if self.blocks else self.model.embeddings(pictures)
             return hidden[:, 1:]
@@ -135,17 +146,20 @@ class VisionEncoder(nn.Module):
 
 
 def token_grid(config: PreTrainedConfig) -> tuple[int, int]:
-    """Height and width of a view's token grid; their product is P."""
+    """Height and width of a view's token grid."""
     size, patch = int(config.image_size), int(config.patch_size)
-    side = size // patch if config.model_type in ("vit", "convnext") else -(-size // patch)
-    for _ in range(len(getattr(config, "depths", ())) - 1):
+    side = size // patch if config.model_type in ("vit", "convnext", "pyramid") else -(-size // patch)
+    stages = 1 if config.model_type == "pyramid" else len(getattr(config, "depths", (1,)))
+    for _ in range(stages - 1):
         side = side // 2 if config.model_type == "convnext" else -(-side // 2)
     return side, side
 
 
 def token_width(config: PreTrainedConfig) -> int:
     """Width D_v of a view's tokens."""
-    return int(config.hidden_sizes[-1] if hasattr(config, "hidden_sizes") else config.hidden_size)
+    if config.model_type != "pyramid" and hasattr(config, "hidden_sizes"):
+        return int(config.hidden_sizes[-1])
+    return int(config.hidden_size)
 
 
 def _check_mask(view_mask: Tensor, views: Tensor, name: str) -> None:
@@ -161,8 +175,8 @@ def _build_network(config: PreTrainedConfig, *, with_blocks: bool) -> nn.Module:
         network = ConvNextModel(config)
         network._supports_sdpa = network.encoder._supports_sdpa = True
         return network
-    if config.model_type == "unireplknet":
-        return LargeKernelModel(config)
+    if config.model_type in ("unireplknet", "pyramid"):
+        return VISION_MODELS[config.model_type](config)
     if with_blocks:
         return VISION_MODELS[config.model_type](config, add_pooling_layer=False)
     config = copy.deepcopy(config)
