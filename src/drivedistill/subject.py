@@ -52,11 +52,12 @@ class Subject:
         """What a distillation partner must agree with."""
         reading, processor = self.preparation.reading, self.preparation.processor
         if reading.family == "driving_t5":
-            return identity_of(self.preparation.tokenizer, TEMPLATE, reading.coordinates)
+            return identity_of(self.preparation.tokenizer, TEMPLATE, reading.coordinates, reading.choices)
         blank = Image.new("RGB", (reading.image_size, reading.image_size))
         ids = processor(text=[processor.image_token], images=[[blank]], return_tensors="pt").input_ids
         tokens = int((ids == processor.image_token_id).sum())
-        return identity_of(self.preparation.tokenizer, str(processor.chat_template), reading.coordinates, tokens)
+        template = str(processor.chat_template)
+        return identity_of(self.preparation.tokenizer, template, reading.coordinates, reading.choices, tokens)
 
 
 def load_subject(

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from drivedistill.batch import IGNORE, Batch, RoleInputs
+from drivedistill.data.choices import in_words
 from drivedistill.data.images import Drawing, PictureCache
 from drivedistill.data.points import picture_size, points
 from drivedistill.data.prior import family
@@ -42,6 +43,7 @@ class Reading(BaseModel):
     image_size: int
     region_drawing: Literal["target", "full"] = "target"
     coordinates: Literal["pixel", "unit"] = "pixel"
+    choices: Literal["letter", "words"] = "letter"
     points: bool = False
     """driving_t5: the places that a question names are inputs of their own, see `data/points.py`."""
     max_question_tokens: int = 512
@@ -301,12 +303,16 @@ def _rows(targets: Tensor) -> Tensor:
 
 def _question(sample: Sample, reading: Reading) -> str:
     """The question as the tokenizer sees it; a decoder-only model's chat template comes around it later."""
-    text = _write(sample, sample.question, reading)
+    text = _write(sample, _worded(sample, reading).question, reading)
     return prompt(text) if reading.family == "driving_t5" else text
 
 
 def _answer(sample: Sample, reading: Reading) -> str:
-    return _write(sample, sample.answer or "", reading)
+    return _write(sample, _worded(sample, reading).answer or "", reading)
+
+
+def _worded(sample: Sample, reading: Reading) -> Sample:
+    return in_words(sample) if reading.choices == "words" else sample
 
 
 def _write(sample: Sample, text: str, reading: Reading) -> str:

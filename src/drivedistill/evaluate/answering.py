@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from drivedistill.data.choices import letter_of
 from drivedistill.data.collate import collate, questions, refuse_long, refuse_unlabelled
 from drivedistill.data.images import Change, PictureCache
 from drivedistill.data.points import picture_size
