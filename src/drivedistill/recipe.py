@@ -55,6 +55,10 @@ def _numbers_fit(recipe: Recipe) -> Iterator[Problem]:
     if model.dtype == "bfloat16" and train.precision != "bf16":
         expected = "float32, or `train.precision: bf16`"
         yield Problem("", "model.dtype", expected, "bfloat16", "set train.precision=bf16; what learns stays float32")
+    if train.steps == 0 and recipe.teacher is not None:
+        yield Problem(
+            "", "train.steps", "1 or more; there is a teacher to learn from", "0", "raise it, or set teacher=null"
+        )
     if train.sharding == "fsdp2" and model.quantize:
         remedy = "remove one of it and model.quantize"
         yield Problem("", "train.sharding", "`none`, since 8-bit layers cannot be split", "fsdp2", remedy)

@@ -312,7 +312,8 @@ def _finish(recipe: Recipe, parts: Parts, folder: Path, facts: dict[str, Any], a
             subject = build_student(recipe.model, recipe.data, pictures, parts.splits["train"], tokenizer)
         student = Student(subject.model)
         load_checkpoint(folder / "checkpoints" / facts["model_from"], student, None)
-        _mark_trained_tower(bare(student.model))
+        if facts["steps"]:
+            _mark_trained_tower(bare(student.model))
         save_subject(subject, student.model, folder / "model", model_card(recipe, facts))
         write_json(folder / "run.json", facts)
     if dist.is_initialized():

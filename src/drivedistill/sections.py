@@ -331,8 +331,9 @@ class Train(Section):
     """The loop. A window is what one optimizer step sees: `batch_size * accumulate` samples on every rank."""
 
     epochs: Positive = 1.0
-    steps: Count | None = None
-    """Optimizer steps; overrides `epochs`."""
+    steps: Annotated[int, Field(ge=0)] | None = None
+    """Optimizer steps; overrides `epochs`. 0: nothing is learnt, the run holds the model as it came (a teacher that is there
+    already, as a row of a table)."""
     batch_size: Count = 8
     accumulate: Count = 1
     reduction: Literal["tokens", "samples", "sqrt"] = "tokens"

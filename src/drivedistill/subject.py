@@ -271,7 +271,9 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
 def method(recipe: Recipe) -> Iterator[str]:
     """How a recipe trains, in words."""
     distill, mining, model = recipe.distill, recipe.mining, recipe.model
-    if recipe.teacher is None:
+    if recipe.train.steps == 0:
+        yield "none, the model as it came"
+    elif recipe.teacher is None:
         yield "supervised"
     elif distill.signal == "vision":
         yield "vision tower matched to the teacher's"

@@ -56,6 +56,9 @@ def fit(setting: Setting, accelerator: Accelerator) -> State:
     ):
         if state.step and state.step % validate_every == 0 and state.validated < state.step:
             _validate(loop)  # the run was interrupted between this step and its validation
+        if not total:  # a model as it is: looked at and kept
+            _validate(loop)
+            _save(loop)
         while state.step < total:
             started = time.monotonic()
             record = step(loop, next(windows))
