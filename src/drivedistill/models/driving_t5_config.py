@@ -103,6 +103,8 @@ class DrivingT5Config(PreTrainedConfig):
             AdapterExperts(**self.adapter_experts)
         if self.adapter_hidden is not None and self.adapter_hidden < 1:
             raise ValueError(f"`adapter_hidden` must be at least 1, got {self.adapter_hidden}.")
+        if self.vision.model_type == "pyramid":  # once more: `image_size` is given to it after it was made
+            self.vision.validate_architecture()
         if min(token_grid(self.vision)) < 1:
             raise ValueError(f"`image_size` = {self.image_size} leaves no token; use larger pictures.")
         if self.fusion == "concatenation":
