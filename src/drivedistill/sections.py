@@ -117,7 +117,7 @@ class Lora(Section):
     """Regular expression on the names of stacked feed-forward experts, e.g. `expert_(up|gate|down)$`: every expert gets an
     adapter of its own. Needs `dropout: 0`, since an adapter of a stack is added to the weights, not run on tokens."""
     also_train: list[Pattern] = [
-        r"(fusion|adapter|interaction|modal_embedding|camera_embedding|router|expert_(up|gate|down))\.",
+        r"(fusion|points|adapter|interaction|modal_embedding|camera_embedding|router|expert_(up|gate|down))\.",
         r"(projector|merger)\..*expert_",
     ]
     """Regular expressions on parameter names: what learns in full beside the adapters. The default has routers, adapter
