@@ -124,10 +124,9 @@ class Points(nn.Module):
         batch, count = points.shape[:2]
         camera = points[:, :, 0].long().clamp_min(0)
         view = camera + grid.shape[1] * torch.arange(batch, device=points.device)[:, None]
-        place = points[:, :, 1:].to(grid.dtype)
-        x, y = place.flatten(0, 1).unbind(dim=1)
-        seen = features_at(grid.flatten(0, 1), view.flatten(), x, y).view(batch, count, -1)
-        return seen + self.place(place) + cameras[camera]
+        x, y = points[:, :, 1:].flatten(0, 1).unbind(dim=1)  # in full precision, whatever the grid's
+        seen = features_at(grid.flatten(0, 1), view.flatten(), x, y).view(batch, count, grid.shape[3]).to(grid.dtype)
+        return seen + self.place(points[:, :, 1:].to(grid.dtype)) + cameras[camera]
 
     def token_mask(self, points: Tensor, view_mask: Tensor) -> Tensor:
         """Which places exist, `bool[B, R]`: those in a view that is present."""
