@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from drivedistill.ablate.jobs import Ending, Job
+from drivedistill.ablate.plan import PlannedRun
 from drivedistill.metrics_file import read_metrics
 
 LEARNING = 0.85
@@ -87,6 +88,16 @@ class ProgressList:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+
+def job_of(run: PlannedRun, commands: Callable[[], list[list[str]]]) -> Job:
+    """The job that makes a run by these command lines; it notes what the run is made from before it begins."""
+
+    def begin() -> list[list[str]]:
+        run.remember_needs()
+        return commands()
+
+    return Job(run.name, frozenset(run.needs), begin, run.folder / "log.txt", lambda: share_done(run.folder))
 
 
 def last_words(log: Path) -> list[str]:

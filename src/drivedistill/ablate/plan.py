@@ -156,14 +156,25 @@ def choose(runs: Sequence[PlannedRun], rows: Sequence[str], scoring: Scoring) ->
 def commands(run: PlannedRun, scoring: Scoring) -> list[list[str]]:
     """The command lines that are still needed: fill the cache, learn, answer every split, score. Each goes on where it
     stopped."""
-    folder = str(run.folder)
-    lines = []
-    if not run.learnt:  # training again would write `model/` again, and answers must be younger than it
-        verb = "distill" if run.recipe.teacher else "train"
-        recipe = str(run.folder / "recipe.yaml")
-        if run.recipe.data.vision_cache is not None:
-            lines.append([*CLI, "cache", recipe, "--wait"])  # runs at the same time share the cache
-        lines.append([*CLI, verb, recipe, "--out", folder, "--resume"])
+    cached = run.learnt or run.recipe.data.vision_cache is None
+    return [*([] if cached else [cache_command(run)]), *learning(run), *answering(run, scoring)]
+
+
+def cache_command(run: PlannedRun) -> list[str]:
+    """Fill the vision cache; runs at the same time share it, so it waits for another call."""
+    return [*CLI, "cache", str(run.folder / "recipe.yaml"), "--wait"]
+
+
+def learning(run: PlannedRun) -> list[list[str]]:
+    """Train, unless it is done: that would write `model/` again, and answers must be younger than it."""
+    verb = "distill" if run.recipe.teacher else "train"
+    line = [*CLI, verb, str(run.folder / "recipe.yaml"), "--out", str(run.folder), "--resume"]
+    return [] if run.learnt else [line]
+
+
+def answering(run: PlannedRun, scoring: Scoring) -> list[list[str]]:
+    """Answer every split, then score."""
+    folder, lines = str(run.folder), []
     files = run.predictions(scoring)
     for split, file in files.items():
         lines.append([*CLI, "predict", folder, "--split", split, "--out", str(file), "--decode", scoring.decode])

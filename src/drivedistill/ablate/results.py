@@ -19,7 +19,7 @@ from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.metrics_file import read_metrics
 from drivedistill.records import Score
 
-DIAGNOSTICS = ("alpha", "mined", "experts", "expert_distance")
+DIAGNOSTICS = ("alpha", "alpha_corner", "trusted", "mined", "experts", "expert_distance")
 """What the loop logs of CLKD's parts; the last record of each is kept."""
 
 FACTS = ("params_m", "activated_m", "trainable_m", "seconds", "steps", "best_step", "device", "threads", "git_commit")

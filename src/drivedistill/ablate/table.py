@@ -6,10 +6,12 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from drivedistill import tables
 from drivedistill.evaluate.measure import ENOUGH_SCENES
+from drivedistill.records import write_json, write_text
 
 REGIME = {"regular": "R", "corner": "C"}
 MARK = {"better": "▲", "worse": "▼", "too few scenes": "?"}
@@ -40,6 +42,15 @@ def markdown(found: dict[str, Any]) -> str:
     if missing:
         parts += ["## Not in the table", "\n".join(missing)]
     return "\n\n".join([*parts, "\n".join(f"{note}  " for note in _notes(found)).rstrip()]).rstrip() + "\n"
+
+
+def write_table(found: dict[str, Any], folder: Path) -> str:
+    """Write `table.json`, `table.csv` and `table.md` of what `results.tabulate` found; returns the page."""
+    page = markdown(found)
+    write_json(folder / "table.json", found)
+    write_text(folder / "table.csv", csv_text(found))
+    write_text(folder / "table.md", page)
+    return page
 
 
 def csv_text(found: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from drivedistill.ablate.card import Table
-    from drivedistill.ablate.jobs import Ending, Job
+    from drivedistill.ablate.jobs import Ending
     from drivedistill.ablate.plan import PlannedRun
 
 
@@ -65,26 +66,15 @@ def ablate(
 
 def _run(card: Table, chosen: Sequence[PlannedRun], folder: Path, descriptor: int, jobs: int) -> Mapping[str, Ending]:
     """What is not done, in the folder whose lock is held."""
-    from drivedistill.ablate.board import ProgressList
+    from drivedistill.ablate.board import ProgressList, job_of
     from drivedistill.ablate.jobs import run_jobs
-    from drivedistill.ablate.plan import write_plan
+    from drivedistill.ablate.plan import commands, write_plan
 
     write_plan(card, chosen, folder)
     todo = [run for run in chosen if run.state(card.score) != "done"]
+    waiting = [job_of(run, partial(commands, run, card.score)) for run in todo]
     with ProgressList(len(todo)) as board:
-        return run_jobs([_job(card, run) for run in todo], folder, descriptor, jobs, board)
-
-
-def _job(card: Table, run: PlannedRun) -> Job:
-    from drivedistill.ablate.board import share_done
-    from drivedistill.ablate.jobs import Job
-    from drivedistill.ablate.plan import commands
-
-    def begin() -> list[list[str]]:
-        run.remember_needs()
-        return commands(run, card.score)
-
-    return Job(run.name, frozenset(run.needs), begin, run.folder / "log.txt", lambda: share_done(run.folder))
+        return run_jobs(waiting, folder, descriptor, jobs, board)
 
 
 def _plan_text(card: Table, runs: Sequence[PlannedRun], problems: Sequence[Problem], *, commands: bool) -> str:
@@ -121,12 +111,7 @@ def _require_scorers(card: Table) -> None:
 def _show(card: Table, runs: Sequence[PlannedRun], endings: Mapping[str, Ending], folder: Path) -> None:
     """Write the table in three forms and print it."""
     from drivedistill.ablate.results import tabulate
-    from drivedistill.ablate.table import csv_text, markdown
-    from drivedistill.records import write_json, write_text
+    from drivedistill.ablate.table import write_table
 
-    found = tabulate(card, runs, endings)
-    page = markdown(found)
-    write_json(folder / "table.json", found)
-    write_text(folder / "table.csv", csv_text(found))
-    write_text(folder / "table.md", page)
+    page = write_table(tabulate(card, runs, endings), folder)
     typer.echo(f"\n{page}\n{folder / 'table.md'}, table.csv, table.json")
