@@ -30,7 +30,7 @@ def asked_openly(question: str) -> str:
     'Where?'
     """
     stem, _, _ = question.partition(CHOOSE.strip())
-    listed = list(options(question).values())
+    listed = [_plain(option) for option in options(question).values()]
     return stem.rstrip() or question if listed and len(set(listed)) == len(listed) else question
 
 
@@ -46,17 +46,22 @@ def in_words(sample: Sample) -> Sample:
 def letter_of(question: str, text: str) -> str:
     """The letter of the option that a text names.
 
-    That is the option with this very text, else the one option that is most like it and shares `ALIKE` of its characters.
-    A text that names none, or two equally well, is left as it is (and counts as wrong), as is an answer to an open question.
+    That is the option with this very text, else the one option that is most like it and shares `ALIKE` of its characters;
+    capitals and final points do not count. A text that names none, or two equally well, is left as it is (and counts as
+    wrong), as is an answer to an open question.
 
     >>> asked = "Where? Please select the correct answer from the following options: A. Left. B. Right."
-    >>> letter_of(asked, "right."), letter_of(asked, "Straight on.")
+    >>> letter_of(asked, "right"), letter_of(asked, "Straight on.")
     ('B', 'Straight on.')
     """
     likeness = {
-        letter: 1.0 if option == text else SequenceMatcher(None, option, text, autojunk=False).ratio()
+        letter: SequenceMatcher(None, _plain(option), _plain(text), autojunk=False).ratio()
         for letter, option in options(question).items()
     }
     best = max(likeness.values(), default=0.0)
     named = [letter for letter, share in likeness.items() if share == best]
     return named[0] if best >= ALIKE and len(named) == 1 else text
+
+
+def _plain(text: str) -> str:
+    return text.strip().rstrip(".").lower()

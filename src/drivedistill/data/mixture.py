@@ -92,15 +92,8 @@ def _thinned(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[
     before = splits.get("train", [])
     kept = [sample for sample in before if _turn(sample) % source.every.get(template_name(sample), 1) == 0]
     asked, left = (Counter(template_name(sample) for sample in samples) for samples in (before, kept))
-    for name, n in source.every.items():
-        log.warning(
-            "source %s: %d of %d questions of the kind %s stay in train, those of every %d. key frame",
-            source.name,
-            left[name],
-            asked[name],
-            name,
-            n,
-        )
+    counts = ", ".join(f"{left[name]} of {asked[name]} of {name}" for name in source.every)
+    log.warning("source %s: `every` keeps fewer questions in train: %s", source.name, counts)
     return splits | {"train": kept} if "train" in splits else splits
 
 

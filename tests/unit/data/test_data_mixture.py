@@ -90,6 +90,53 @@ def test_a_source_keeps_the_kinds_of_questions_it_names(tmp_path, sample):
     assert error.value.problems[0].found == "light"
 
 
+def thinned(tmp_path, sample, every, order=1, **fields):
+    """Ids of 400 key frames with a question of two kinds each, by split, after thinning."""
+    samples = [
+        sample(
+            f"{kind} {frame}",
+            frame=str(frame),
+            scene=f"s{frame // 2}",
+            extra={"template": kind},
+            images={"CAM_FRONT": str(tmp_path / "a.jpg")},
+        )
+        for frame in range(400)
+        for kind in ("objects", "weather")
+    ][::order]
+    write_samples(tmp_path / "a.jsonl", samples, tmp_path)
+    splits = load_mixture([source(tmp_path, "a", every=every, fractions={"train": 0.5, "val": 0.5}, **fields)])
+    return {name: {sample.id for sample in samples} for name, samples in splits.items()}
+
+
+def test_kinds_of_questions_are_kept_on_every_nth_key_frame_of_train_only(tmp_path, sample, caplog):
+    whole = thinned(tmp_path, sample, {})
+    with caplog.at_level(logging.WARNING, "drivedistill"):
+        kept = thinned(tmp_path, sample, {"objects": 4})
+    objects = {id for id in kept["train"] if id.startswith("objects")}
+    assert kept["val"] == whole["val"]
+    assert kept["train"] - objects == {id for id in whole["train"] if id.startswith("weather")}
+    assert 30 <= len(objects) <= 70 and objects < whole["train"], "about a quarter of 200 key frames"
+    assert f"{len(objects)} of 200 of objects" in caplog.text
+    assert thinned(tmp_path, sample, {"objects": 1}) == whole
+
+
+def test_which_key_frames_stay_depends_on_their_names_only(tmp_path, sample):
+    kept = thinned(tmp_path, sample, {"objects": 3, "weather": 3})
+    assert thinned(tmp_path, sample, {"objects": 3, "weather": 3}, order=-1) == kept
+    frames = [{id.split()[1] for id in kept["train"] if id.startswith(kind)} for kind in ("objects", "weather")]
+    assert frames[0] == frames[1]
+    of_objects = thinned(tmp_path, sample, {"objects": 3}, templates=["objects"])["train"]
+    assert of_objects == {id for id in kept["train"] if id.startswith("objects")}
+
+
+def test_unknown_kinds_and_numbers_are_refused_where_questions_are_thinned(tmp_path, sample):
+    with pytest.raises(InputError, match="'objects'") as error:
+        thinned(tmp_path, sample, {"objects": 4, "light": 2})
+    assert (error.value.problems[0].found, error.value.problems[0].record) == ("light", "source a, every")
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        source(tmp_path, "a", every={"objects": 0})
+
+
 def test_problems_of_all_sources_are_listed_at_once(tmp_path):
     with pytest.raises(InputError) as error:
         load_mixture([source(tmp_path, "one"), source(tmp_path, "two", format="drivelm", file="train")])

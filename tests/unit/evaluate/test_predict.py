@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ import tiny
 from drivedistill import runs
 from drivedistill.cli import app
 from drivedistill.data.collate import collate, questions
+from drivedistill.data.drivelm_challenge import CHOOSE
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import decode as words
 from drivedistill.evaluate.answering import local_answerer
 from drivedistill.evaluate.decoding import decoding
+from drivedistill.evaluate.drivelm import challenge_scores, graph_filter
 from drivedistill.evaluate.endpoint import Answer
 from drivedistill.evaluate.predict import How, predict, written_at
 from drivedistill.models.student import full_logits
@@ -214,6 +217,28 @@ def test_points_come_back_in_pixels_and_unknown_cameras_stay(biased, monkeypatch
     front, six = local_answerer("any", decoding("greedy", 1), drawn[:2])(drawn[:2])
     assert front.text == "near <c1,CAM_FRONT,80.0,22.5>, <c2,CAM_BACK,0.5432,0.1234>"
     assert six.text == "near <c1,CAM_FRONT,80.0,22.5>, <c2,CAM_BACK,86.9,11.1>"
+
+
+def test_an_option_answered_in_words_counts_as_its_letter(biased, monkeypatch, drawn, tmp_path):
+    subject = biased(1)
+    reading = subject.preparation.reading.model_copy(update={"choices": "words"})
+    subject.preparation = replace(subject.preparation, reading=reading)
+    monkeypatch.setattr("drivedistill.evaluate.answering.load_subject", lambda *_: subject)
+    asked = f"What does it do?{CHOOSE}A. Going ahead. B. Stopped."
+    open_one = drawn[1].model_copy(update={"question": "What does it do?", "answer": "Stopped."})
+    samples = [drawn[0].model_copy(update={"question": asked, "answer": "B", "tags": (0,)}), open_one]
+    for decode in ("greedy", "teacher_forced"):
+        found = {}
+        for written in (" Stopped", "Turn left."):
+            monkeypatch.setattr("drivedistill.evaluate.answering.decode", lambda *_, written=written: written)
+            out = tmp_path / f"{decode} {written}.jsonl"
+            answer = local_answerer("any", decoding(decode, 4), samples)
+            predict(samples, answer, out, how=How("m", decode), batch_size=2)
+            rows = read_jsonl(out, Prediction)
+            assert (rows[0].question, rows[0].reference, rows[1].prediction) == (asked, "B", written.strip())
+            accuracy = challenge_scores(graph_filter(rows[:1]), language=None).accuracy
+            found[written] = (rows[0].prediction, accuracy)
+        assert found == {" Stopped": ("B", 1.0), "Turn left.": ("Turn left.", 0.0)}
 
 
 @pytest.mark.parametrize("name", ["beam-1", "beam-", "beam-x", "sample", ""])
