@@ -77,7 +77,10 @@ def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
             expected, remedy = "a recipe with a teacher", f"add a teacher, or set distill.{name}={_shown(default)}"
             yield Problem("", f"distill.{name}", expected, f"{_shown(value)} without one", remedy)
     if teacher and distill.on == "mined" and recipe.mining is None:
-        yield Problem("", "distill.on", "`all` or `regular`, or a section `mining`", "mined", "add mining")
+        yield Problem("", "distill.on", "`all`, `regular` or `trusted`, or a section `mining`", "mined", "add mining")
+    if distill.trust != defaults.trust and distill.on != "trusted":
+        expected, found = f"{defaults.trust:g}; only `distill.on: trusted` reads it", f"{distill.trust:g}"
+        yield Problem("", "distill.trust", expected, found, "remove it, or set distill.on=trusted")
     if distill.signal == "vision":
         for name in sorted(set(Distill.model_fields) - {"signal"}):
             value, default = getattr(distill, name), getattr(defaults, name)
@@ -90,12 +93,18 @@ def _release_fits(recipe: Recipe) -> Iterator[Problem]:
     release, weight = recipe.distill.release, recipe.distill.weight
     if release is None:
         return
-    if release.end > weight:
-        expected, remedy = f"a value in (0, distill.weight = {weight:g}]", "lower it, or raise distill.weight"
-        yield Problem("", "distill.release.end", expected, f"{release.end:g}", remedy)
-    elif release.below is not None and not release.end < release.below <= weight:
-        expected = f"a value in (release.end, distill.weight] = ({release.end:g}, {weight:g}]"
+    ends = {"end": release.end} | ({} if release.corner_end is None else {"corner_end": release.corner_end})
+    for name, end in ends.items():
+        if end > weight:
+            expected, remedy = f"a value in (0, distill.weight = {weight:g}]", "lower it, or raise distill.weight"
+            yield Problem("", f"distill.release.{name}", expected, f"{end:g}", remedy)
+    lowest = min(ends.values())
+    if lowest <= weight and release.below is not None and not lowest < release.below <= weight:
+        expected = f"a value in (release.end, distill.weight] = ({lowest:g}, {weight:g}]"
         yield Problem("", "distill.release.below", expected, f"{release.below:g}", "correct it, or remove it")
+    if release.corner_end is not None and recipe.distill.on == "regular":
+        expected, remedy = "null; with `distill.on: regular` no corner sample listens", "remove it, or distill.on"
+        yield Problem("", "distill.release.corner_end", expected, f"{release.corner_end:g}", remedy)
 
 
 def _mining_fits(recipe: Recipe) -> Iterator[Problem]:

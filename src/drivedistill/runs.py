@@ -210,6 +210,7 @@ def _objective(recipe: Recipe, train: Sequence[Sample], student: Subject, teache
         loss=distill.loss,
         temperature=distill.temperature,
         on=distill.on,
+        trust=distill.trust,
         supervised_weight=distill.supervised_weight if teacher else 1.0,
         miner=Miner(recipe.mining, options.reduction, [s.id for s in train]) if recipe.mining else None,
         router_weights={"balance": options.router_balance, "z": options.router_z, "entropy": options.router_entropy},

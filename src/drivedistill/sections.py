@@ -273,8 +273,12 @@ class Release(Section):
 
     end: Positive = 0.1
     """alpha after the last step; gamma follows from it and from the run's number of steps."""
+    corner_end: Positive | None = None
+    """alpha on corner samples after the last step, with a gamma of its own: hold on to a teacher longer, or let go of it
+    sooner, where pictures are rare. Null: the same as `end` (literal)."""
     below: Positive | None = None
-    """Once alpha is smaller, the teacher is no longer asked and its memory is freed. Null: never (literal)."""
+    """A regime whose alpha is smaller no longer listens; once none does, the teacher is no longer asked and its memory is
+    freed. Null: never (literal)."""
 
 
 class Distill(Section):
@@ -288,9 +292,12 @@ class Distill(Section):
     temperature: Positive = 1.0
     weight: NotNegative = 1.0
     """alpha: the weight of the teacher's term beside the supervised one; with `release`, alpha at step 0."""
-    on: Literal["all", "regular", "mined"] = "all"
-    """Which rows listen: all (literal), those of regular samples (for a teacher that never saw corner cases), or the
-    mined ones."""
+    on: Literal["all", "regular", "trusted", "mined"] = "all"
+    """Which rows listen: all (literal), those of regular samples (for a teacher that never saw corner cases), those of
+    samples that the teacher understands (for one that never saw some kind of answer), or the mined ones."""
+    trust: Positive = 1.0
+    """For `on: trusted`: the teacher's mean cross-entropy on the true answer, in nats per token, up to which it
+    understands a sample."""
     release: Release | None = None
     """Null: constant weight."""
     supervised_weight: NotNegative = 1.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ class State:
     """Of the first rank, in 1e9 bytes; see `machine.peak_memory_gb`."""
     gamma: float = 1.0
     """Decay rate of the teacher's weight; derived once, when the run begins."""
+    gamma_corner: float | None = None
+    """That of corner samples, where `distill.release.corner_end` gives them another one."""
 
 
 @dataclass
@@ -95,11 +97,11 @@ class Loop:
     @property
     def moment(self) -> Moment:
         """Where the run stands."""
-        distill, alpha = self.setting.recipe.distill, 0.0
-        if self.setting.teacher is not None:
-            below = distill.release.below if distill.release else None
-            alpha = alpha_at(self.state.step, distill.weight, self.state.gamma, below)
-        return Moment(self.state.step, self.total, alpha)
+        distill, state = self.setting.recipe.distill, self.state
+        weight = distill.weight if self.setting.teacher is not None else 0.0
+        below = distill.release.below if distill.release else None
+        corner = None if state.gamma_corner is None else alpha_at(state.step, weight, state.gamma_corner, below)
+        return Moment(state.step, self.total, alpha_at(state.step, weight, state.gamma, below), corner)
 
 
 def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
@@ -136,6 +138,7 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     record["grad_norm"] = float(norm)
     if loop.setting.recipe.teacher is not None:
         record["alpha"] = moment.alpha
+        record |= {} if moment.alpha_corner is None else {"alpha_corner": moment.alpha_corner}
     _require_finite(record, window)
     if objective.miner is not None:
         objective.miner.learn(window, hardness)
@@ -178,7 +181,7 @@ def ask_teacher(loop: Loop, batch: Batch, moment: Moment) -> Signal | None:
 def _release(loop: Loop, moment: Moment) -> None:
     """Free a teacher that nobody will ask again."""
     release = loop.setting.recipe.distill.release
-    if release is not None and release.below is not None and moment.alpha == 0 and loop.setting.teacher is not None:
+    if release is not None and release.below is not None and not moment.heard and loop.setting.teacher is not None:
         loop.setting.teacher.close()
         loop.setting.teacher = None
 
@@ -193,7 +196,7 @@ def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
         with torch.no_grad(), loop.accelerator.autocast():
             rows = loop.model(batch)
             with loop.teaching.running():
-                signal = ask_teacher(loop, batch, replace(moment, alpha=0.0))  # unless its losses are compared, not now
+                signal = ask_teacher(loop, batch, Moment(moment.step, moment.total))  # only if its losses are compared
         assert rows.logits is not None
         losses = cross_entropy(rows.logits, batch.gold)
         return losses, objective.measure(losses, signal, batch)

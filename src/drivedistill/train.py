@@ -127,8 +127,11 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
     optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
     stream = train_stream(recipe, setting.train, accelerator.num_processes)
     total, per_epoch = total_steps(recipe, stream), math.ceil(stream.windows_per_epoch)
-    release = recipe.distill.release
-    state = State(gamma=gamma_for(recipe.distill.weight, release.end, total) if release else 1.0)
+    release, state = recipe.distill.release, State()
+    if release is not None:
+        state.gamma = gamma_for(recipe.distill.weight, release.end, total)
+        if release.corner_end is not None and release.corner_end != release.end:
+            state.gamma_corner = gamma_for(recipe.distill.weight, release.corner_end, total)
     miner = setting.objective.miner
     if miner is not None:
         miner.require_choice(stream, accelerator.num_processes)

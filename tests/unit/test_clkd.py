@@ -178,19 +178,20 @@ def test_router_losses_are_averaged_over_micro_batches_whatever_their_number(tmp
 
 def test_alpha_falls_geometrically_and_gamma_is_kept_by_a_resumed_run(taught, tmp_path, monkeypatch):
     folder, teacher = taught
-    release = {"distill__release": {"end": 0.1}}
+    release = {"distill__release": {"end": 0.1, "corner_end": 0.2}}
     with monkeypatch.context() as patch:
         stop_in(patch, 2)
         with pytest.raises(Interrupted):
             run(tiny.recipe(folder, **teacher, **release), tmp_path / "run")
     state = json.loads((tmp_path / "run" / "checkpoints" / "last" / "state.json").read_text("utf-8"))
-    assert state["gamma"] == pytest.approx(0.1 ** (1 / 6))
+    assert (state["gamma"], state["gamma_corner"]) == pytest.approx((0.1 ** (1 / 6), 0.2 ** (1 / 6)))
     path = tmp_path / "run" / "checkpoints" / "last" / "state.json"
-    path.write_text(json.dumps(state | {"gamma": 0.5}), "utf-8")
+    path.write_text(json.dumps(state | {"gamma": 0.5, "gamma_corner": 0.25}), "utf-8")
     run(tiny.recipe(folder, **teacher, **release), tmp_path / "run", resume=True)
-    alphas = [record["alpha"] for record in logged(tmp_path / "run") if "alpha" in record]
     before = state["step"]
-    assert alphas == pytest.approx([0.1 ** (t / 6) for t in range(before)] + [0.5**t for t in range(before, 6)])
+    for name, end, rate in (("alpha", 0.1, 0.5), ("alpha_corner", 0.2, 0.25)):
+        alphas = [record[name] for record in logged(tmp_path / "run") if name in record]
+        assert alphas == pytest.approx([end ** (t / 6) for t in range(before)] + [rate**t for t in range(before, 6)])
 
 
 def test_a_released_teacher_is_not_asked_and_its_memory_is_free(taught):
@@ -212,9 +213,57 @@ def test_a_released_teacher_is_not_asked_and_its_memory_is_free(taught):
     assert ["forward_kl" in r for r in records if "loss" in r] == [True, True, False, False, False, False]
 
 
+def test_corner_samples_are_released_at_a_rate_of_their_own(taught):
+    folder, teacher = taught
+
+    def records(release):
+        parts = assemble(tiny.recipe(folder, **teacher, distill__release=release))
+        parts.setting.run = folder / "by_regime"
+        found = []
+        parts.setting.log = found.append
+        state = fit(parts.setting, Accelerator(cpu=True))
+        return state, [record for record in found if "loss" in record], parts.setting.teacher
+
+    plain, own, apart = (records({"end": 0.1} | more) for more in ({}, {"corner_end": 0.1}, {"corner_end": 0.01}))
+    assert [record["loss"] for record in own[1]] == [record["loss"] for record in plain[1]]
+    assert own[0].gamma_corner is None and "alpha_corner" not in own[1][0]
+    alphas = [[record[name] for record in apart[1]] for name in ("alpha", "alpha_corner")]
+    assert alphas == [pytest.approx([end ** (t / 6) for t in range(6)]) for end in (0.1, 0.01)]
+    assert all("forward_kl_corner" in record for record in apart[1])
+    assert [record["loss"] for record in apart[1]][1:] != [record["loss"] for record in plain[1]][1:]
+    _, let_go, teacher_left = records({"end": 0.01, "corner_end": 0.1, "below": 0.3})  # over after 2 and 4 steps
+    assert [{"forward_kl", "forward_kl_corner"} & record.keys() for record in let_go] == [
+        *[{"forward_kl", "forward_kl_corner"}] * 2,
+        *[{"forward_kl_corner"}] * 2,
+        *[set()] * 2,
+    ]
+    assert teacher_left is None and [record["alpha_corner"] > 0 for record in let_go] == [True] * 4 + [False] * 2
+
+
+def test_what_the_teacher_understands_is_logged_and_not_every_recipe_may_ask(taught):
+    folder, teacher = taught
+    parts = assemble(tiny.recipe(folder, **teacher, distill={"on": "trusted", "trust": 50.0}))
+    parts.setting.run, found = folder / "trusting", []
+    parts.setting.log = found.append
+    fit(parts.setting, Accelerator(cpu=True))
+    assert next(record["trusted"] for record in found if "loss" in record) == {"regular": 1.0, "corner": 1.0}
+    with pytest.raises(ValueError, match="trusted` reads it"):
+        tiny.recipe(folder, **teacher, distill__trust=2.0)
+    with pytest.raises(ValueError, match="a recipe with a teacher"):
+        tiny.recipe(folder, distill__on="trusted")
+    with pytest.raises(ValueError, match="no corner sample listens"):
+        tiny.recipe(folder, **teacher, distill={"on": "regular", "release": {"end": 0.1, "corner_end": 0.2}})
+
+
 def test_a_release_that_would_not_happen_is_refused(taught):
     folder, teacher = taught
-    for release in ({"end": 0.1, "below": 0.1}, {"end": 0.1, "below": 2.0}, {"end": 2.0}):
+    for release in (
+        {"end": 0.1, "below": 0.1},
+        {"end": 0.1, "below": 2.0},
+        {"end": 2.0},
+        {"end": 0.1, "corner_end": 2.0},
+        {"end": 0.3, "corner_end": 0.2, "below": 0.2},
+    ):
         with pytest.raises(ValueError, match=r"a value in"):
             tiny.recipe(folder, **teacher, distill__release=release)
     with pytest.raises(ValueError, match="have no meaning"):

@@ -1,4 +1,6 @@
-"""What mining picks and how experts are used, as sums that can be added up over micro-batches and ranks.
+"""What mining picks, which samples the teacher understands and how experts are used.
+
+All are sums that can be added up over micro-batches and ranks.
 
 Mining is judged by what it picks: if more than a corner case's share of the mined samples are corner cases it works as
 meant; if coordinates and object ids crowd the mined tokens it chases noise.
@@ -21,6 +23,7 @@ from drivedistill.models.mixture import entropy
 
 LOSS_EDGES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Nats; they separate the eight bins in which token losses are counted."""
+REGIMES = ("regular", "corner")
 EFFECTIVE = ("exp_entropy", "above_uniform", "for_half", "for_nine_tenths")
 
 
@@ -68,6 +71,17 @@ def _share(part: Tensor, whole: Tensor) -> float:
     return round(float(part / whole.sum()), 4) if float(whole.sum()) else 0.0
 
 
+def trust_notes(trusted: Tensor, batch: Batch) -> Tensor:
+    """`float64[2, 2]`: by regime, number of samples and of those that are trusted (`bool[B]`)."""
+    table = torch.stack([torch.ones_like(trusted), trusted], dim=1).double()
+    return table.new_zeros(2, 2).index_add(0, batch.corner().long(), table).cpu()
+
+
+def _trust_report(notes: Tensor) -> dict[str, float]:
+    rows = zip(REGIMES, notes, strict=True)
+    return {regime: round(float(row[1] / row[0]), 4) for regime, row in rows if row[0]}
+
+
 def effective_experts(probabilities: Tensor) -> Tensor:
     """Four readings of how many experts each token uses, `float[M, 4]` in the order of `EFFECTIVE`, from `float[M, E]`."""
     heaviest = probabilities.sort(dim=-1, descending=True).values.cumsum(dim=-1)
@@ -87,7 +101,7 @@ def expert_notes(routing: Routing, batch: Batch) -> Tensor:
 
 def _expert_report(notes: Tensor) -> dict[str, Any]:
     report: dict[str, Any] = {}
-    for place, regime in enumerate(("regular", "corner")):
+    for place, regime in enumerate(REGIMES):
         tokens, sums, ran = notes[place, 0], notes[place, 1:5], notes[place, 5:]
         if tokens:
             means = dict(zip(EFFECTIVE, (round(float(value / tokens), 4) for value in sums), strict=True))
@@ -100,5 +114,8 @@ def report(notes: dict[str, Tensor]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "mined" in notes:
         found["mined"] = _mining_report(notes["mined"])
-    experts = {name.removeprefix("experts/"): _expert_report(n) for name, n in notes.items() if name != "mined"}
+    if "trusted" in notes:
+        found["trusted"] = _trust_report(notes["trusted"])
+    layers = {name: n for name, n in notes.items() if name.startswith("experts/")}
+    experts = {name.removeprefix("experts/"): _expert_report(n) for name, n in layers.items()}
     return found | ({"experts": experts} if experts else {})

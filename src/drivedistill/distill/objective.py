@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from drivedistill.batch import Batch, Routing, Rows, Signal
-from drivedistill.distill.diagnostics import expert_notes, mining_notes
+from drivedistill.distill.diagnostics import expert_notes, mining_notes, trust_notes
 from drivedistill.distill.losses import DIVERGENCES, cross_entropy
 from drivedistill.distill.miner import Miner, Plan
-from drivedistill.distill.mining import Reduction, Selection, counts, everything
+from drivedistill.distill.mining import Reduction, Selection, counts, everything, sample_hardness
 from drivedistill.distill.teacher import LOGITS
 from drivedistill.models.mixture import balance_loss, entropy, z_loss
 
@@ -56,6 +56,13 @@ class Moment:
     """Optimizer steps of the whole run."""
     alpha: float = 0.0
     """The teacher's weight now; 0 when it is not asked."""
+    alpha_corner: float | None = None
+    """Its weight on corner samples, where these are released at a rate of their own; None: the same."""
+
+    @property
+    def heard(self) -> bool:
+        """The teacher weighs something, in one regime at least."""
+        return max(self.alpha, self.alpha_corner or 0.0) > 0
 
 
 @dataclass
@@ -105,8 +112,10 @@ class Answers:
     loss: str = "forward_kl"
     """A key of `losses.DIVERGENCES`."""
     temperature: float = 1.0
-    on: Literal["all", "regular", "mined"] = "all"
+    on: Literal["all", "regular", "trusted", "mined"] = "all"
     """Rows that listen to the teacher."""
+    trust: float = 1.0
+    """For `on: trusted`, the highest mean cross-entropy of the teacher on a sample's answer, nats per token."""
     supervised_weight: float = 1.0
     miner: Miner | None = None
     router_weights: dict[str, float] = field(default_factory=dict)
@@ -133,11 +142,11 @@ class Answers:
     def listens(self, moment: Moment) -> bool:
         """While its words weigh something, or tell how hard a row is."""
         compared = self.miner is not None and self.miner.spec.measure != "loss"
-        return self.taught and (moment.alpha > 0 or compared)
+        return self.taught and (moment.heard or compared)
 
     def only_mined(self, moment: Moment) -> bool:
         """Nothing but the mined rows is looked at, so that the others need no head."""
-        return moment.alpha == 0 or self.on == "mined"
+        return not moment.heard or self.on == "mined"
 
     def measure(self, losses: Tensor, signal: Signal | None, batch: Batch) -> Tensor:
         """How hard every row is, `float[N]`, from its detached loss; see `sections.Mining.measure`."""
@@ -149,7 +158,10 @@ class Answers:
         return excess if measure == "excess" else torch.where(batch.corner()[batch.sample_of_row], losses, excess)
 
     def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
-        """Terms `ce` or `h2g`, the divergence under its name, `balance`, `z`, `entropy`."""
+        """Terms `ce` or `h2g`, the divergence under its name, `balance`, `z`, `entropy`.
+
+        Where corner samples have an alpha of their own, their divergence is a term of its own (`..._corner`).
+        """
         assert rows.logits is not None
         losses = cross_entropy(rows.logits, batch.gold)
         selection, outcome = everything(batch, self.reduction), Outcome([])
@@ -161,8 +173,13 @@ class Answers:
             outcome.notes["mined"] = mining_notes(losses.detach(), selection, batch) if notes is None else notes
         name = "ce" if self.miner is None else "h2g"
         outcome.terms.append(_term(name, losses, selection.weights, self.supervised_weight, batch))
-        if moment.alpha > 0 and self.taught:
-            outcome.terms.append(self._taught(rows.logits, signal, batch, moment.alpha, selection))
+        if moment.heard and self.taught:
+            if signal is None or signal.logits is None:
+                raise ValueError("soft-label distillation needs a teacher's signal.")
+            listening = self.listening(signal.logits, batch)
+            if self.on == "trusted":
+                outcome.notes["trusted"] = trust_notes(listening, batch)
+            outcome.terms += self._taught(rows.logits, signal.logits, batch, moment, selection, listening)
         outcome.terms += router_terms(
             {layer: routing for layer, routing in rows.routing.items() if layer in self.sparse}, self.router_weights
         )
@@ -170,16 +187,29 @@ class Answers:
             outcome.notes[f"experts/{layer}"] = expert_notes(routing, batch)
         return outcome
 
-    def _taught(self, ours: Tensor, signal: Signal | None, batch: Batch, alpha: float, selection: Selection) -> Term:
-        if signal is None or signal.logits is None:
-            raise ValueError("soft-label distillation needs a teacher's signal.")
-        theirs = signal.logits
+    def listening(self, theirs: Tensor, batch: Batch) -> Tensor:
+        """The samples on which the teacher (its logits `float[N, V]`) is heard, `bool[B]`."""
+        if self.on == "regular":
+            return ~batch.corner()
+        if self.on == "trusted":
+            losses = cross_entropy(theirs, batch.gold)
+            return sample_hardness(losses, batch, torch.ones_like(losses, dtype=torch.bool)) <= self.trust
+        return torch.ones(batch.num_samples, dtype=torch.bool, device=theirs.device)
+
+    def _taught(
+        self, ours: Tensor, theirs: Tensor, batch: Batch, moment: Moment, selection: Selection, listening: Tensor
+    ) -> list[Term]:
         if ours.shape[1] != theirs.shape[1]:
             ours, theirs = ours[:, : self.vocabulary], theirs[:, : self.vocabulary]
         weights = selection.weights if self.on == "mined" else everything(batch, self.reduction).weights
-        if self.on == "regular":  # the others keep their weight, so that a regular row learns as much as without
-            weights = weights * ~batch.corner()[batch.sample_of_row]
-        return _term(self.loss, DIVERGENCES[self.loss](ours, theirs, self.temperature), weights, alpha, batch)
+        # The others keep their place in the divisor, so that a row that listens learns as much as if all listened.
+        weights = weights * listening[batch.sample_of_row]
+        values = DIVERGENCES[self.loss](ours, theirs, self.temperature)
+        if moment.alpha_corner is None:
+            return [_term(self.loss, values, weights, moment.alpha, batch)]
+        corner = batch.corner()[batch.sample_of_row]
+        parts = (self.loss, moment.alpha, ~corner), (f"{self.loss}_corner", moment.alpha_corner, corner)
+        return [_term(name, values, weights * rows, alpha, batch) for name, alpha, rows in parts if alpha > 0]
 
 
 ROUTER_LOSSES: dict[str, Callable[[Routing], Tensor]] = {

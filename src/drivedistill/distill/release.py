@@ -3,7 +3,8 @@ r"""Progressive release: the teacher's weight falls geometrically, one factor pe
 .. math:: \alpha(t) = \alpha(0)\, \gamma^t
 
 t counts optimizer steps from 0. CLKD equation 6; the paper gives neither alpha(0) nor gamma, so we ask for the value after the
-last step and derive gamma, once per run. Source: CLKD (Zhao and Fang, ICRA 2026), section III-D.
+last step and derive gamma, once per run. Ours: corner samples may have an end, and so a gamma, of their own.
+Source: CLKD (Zhao and Fang, ICRA 2026), section III-D.
 """
 
 from __future__ import annotations

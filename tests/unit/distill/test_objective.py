@@ -48,6 +48,74 @@ def test_rows_that_listen(pair, on):
         assert float(got.by_regime[1]) == 0.0
 
 
+def test_a_teacher_is_trusted_with_the_samples_whose_answers_it_expects(pair):
+    b, rows, signal = pair
+    theirs = signal.logits.clone()
+    theirs[3:5, 0] += 9.0  # the gold token of every row is 0: the second sample is understood
+    theirs[5, 0] += 9.0  # one word of the corner case is, its mean is not
+    objective = Answers("tokens", 11, taught=True, on="trusted", trust=1.0)
+    outcome = objective(rows, Signal(theirs), b, NOW, Plan())
+    divergence = forward_kl(rows.logits, theirs)
+    torch.testing.assert_close(outcome.terms[1].total, divergence[3:5].sum())  # divided by all nine, as for `regular`
+    assert report(outcome.notes) == {"trusted": {"regular": 0.5, "corner": 0.0}}
+
+
+def test_the_mean_over_the_answer_decides_up_to_the_threshold(pair):
+    b, _, signal = pair
+    means = torch.stack([part.mean() for part in cross_entropy(signal.logits, b.gold).split([3, 2, 4])])
+    for threshold in means.tolist():
+        objective = Answers("tokens", 11, taught=True, on="trusted", trust=threshold)
+        assert torch.equal(objective.listening(signal.logits, b), means <= threshold)
+
+
+def gradient(objective, pair, moment):
+    b, rows, signal = pair
+    logits = rows.logits.clone().requires_grad_(True)
+    found = terms(objective, (b, Rows(logits), signal), moment)
+    loss = sum(term.weight * term.total for term in found.values())
+    loss.backward()
+    return loss.detach(), logits.grad
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("reduction", ["tokens", "samples", "sqrt"])
+def test_boundless_trust_is_all_and_none_is_no_teacher(pair, reduction):
+    def trusting(trust):
+        return gradient(Answers(reduction, 11, taught=True, on="trusted", trust=trust), pair, NOW)
+
+    everyone = gradient(Answers(reduction, 11, taught=True), pair, NOW)
+    nobody = gradient(Answers(reduction, 11), pair, NOW)
+    assert same(trusting(float("inf")), everyone) and same(trusting(0.0), nobody)
+    assert not same(everyone, nobody)
+
+
+def test_corner_samples_have_an_alpha_of_their_own(pair):
+    b, rows, signal = pair
+    objective = Answers("tokens", 11, taught=True)
+    divergence, corner = forward_kl(rows.logits, signal.logits), b.sample_of_row == 2
+    found = terms(objective, pair, Moment(alpha=0.5, alpha_corner=0.2))
+    weighed = {name: (term.weight, float(term.total)) for name, term in found.items() if name != "ce"}
+    assert weighed["forward_kl"] == (0.5, pytest.approx(float(divergence[~corner].sum()), rel=1e-5))
+    assert weighed["forward_kl_corner"] == (0.2, pytest.approx(float(divergence[corner].sum()), rel=1e-5))
+    one, other = (gradient(objective, pair, Moment(alpha=0.5, alpha_corner=end)) for end in (None, 0.5))
+    torch.testing.assert_close(one, other)
+
+
+def test_the_teacher_is_asked_while_one_regime_listens(pair):
+    objective = Answers("tokens", 11, taught=True, miner=miner(pool="window"))
+    moments = [Moment(alpha=0.0, alpha_corner=0.2), Moment(alpha=0.2, alpha_corner=0.0), Moment(alpha_corner=0.0)]
+    assert [objective.listens(moment) for moment in moments] == [True, True, False]
+    assert [objective.only_mined(moment) for moment in moments] == [False, False, True]
+    assert [set(terms(objective, pair, moment)) for moment in moments] == [
+        {"h2g", "forward_kl_corner"},
+        {"h2g", "forward_kl"},
+        {"h2g"},
+    ]
+
+
 def test_a_teacher_of_weight_zero_leaves_no_term(pair):
     assert terms(Answers("tokens", 11, taught=True), pair, Moment(alpha=0.0)).keys() == {"ce"}
 
