@@ -126,12 +126,19 @@ def test_every_place_that_can_be_seen_is_one_image_token(subject, samples):
     assert mask.sum(dim=1).tolist() == (inputs["attention_mask"].sum(dim=1) + with_places).tolist()
 
 
-def test_written_answers_do_not_depend_on_the_batch(folder, samples):
+def test_written_answers_are_those_of_the_places_whatever_the_batch(folder, samples):
     subject = build(folder)
-    together = subject.model.generate(**questions(samples, subject.preparation), max_new_tokens=5)
-    for row, sample in zip(together, samples, strict=True):
-        alone = subject.model.generate(**questions([sample], subject.preparation), max_new_tokens=5)[0]
-        assert torch.equal(row[: len(alone)], alone)
+
+    def first_scores(some, move=0.0):
+        inputs = questions(some, subject.preparation)
+        inputs["points"][:, :, 1:] += move
+        options = {"max_new_tokens": 2, "output_scores": True, "return_dict_in_generate": True}
+        return subject.model.generate(**inputs, **options).scores[0]
+
+    together = first_scores(samples)
+    alone = torch.cat([first_scores([sample]) for sample in samples])
+    torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
+    assert [bool(moved) for moved in (together != first_scores(samples, 0.2)).any(dim=1)] == [True, False, True, False]
 
 
 def test_places_stay_exact_for_a_model_of_low_precision(folder, samples):
