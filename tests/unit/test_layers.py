@@ -39,7 +39,7 @@ LAYERS = {
     **dict.fromkeys(("distill", "checkpoint", "machine"), 2),
     "subject": 2.4,
     "build": 2.5,
-    **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "world"), 3),
+    **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "world", "pretrain"), 3),
     **dict.fromkeys(("bench", "experts"), 3.5),
     **dict.fromkeys(("report", "deploy"), 4),
     **dict.fromkeys(("ablate", "quickstart", "cli"), 5),
@@ -65,6 +65,7 @@ MAY_IMPORT_BESIDE = {
     ("runs", "optimize"),
     ("dry_run", "runs"),
     ("dry_run", "train"),
+    ("pretrain", "optimize"),
     ("cli", "ablate"),
 }
 """Neighbours on one floor: layers 0 and 3 are stories with an order of their own."""

@@ -23,7 +23,9 @@ from drivedistill.cli.data import data
 from drivedistill.cli.experts import experts
 from drivedistill.cli.learn import distill, train
 from drivedistill.cli.predict import predict
+from drivedistill.cli.pretrain import pretrain
 from drivedistill.cli.probe import probe
+from drivedistill.cli.quickstart import quickstart
 from drivedistill.cli.score import score
 from drivedistill.cli.world import world
 from drivedistill.problems import InputError, RunError
@@ -51,7 +53,7 @@ app = typer.Typer(
     help="Turn a large driving vision-language model into a small one that answers in time.",
 )  # fmt: skip
 app.add_typer(data, name="data")
-for verb in (world, cache, train, distill, predict, probe, score, compare, bench, experts, ablate):
+for verb in (quickstart, world, cache, pretrain, train, distill, predict, probe, score, compare, bench, experts, ablate):
     app.command()(verb)
 
 

@@ -36,6 +36,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivedistill.problems import InputError, Problem, unavailable
@@ -153,6 +154,7 @@ _SAME_VALUES = {
     "vit": ("hidden_act", "num_attention_heads"),
     "swin": ("hidden_act", "num_heads", "window_size"),
     "convnext": ("hidden_act",),
+    "pyramid": (),
 }
 """Fields that change what a network computes and that the shapes of its weights may not betray."""
 
@@ -221,8 +223,9 @@ def load_text_weights(model: DrivingT5, name: str) -> None:
 
 
 def load_vision_weights(model: DrivingT5, name: str) -> None:
-    """Fill the vision part from a directory or hub id of a ViT, Swin, ConvNeXt or UniRepLKNet (safetensors only).
+    """Fill the vision part from a directory or hub id of a ViT, Swin, ConvNeXt, UniRepLKNet or pyramid (safetensors only).
 
+    A folder of `drivedistill pretrain` stands for the tower in its `model/`.
     Takes base models and classifiers; a stored classification head is filled too. With `vision_blocks: false` the
     checkpoint's blocks are left out, unless the model stores them.
 
@@ -238,7 +241,9 @@ def load_vision_weights(model: DrivingT5, name: str) -> None:
         load_large_kernel_weights(vision.model, name)
         return
     if vision.head is None:
-        options = {} if vision.kind == "convnext" else {"add_pooling_layer": False}
+        if vision.kind == "pyramid" and (Path(name) / "model" / "config.json").is_file():
+            name = str(Path(name) / "model")
+        options = {} if vision.kind in ("convnext", "pyramid") else {"add_pooling_layer": False}
         may_skip = r"pooler|classifier|mask_token" + ("" if vision.stores_blocks else r"|layers\.|layernorm")
         loaded = _load(type(vision.model), config, name, f"a {vision.kind} in safetensors", may_skip, **options)
         kept = vision.model.state_dict()

@@ -1,0 +1,1 @@
+"""Pre-training a small vision tower on what a data set knows about its pictures."""
