@@ -151,8 +151,14 @@ def _drawn(
             run_variance += variance
             inverse_df += variance**2 / (m - 1)
     total = run_variance + by_scenes.var()
-    stretch = np.interp(inverse_df / total**2, _INVERSE_DF, _STUDENT) / _STUDENT[0] if total > 0 else 1.0
+    stretch = student_stretch(inverse_df / total**2) if total > 0 else 1.0
     return np.asarray(centre + stretch * (by_scenes + by_runs))
+
+
+def student_stretch(inverse_df: float) -> float:
+    """How much wider an interval must be when the variance is known from few values: Student's 97.5 % quantile over the
+    normal one, at one over the degrees of freedom (0: all that there are)."""
+    return float(np.interp(inverse_df, _INVERSE_DF, _STUDENT) / _STUDENT[0])
 
 
 def _shares(m: int, num_draws: int, generator: np.random.Generator) -> Floats:
