@@ -67,6 +67,8 @@ MAY_IMPORT_BESIDE = {
     ("dry_run", "train"),
     ("pretrain", "optimize"),
     ("cli", "ablate"),
+    ("cli", "quickstart"),
+    ("quickstart", "ablate"),
 }
 """Neighbours on one floor: layers 0 and 3 are stories with an order of their own."""
 

@@ -1,0 +1,116 @@
+"""The table of `recipes/quickstart.yaml` with what depends on the call: paths, the teacher, steps, questions, the seed.
+
+OUT/quickstart.json  report.html  .lock
+OUT/data/world/      the data set
+OUT/table/           the table, as `drivedistill ablate` leaves it: table.md, ROW/seed-S/ with model, answers, results
+OUT/bench/           bench.json, bench.md, rsdr.svg and the answers under the clock
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from drivedistill.ablate.card import Scoring, Table, TableRow, load_table
+from drivedistill.ablate.plan import PlannedRun, plan
+from drivedistill.evaluate.captions.java import find_java, scorers_folder
+from drivedistill.problems import InputError
+from drivedistill.quickstart.budget import Budget
+from drivedistill.quickstart.origin import Teacher
+from drivedistill.yaml_tree import read_tree
+
+RECIPE = Path(__file__).parent / "recipes" / "quickstart.yaml"
+SIZE = 112
+"""Width and height of the world's pictures, in pixels."""
+TEACHER, PLAIN, BEST = "teacher", "student", "clkd"
+"""Rows that the instruments look at."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was asked for."""
+
+    out: Path
+    minutes: float = 10.0
+    seed: int = 0
+    jobs: int = 2
+    teacher: Path | None = None
+    """None: the demo teacher."""
+    overrides: tuple[str, ...] = ()
+    """`key.sub=value` on the recipe of every row."""
+
+    @property
+    def world(self) -> Path:
+        """Root of the data set."""
+        return self.out / "data" / "world"
+
+    @property
+    def table(self) -> Path:
+        """Folder of the table."""
+        return self.out / "table"
+
+
+def planned(call: Call, budget: Budget, teacher: Teacher) -> tuple[Table, list[PlannedRun]]:
+    """The table and its runs; nothing is written.
+
+    Raises:
+        InputError: Overrides do not fit, or the scorers are not installed.
+    """
+    card = load_table(RECIPE)
+    base = RECIPE.parent / (card.base or "")
+    sources = read_tree(base)["data"]["sources"]
+    roots = {f"data.sources.{i}.root": (call.out / source["root"]).as_posix() for i, source in enumerate(sources)}
+    shared = roots | {f"data.{name}": value for name, value in teacher.reading.items()}
+    score = card.score.model_copy(update=_scorers() | {"limit": budget.questions})
+    changes = {
+        "rows": [_row(row, shared, call, budget, teacher) for row in card.rows],
+        "seeds": [call.seed],
+        "score": score,
+        "columns": [name for name in card.columns if score.meteor or name not in ("METEOR", "Avg")],
+    }
+    card = card.model_copy(update=changes)
+    return card, plan(card, RECIPE, call.table)
+
+
+def _row(row: TableRow, shared: dict[str, Any], call: Call, budget: Budget, teacher: Teacher) -> TableRow:
+    """A row with the numbers of this call; what it sets itself comes before, what the user sets comes last."""
+    if "model.path" in row.uses:
+        steps = budget.steps
+        own: dict[str, Any] = {
+            "train.steps": steps,
+            "train.warmup_steps": steps // 10,
+            "train.validate_every": max(1, steps // 2),
+        }
+    else:
+        own = {"model.path": teacher.path.as_posix()}
+    fields = [f"{name}={json.dumps(value)}" for name, value in (shared | own).items()]
+    mine = call.overrides if "model.path" in row.uses else [text for text in call.overrides if text.startswith("data.")]
+    return row.model_copy(update={"set": [*row.set, *fields, *mine]})
+
+
+def _scorers() -> dict[str, Any]:
+    """METEOR and the papers' tokenizer where there is Java.
+
+    Raises:
+        InputError: The scorers are not installed.
+    """
+    scorers_folder()
+    try:
+        find_java()
+    except InputError:
+        return {"meteor": False, "tokenizer": "approximate"}
+    return {"meteor": True, "tokenizer": Scoring().tokenizer}
+
+
+def settings(call: Call, budget: Budget, teacher: Teacher, card: Table) -> dict[str, Any]:
+    """What the folder is a function of, for `quickstart.json`."""
+    return {
+        "minutes": call.minutes,
+        "seed": call.seed,
+        "overrides": list(call.overrides),
+        "budget": asdict(budget),
+        "teacher": {"path": teacher.path.as_posix(), "sha256": teacher.digest, "origin": teacher.origin},
+        "score": card.score.model_dump(mode="json"),
+    }
