@@ -27,6 +27,8 @@ from drivedistill.signals import Interrupted, Signals
 
 SAVE_EVERY = 200
 """Steps between two checkpoints."""
+WARMUP = 50
+"""Steps in which the learning rate rises, at most a tenth of the run."""
 Statistics = tuple[list[float], list[float]]
 """Mean and standard deviation of the channels."""
 
@@ -82,10 +84,12 @@ def fit(readout: Readout, split: Split, seed: int, options: Options, checkpoints
         Interrupted: By a signal, after a checkpoint.
         RunError: The loss is not finite.
     """
-    schedule = Train(learning_rate=options.learning_rate, schedule="linear", warmup_steps=50)
-    optimizer = torch.optim.AdamW(parameter_groups(readout, schedule))
     per_epoch = max(1, len(split.present) // options.batch_size)
-    total, state = per_epoch * options.epochs, _restored(checkpoints, readout, optimizer)
+    total = per_epoch * options.epochs
+    warmup = min(WARMUP, total // 10)
+    schedule = Train(learning_rate=options.learning_rate, schedule="linear", warmup_steps=warmup, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(parameter_groups(readout, schedule))
+    state = _restored(checkpoints, readout, optimizer)
     began = time.monotonic() - state.seconds
     readout.train()
     with Signals() as signals, Progress(total, state.step) as progress:

@@ -67,8 +67,9 @@ class Readout(nn.Module):
         for group in (placed, ~placed):
             start[group] = sizes[group].cumsum(0) - sizes[group]
         width = tower.config.width
-        self.at_places = nn.Linear(width, int(sizes[placed].sum()))
-        self.of_frames = nn.Linear(len(CAMERAS) * width + 1, int(sizes[~placed].sum()))
+        at_places, of_frames = (max(1, int(sizes[group].sum())) for group in (placed, ~placed))
+        self.at_places = nn.Linear(width, at_places)
+        self.of_frames = nn.Linear(len(CAMERAS) * width + 1, of_frames)
         self.measures = nn.Linear(width, MEASURES)
         self.register_buffer("start", start, persistent=False)
         self.register_buffer("size", sizes, persistent=False)
