@@ -48,8 +48,9 @@ def gradients(folder: Path, sharding: str, pool: str | None) -> dict[str, torch.
 def mined(pool: str | None) -> dict[str, object]:
     """Recipe changes: mining among a pool, by a student with experts."""
     experts = {"experts": 2, "k": 1, "layers": "all", "init_noise": 0.1}
-    balance = {"train__router_balance": 0.0}  # a product of means depends on how a window is cut
-    return {"mining": {"pool": pool}, "model__ffn_experts": experts, **balance} if pool else {}
+    train: dict[str, object] = {"train__router_balance": 0.0}  # a product of means depends on how a window is cut
+    train |= {"train__reduction": "sqrt"} if pool == "bank" else {}
+    return {"mining": {"pool": pool}, "model__ffn_experts": experts, **train} if pool else {}
 
 
 def parity(folder: Path) -> dict[str, float]:
