@@ -26,6 +26,7 @@ from drivedistill.cli.predict import predict
 from drivedistill.cli.pretrain import pretrain
 from drivedistill.cli.probe import probe
 from drivedistill.cli.quickstart import quickstart
+from drivedistill.cli.report import report
 from drivedistill.cli.score import score
 from drivedistill.cli.world import world
 from drivedistill.problems import InputError, RunError
@@ -53,7 +54,22 @@ app = typer.Typer(
     help="Turn a large driving vision-language model into a small one that answers in time.",
 )  # fmt: skip
 app.add_typer(data, name="data")
-for verb in (quickstart, world, cache, pretrain, train, distill, predict, probe, score, compare, bench, experts, ablate):
+for verb in (
+    quickstart,
+    world,
+    cache,
+    pretrain,
+    train,
+    distill,
+    predict,
+    probe,
+    score,
+    compare,
+    bench,
+    experts,
+    ablate,
+    report,
+):
     app.command()(verb)
 
 

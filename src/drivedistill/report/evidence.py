@@ -1,0 +1,247 @@
+"""What lies in the folders that a report is about: rows of runs, benches, probes, experts.
+
+RUN/run.json recipe.yaml metrics.jsonl results.json predictions/*.jsonl      a run
+TABLE/table.yaml table.json ROW/seed-S/                                      a table of `drivedistill ablate`
+bench.json, probe.json, experts.json                                         in these folders, or up to four below
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivedistill.evaluate.looking import PRIOR
+from drivedistill.metrics_file import read_metrics
+from drivedistill.problems import InputError, Problem
+from drivedistill.recipe import Recipe, load_recipe
+from drivedistill.records import CLEAN, Prediction, Score, read_jsonl
+from drivedistill.report.artefacts import (
+    Bench,
+    DifferenceLine,
+    Experts,
+    Facts,
+    TableCard,
+    TableResults,
+    TableRow,
+    checked,
+    read_json,
+)
+from drivedistill.yaml_tree import read_tree
+
+DEPTH = 4
+SIGNS = ("run.json", "recipe.yaml", "metrics.jsonl", "predictions", "results.json")
+"""By which a folder is known as a run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    folder: Path
+    facts: Facts
+    recipe: Recipe | None
+    log: list[dict[str, object]]
+    """Records of `metrics.jsonl`."""
+    answers: list[Prediction]
+    """To clean pictures, of one file; empty where there is none."""
+    scores: list[Score]
+    """Of these answers."""
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """A model: a row of a table, or a run; with a run for every seed."""
+
+    name: str
+    label: str
+    runs: tuple[Run, ...]
+    published: dict[str, dict[str, float]]
+    """The paper's figures by regime and column."""
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """Of its runs."""
+        return [run.facts.seed for run in self.runs]
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """That of the first run."""
+        return self.runs[0].recipe
+
+    def answered(self) -> list[list[Prediction]]:
+        """Answers of every run that has some."""
+        return [run.answers for run in self.runs if run.answers]
+
+    def owns(self, path: str | Path) -> bool:
+        """Whether a file or a folder, as other files name it, is one of its runs or lies in one."""
+        return any(_inside(Path(path), run.folder) for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The same questions under several conditions, of one model."""
+
+    folder: Path
+    model: str
+    answers: dict[str, list[Prediction]]
+    """By condition, `clean` first; the text-only prior by its name."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a report is made of."""
+
+    title: str
+    about: str
+    rows: list[ReportRow]
+    differences: list[DifferenceLine]
+    benches: list[Bench]
+    probes: list[Probe]
+    experts: list[Experts]
+
+    def row_of(self, path: str | Path) -> ReportRow | None:
+        """The row whose run a path names."""
+        return next((row for row in self.rows if row.owns(path)), None)
+
+    def name_of(self, path: str | Path) -> str:
+        """The label of the row whose run a path names; the path's own end where there is none."""
+        row = self.row_of(path)
+        return row.label if row else Path(path).name
+
+
+def gather(folders: Sequence[Path]) -> Evidence:
+    """Read everything.
+
+    Raises:
+        InputError: A folder is missing or holds nothing of a report; a file cannot be read. All findings.
+    """
+    problems: list[Problem] = []
+    rows: list[ReportRow] = []
+    differences: list[DifferenceLine] = []
+    titles: list[str] = []
+    abouts: list[str] = []
+    for folder in folders:
+        try:
+            card = _card(folder)
+            found = _table_rows(folder, card) if card else _run_rows(folder)
+            if not found and not any(_named(folder, ("bench.json", "probe.json", "experts.json"))):
+                expected = "a run, a table of runs, or a folder with bench.json, probe.json or experts.json"
+                what = "none of these" if folder.is_dir() else "no such folder"
+                problems.append(Problem(str(folder), "", expected, what, "name a folder of results"))
+            rows += found
+            titles.append(card.name if card else folder.name)
+            abouts += [card.about.strip()] if card else []
+            if (folder / "table.json").is_file():
+                differences += read_json(folder / "table.json", TableResults).differences
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return Evidence(
+        title=", ".join(titles),
+        about=" ".join(abouts),
+        rows=_told_apart(rows),
+        differences=differences,
+        benches=[read_json(path, Bench) for path in _everywhere(folders, "bench.json")],
+        probes=[_probe(path.parent) for path in _everywhere(folders, "probe.json")],
+        experts=[read_json(path, Experts) for path in _everywhere(folders, "experts.json")],
+    )
+
+
+def _named(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    for name in names:
+        for depth in range(DEPTH + 1):
+            yield from sorted(folder.glob("*/" * depth + name))
+
+
+def _everywhere(folders: Sequence[Path], name: str) -> list[Path]:
+    """Files of a name in and below the folders, each once."""
+    return list({path.resolve(): path for folder in folders for path in _named(folder, [name])}.values())
+
+
+def _card(folder: Path) -> TableCard | None:
+    path = folder / "table.yaml"
+    return checked(read_tree(path), TableCard, path) if path.is_file() else None
+
+
+def _table_rows(folder: Path, card: TableCard) -> list[ReportRow]:
+    """Rows of which a run has begun."""
+    return [row for line in card.rows if (row := _row(line, sorted((folder / line.name).glob("seed-*"))))]
+
+
+def _run_rows(folder: Path) -> list[ReportRow]:
+    """A run, or one for every seed."""
+    if any((folder / sign).exists() for sign in SIGNS):
+        row = _row(TableRow(name=folder.resolve().name), [folder])
+    else:
+        row = _row(TableRow(name=folder.resolve().name), sorted(folder.glob("seed-*")))
+    return [row] if row else []
+
+
+def _row(line: TableRow, folders: Sequence[Path]) -> ReportRow | None:
+    found = [folder for folder in folders if any((folder / sign).exists() for sign in SIGNS)]
+    runs = tuple(_run(folder) for folder in sorted(found, key=lambda path: (len(path.name), path.name)))
+    return ReportRow(line.name, line.label or line.name, runs, line.published) if runs else None
+
+
+def _run(folder: Path) -> Run:
+    facts, recipe = folder / "run.json", folder / "recipe.yaml"
+    file, answers = _clean_answers(folder / "predictions")
+    results = [folder / "results.json", *([file.with_name(f"{file.stem}.results.json")] if file else [])]
+    scores = next((read_json(path, list[Score]) for path in results if path.is_file()), [])
+    return Run(
+        folder=folder,
+        facts=read_json(facts, Facts) if facts.is_file() else Facts(),
+        recipe=load_recipe(recipe) if recipe.is_file() else None,
+        log=read_metrics(folder / "metrics.jsonl"),
+        answers=answers,
+        scores=[score for score in scores if score.condition == CLEAN],
+    )
+
+
+def _clean_answers(folder: Path) -> tuple[Path | None, list[Prediction]]:
+    """The file with the most freely written answers to clean pictures, of the test split if there is one."""
+    best: tuple[Path | None, list[Prediction]] = (None, [])
+    rank = (False, 0)
+    for path in sorted(folder.glob("*.jsonl")):
+        if path.name.endswith(".judge.jsonl"):
+            continue
+        answers = read_jsonl(path, Prediction)
+        if answers and all(item.condition == CLEAN and item.decode != "teacher_forced" for item in answers):
+            mine = (answers[0].split == "test", len(answers))
+            if mine > rank:
+                best, rank = (path, answers), mine
+    return best
+
+
+def _probe(folder: Path) -> Probe:
+    answers: dict[str, list[Prediction]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        rows = read_jsonl(path, Prediction)
+        if rows:
+            answers[PRIOR if rows[0].decode == "text_only" else rows[0].condition] = rows
+    order = [CLEAN, "black", "none", "shuffled", PRIOR]
+    names = [name for name in order if name in answers] + [name for name in answers if name not in order]
+    model = answers[CLEAN][0].model if CLEAN in answers else ""
+    return Probe(folder, model, {name: answers[name] for name in names})
+
+
+def _told_apart(rows: Sequence[ReportRow]) -> list[ReportRow]:
+    """No two rows of one name: those of a name that is there already take their folder's parent into it."""
+    found: list[ReportRow] = []
+    for row in rows:
+        name, label, folder = row.name, row.label, row.runs[0].folder.resolve()
+        while any(name == other.name or label == other.label for other in found):
+            folder = folder.parent
+            name, label = f"{folder.name}/{name}", f"{label} ({folder.name})"
+        found.append(ReportRow(name, label, row.runs, row.published))
+    return found
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder or below it; also of a path from elsewhere whose end is the folder's: `runs/clkd`."""
+    if path.resolve().is_relative_to(folder.resolve()):
+        return True
+    mine, theirs = folder.resolve().parts[-2:], path.parts
+    return any(theirs[at : at + len(mine)] == mine for at in range(len(theirs)))

@@ -1,0 +1,122 @@
+"""Pictures of frames as data URIs, small, with the places that questions name."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivedistill.data.images import image_size, load_image
+from drivedistill.data.mixture import load_source
+from drivedistill.data.prior import OBJECT
+from drivedistill.problems import InputError
+from drivedistill.records import Prediction, Sample
+from drivedistill.report.evidence import ReportRow
+from drivedistill.report.markup import Html, el
+from drivedistill.sections import Source
+
+SIDE = 112
+"""Longest side of an embedded picture, pixels."""
+ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+"""As one looks around: ahead above, behind below."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """Questions with their pictures, as far as the data are here."""
+
+    samples: dict[str, Sample]
+    """By id."""
+    missing: tuple[str, ...]
+    """Sources that could not be read, and why."""
+
+
+def find_samples(rows: Sequence[ReportRow], split: str) -> Library:
+    """Read the questions of a split of the rows' own data, for their pictures.
+
+    Args:
+        rows: Runs with a recipe.
+        split: Of their sources.
+    """
+    sources = {
+        (
+            source.format,
+            str(source.root),
+            source.files.get(split, "") if source.split_by == "file" else source.name,
+        ): source
+        for row in rows
+        if row.recipe is not None
+        for source in row.recipe.data.sources
+    }
+    samples: dict[str, Sample] = {}
+    missing: list[str] = []
+    for source in sources.values():
+        try:
+            found = load_source(_only(source, split)).get(split, [])
+        except InputError as error:  # a report can be made where the data are not
+            missing.append(str(error.problems[0]))
+            continue
+        samples |= {sample.id: sample for sample in found}
+    return Library(samples, tuple(missing))
+
+
+def _only(source: Source, split: str) -> Source:
+    """The source with no other file than the split's, and all of its questions."""
+    changes: dict[str, object] = {"every": {}, "templates": [], "limit": None}
+    if source.split_by == "file":
+        changes["files"] = {name: file for name, file in source.files.items() if name == split}
+    return source.model_copy(update=changes)
+
+
+def views(sample: Sample, asked: Sequence[Prediction], samples: Sequence[Sample]) -> Html:
+    """The pictures of a frame, with marks where the questions about it name a place or a region.
+
+    Args:
+        sample: Any question of the frame; its pictures are shown.
+        asked: The questions that are shown beside the pictures.
+        samples: These questions as the data set has them.
+    """
+    cameras = [camera for camera in ORDER if camera in sample.images]
+    cameras += [camera for camera in sample.images if camera not in cameras]
+    pictures = [_view(camera, Path(sample.images[camera]), asked, samples) for camera in cameras]
+    return el("div", *pictures, class_="views", data_count=str(len(pictures)))
+
+
+def _view(camera: str, path: Path, asked: Sequence[Prediction], samples: Sequence[Sample]) -> Html:
+    name = camera.removeprefix("CAM_").replace("_", " ").lower()
+    try:
+        width, height = image_size(path)
+        source = data_uri(path)
+    except InputError as error:
+        return el("figure", el("p", str(error.problems[0]), class_="missing"), el("figcaption", name))
+    marks = []
+    places = dict.fromkeys(found for item in asked for found in OBJECT.findall(item.question) if found[1] == camera)
+    for label, _, x, y in places:
+        where = f"left:{_percent(float(x), width)};top:{_percent(float(y), height)}"
+        marks.append(el("span", el("b", label), class_="mark", style=where, aria_hidden="true"))
+    for region in dict.fromkeys(one.region for one in samples if one.region and one.region.camera == camera):
+        x, y, w, h = region.box
+        where = f"left:{_percent(x, width)};top:{_percent(y, height)};"
+        size = f"width:{_percent(w, width)};height:{_percent(h, height)}"
+        marks.append(el("span", class_="region", style=where + size, aria_hidden="true"))
+    image = el("img", src=source, alt=f"View {name}", width=SIDE, height=round(SIDE * height / width), loading="lazy")
+    return el("figure", el("div", image, *marks, class_="view"), el("figcaption", name))
+
+
+def _percent(value: float, whole: float) -> str:
+    return f"{min(100.0, max(0.0, 100 * value / whole)):.1f}%"
+
+
+def data_uri(path: Path) -> str:
+    """A picture inside the page: a small JPEG as it lies on disk, another one scaled down."""
+    width, height = image_size(path)
+    raw = path.read_bytes()
+    if max(width, height) > SIDE or not raw.startswith(b"\xff\xd8"):
+        scale = min(1.0, SIDE / max(width, height))
+        picture = load_image(path, (max(1, round(width * scale)), max(1, round(height * scale))))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=85)
+        raw = buffer.getvalue()
+    return f"data:image/jpeg;base64,{b64encode(raw).decode()}"

@@ -1,0 +1,163 @@
+"""How good rows are: the share of answers that are right, per regime, with intervals over scenes and seeds.
+
+Sets of questions that are answered in free text (CODA-LM) have no right and wrong answers and are left out: they are known
+by their references, of which more than half differ from each other. What is right says `evaluate/correct.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from drivedistill.evaluate.correct import is_right
+from drivedistill.evaluate.difference import Difference, difference, student_stretch
+from drivedistill.evaluate.measure import ENOUGH_SCENES, draw_scenes, mean_of
+from drivedistill.evaluate.rows import QuestionSet, set_of
+from drivedistill.evaluate.same_questions import Answers, match
+from drivedistill.problems import InputError
+from drivedistill.records import Prediction, Score
+from drivedistill.report.evidence import ReportRow
+from drivedistill.tables import with_interval
+
+REGIMES = ("regular", "corner")
+PLACE = {"regular": "regular roads", "corner": "corner cases"}
+FREE = 0.5
+"""A set with a larger share of references that differ from each other is answered in free text."""
+
+
+class Figure(NamedTuple):
+    """A number in the scale that is shown, with its 95 % interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int = 0
+    scenes: int = 0
+
+    def text(self, form: str = ".1f") -> str:
+        """`31.1 [28.0, 34.5]`."""
+        return with_interval(self.value, self.low, self.high, form)
+
+
+def free_text_sets(answers: Iterable[Prediction]) -> set[QuestionSet]:
+    """The sets that are answered in free text."""
+    references: dict[QuestionSet, list[str]] = {}
+    for item in answers:
+        if item.reference is not None:
+            references.setdefault(set_of(item), []).append(item.reference)
+    return {place for place, texts in references.items() if len(set(texts)) > FREE * len(texts) and len(texts) > 2}
+
+
+def judged(answers: Sequence[Prediction]) -> list[Prediction]:
+    """The answers that are right or wrong."""
+    free = free_text_sets(answers)
+    return [item for item in answers if item.reference is not None and set_of(item) not in free]
+
+
+def right(row: ReportRow, regime: str) -> Figure | None:
+    """Share of right answers in percent, mean over seeds; None where the row has none of that regime."""
+    runs = _aligned([[item for item in judged(run) if item.regime == regime] for run in row.answered()])
+    return share_right(runs) if runs and runs[0] else None
+
+
+def share_right(runs: Sequence[Sequence[Prediction]]) -> Figure:
+    """Share of right answers of runs that answered the same questions in the same order, in percent."""
+    nothing = mean_of([0.0] * len(runs[0]), "")
+    found = _difference([[float(is_right(item)) for item in run] for run in runs], runs[0], [nothing.statistics[:, 0]])
+    return Figure(100 * found.mean, *_percent(found), n=found.n, scenes=found.num_scenes)
+
+
+def gap(a: ReportRow, b: ReportRow, regime: str) -> Difference | str:
+    """Share of right answers of A minus that of B, in fractions; why there is none, in words."""
+    sides = [[Answers(row.name, judged(run)) for run in row.answered()] for row in (a, b)]
+    if not all(sides) or not all(run.rows for side in sides for run in side):
+        return "answers are missing"
+    paired = a.seeds == b.seeds
+    try:
+        matched = match(*sides, common=True, paired=paired)
+    except InputError as error:
+        return "; ".join(str(problem) for problem in error.problems)
+    whole = [found for found in matched if found.questions.regime == regime and not found.without]
+    if not whole:
+        return f"no questions of {PLACE[regime]} in common"
+    runs = [
+        [
+            [item for found in whole for item in (found.a, found.b)[side].runs[place]]
+            for place in range(len(sides[side]))
+        ]
+        for side in (0, 1)
+    ]
+    rights = [[[float(is_right(item)) for item in run] for run in side] for side in runs]
+    return _difference(rights[0], runs[0][0], rights[1], paired=paired and len(sides[0]) == len(sides[1]))
+
+
+def condition_gap(a: Sequence[Prediction], b: Sequence[Prediction]) -> Difference:
+    """The same of one model's answers to the same questions under two conditions."""
+    rights = [[float(is_right(item)) for item in side] for side in (a, b)]
+    return _difference([rights[0]], a, [rights[1]], paired=True)
+
+
+def _difference(
+    a: Sequence[Sequence[float]],
+    questions: Sequence[Prediction],
+    b: Sequence[Sequence[float] | np.ndarray],
+    *,
+    paired: bool = False,
+) -> Difference:
+    draws = draw_scenes([item.scene for item in questions], 0)
+    sides = [[mean_of([float(value) for value in run], "") for run in side] for side in (a, b)]
+    return difference(sides[0], sides[1], draws, paired=paired)
+
+
+def _percent(found: Difference) -> tuple[float | None, float | None]:
+    low, high = (None if bound is None else 100 * bound for bound in (found.low, found.high))
+    return low, high
+
+
+def _aligned(runs: Sequence[Sequence[Prediction]]) -> list[list[Prediction]]:
+    """The questions that all runs answered, in one order."""
+    if not runs:
+        return []
+    by_id = [{(set_of(item), item.id): item for item in run} for run in runs]
+    common = sorted(set.intersection(*(set(run) for run in by_id)))
+    return [[run[key] for key in common] for run in by_id]
+
+
+def in_words(found: Difference | str) -> str:
+    """`-5.2 [-8.0, -2.4] points`, and what it shows."""
+    if isinstance(found, str):
+        return f"not compared ({found})"
+    text = f"{Figure(100 * found.mean, *_percent(found)).text('+.1f')} points"
+    if found.num_scenes < ENOUGH_SCENES:
+        return f"{text}, too few scenes for a verdict"
+    if found.low is None or found.high is None:
+        return f"{text}, without an interval"
+    return f"{text}, no difference shown" if found.low <= 0 <= found.high else text
+
+
+def pooled(scores: Sequence[Score], factor: float) -> Figure:
+    """One score of several seeds: the mean, and an interval that knows of scenes and of seeds.
+
+    The variance is that of the scenes (mean over seeds of what their own intervals say) plus that of the seeds over their
+    number, and the interval is stretched by Student's quantile; see `evaluate/difference.py`, which has the draws. Without
+    intervals of their own, or with one seed, the scores keep what they have.
+    """
+    values = [score.value * factor for score in scores]
+    mean, n = statistics.fmean(values), min(score.n for score in scores)
+    widths = [factor * (s.high - s.low) / 2 for s in scores if s.low is not None and s.high is not None]
+    if len(widths) < len(scores):
+        return Figure(mean, None, None, n)
+    if len(scores) == 1:
+        low, high = scores[0].low, scores[0].high
+        assert low is not None and high is not None
+        return Figure(mean, factor * low, factor * high, n)
+    by_scenes = statistics.fmean((width / 1.96) ** 2 for width in widths)
+    by_seeds = statistics.variance(values) / len(values)
+    total = by_scenes + by_seeds
+    inverse_df = by_seeds**2 / (len(values) - 1) / total**2 if total else 0.0
+    half = 1.96 * math.sqrt(total) * student_stretch(inverse_df)
+    return Figure(mean, mean - half, mean + half, n)

@@ -1,0 +1,109 @@
+"""The first three sentences, made from the numbers: how much faster, how good, and whether the model looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drivedistill.evaluate.looking import PRIOR
+from drivedistill.evaluate.measure import ENOUGH_SCENES
+from drivedistill.records import CLEAN
+from drivedistill.report.artefacts import BenchModel, Value
+from drivedistill.report.evidence import Evidence, Probe, ReportRow
+from drivedistill.report.markup import Html, Section, el
+from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, gap, in_words, judged, right, share_right
+from drivedistill.report.roles import Roles
+
+
+def summary(evidence: Evidence, roles: Roles) -> Section:
+    """The section."""
+    sentences = (faster(evidence, roles), quality(roles), looking(evidence, roles))
+    return Section("summary", "In three sentences", el("ol", *(el("li", text) for text in sentences), class_="lead"))
+
+
+def faster(evidence: Evidence, roles: Roles) -> str:
+    """How much faster end to end."""
+    pairs = list(_speeds(evidence))
+    if not pairs:
+        return "How much faster it is was not measured: `drivedistill bench TEACHER STUDENT` does it."
+    mine = [pair for pair in pairs if roles.subject is not None and evidence.row_of(pair[1].model) is roles.subject]
+    first, model, ratio = (mine or pairs)[0]
+    names = [evidence.name_of(each.model) for each in (model, first)]
+    assert ratio.value is not None
+    text = f"{names[0]} answers {Figure(ratio.value, ratio.low, ratio.high).text('.2f')} times as fast as {names[1]}"
+    if ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high:
+        text = f"No difference in speed is shown between {names[0]} and {names[1]} ({text})"
+    times = f"median {first.latency_p50_ms:.1f} ms before, {model.latency_p50_ms:.1f} ms now"
+    threads = f"{model.threads} thread{'s' if model.threads > 1 else ''}"
+    return f"{text}, from the pictures on disk to the last word ({times}; {model.device}, {threads})."
+
+
+def _speeds(evidence: Evidence) -> Iterator[tuple[BenchModel, BenchModel, Value]]:
+    """Models with the one that they are compared with, and how many times as fast they are."""
+    for bench in evidence.benches:
+        by_name = {model.name: model for model in bench.models}
+        for model in bench.models:
+            if model.speed_disk and model.speed_disk.value is not None and model.against in by_name:
+                yield by_name[model.against], model, model.speed_disk
+
+
+def quality(roles: Roles) -> str:
+    """What is kept or lost against the teacher, and what is won over plain distillation."""
+    row = roles.subject
+    own = {regime: right(row, regime) for regime in REGIMES} if row else {}
+    known = {regime: figure for regime, figure in own.items() if figure is not None}
+    if row is None or not known:
+        return "How good it is is not known: `drivedistill predict RUN --split test` asks it."
+    shares = " and ".join(f"{figure.text()} % of the questions about {PLACE[name]}" for name, figure in known.items())
+    text = f"{row.label} answers {shares} right"
+    rivals = [(roles.teacher, "its teacher"), (roles.plain, "plain distillation"), (roles.student, "no distillation")]
+    found = [
+        f"against {what} ({rival.label}) "
+        + " and ".join(f"{in_words(gap(row, rival, regime))} on {PLACE[regime]}" for regime in known)
+        for rival, what in rivals
+        if rival is not None and rival is not row
+    ]
+    return f"{'; '.join([text, *found])}."
+
+
+def looking(evidence: Evidence, roles: Roles) -> str:
+    """Whether it looks: with its pictures, with black ones, and what can be had without a model that sees."""
+    probes = [probe for probe in evidence.probes if {CLEAN, "black"} <= probe.answers.keys()]
+    if not probes:
+        return (
+            "Whether it looks was not asked: `drivedistill probe RUN` shows it black pictures, and the text-only prior."
+        )
+    probe = next((each for each in probes if roles.subject and _probed(each, roles.subject)), probes[0])
+    name = evidence.name_of(probe.model)
+    parts = [part for regime in REGIMES if (part := _looks(probe, name, regime))]
+    return f"{'; '.join(parts)}." if parts else f"Whether {name} looks cannot be said: no answer of it can be right."
+
+
+def _probed(probe: Probe, row: ReportRow) -> bool:
+    return row.owns(probe.folder) or row.owns(probe.model)
+
+
+def _looks(probe: Probe, name: str, regime: str) -> str:
+    """One regime's part of the sentence; empty where nothing can be right."""
+    chosen = {
+        condition: {item.id: item for item in judged(rows) if item.regime == regime}
+        for condition, rows in probe.answers.items()
+        if condition in (CLEAN, "black", PRIOR)
+    }
+    ids = sorted(set.intersection(*map(set, chosen.values())))
+    if not ids:
+        return ""
+    sides = {condition: [rows[id] for id in ids] for condition, rows in chosen.items()}
+    shares = {condition: f"{share_right([rows]).value:.1f} %" for condition, rows in sides.items()}
+    seen = condition_gap(sides[CLEAN], sides["black"])
+    looks = seen.low is not None and seen.low > 0 and seen.num_scenes >= ENOUGH_SCENES
+    text = f"{name} {'looks' if looks else 'is not shown to look'} on {PLACE[regime]}: {shares[CLEAN]} right with its"
+    text += f" pictures, {shares['black']} with black ones ({in_words(seen)})"
+    if PRIOR in sides:
+        beside = in_words(condition_gap(sides["black"], sides[PRIOR]))
+        text += f", where the text-only prior has {shares[PRIOR]} (black minus prior: {beside})"
+    return text
+
+
+def lead(evidence: Evidence) -> Html:
+    """What the table says it is about."""
+    return el("p", evidence.about, class_="about") if evidence.about else Html("")

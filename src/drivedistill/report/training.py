@@ -1,0 +1,133 @@
+"""What happened while the runs learnt: alpha and losses over the steps, and what was mined; made from `metrics.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drivedistill.report import charts
+from drivedistill.report.evidence import ReportRow, Run
+from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
+
+CURVES = {
+    "alpha": ("α, the weight of the teacher", "alpha"),
+    "ce": ("Loss on the references, nats per token", "cross-entropy"),
+    "h2g": ("Loss on what was mined, nats per token", "cross-entropy, hardest tokens"),
+    "forward_kl": ("Distance to the teacher, nats per token", "KL divergence"),
+    "reverse_kl": ("Distance to the teacher, nats per token", "reverse KL divergence"),
+    "jensen_shannon": ("Distance to the teacher, nats per token", "Jensen-Shannon divergence"),
+    "validation_loss": ("Loss on the validation split, nats per token", "validation loss"),
+}
+"""What is drawn where it was logged: caption, name of the axis."""
+POINTS = 80
+"""A longer curve is drawn by the means of so many parts."""
+
+
+def training(rows: Sequence[ReportRow], hidden: int) -> Section:
+    """Alpha and losses.
+
+    Args:
+        rows: Those that are drawn.
+        hidden: How many others there are.
+    """
+    title = "Learning"
+    drawings = [drawing for key in CURVES if (drawing := _drawing(rows, key))]
+    if not drawings:
+        remedy = "drivedistill distill RECIPE --out RUN"
+        return Section("training", title, missing("No metrics.jsonl of a training lies in these folders.", remedy))
+    names = {row.label: place for place, row in enumerate(rows)}
+    more = f" {hidden} more rows of the table are not drawn." if hidden else ""
+    note = "The first seed of every row. α is how much the teacher counts beside the references; it falls where it is "
+    note += f"released.{more}"
+    return Section("training", title, join([paragraph(note), charts.legend(names), charts.side_by_side(drawings)]))
+
+
+def _drawing(rows: Sequence[ReportRow], key: str) -> Html | None:
+    curves = []
+    for place, row in enumerate(rows):
+        pairs = _thinned([
+            (float(record["step"]), float(record[key]))
+            for record in _log(row.runs[0])
+            if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int)
+        ])  # fmt: skip
+        if pairs:
+            curves.append(charts.Curve(row.label, [step for step, _ in pairs], [value for _, value in pairs], place))
+    if not curves:
+        return None
+    caption, label = CURVES[key]
+    said = "; ".join(f"{curve.name}: from {curve.ys[0]:.3g} to {curve.ys[-1]:.3g}" for curve in curves)
+    drawing = charts.lines(curves, title=caption, desc=said, x_label="optimizer step", y_label=label)
+    return figure(drawing, f"{caption}.")
+
+
+def _log(run: Run) -> list[dict[str, Any]]:
+    return run.log
+
+
+def _thinned(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `POINTS`, each the mean of its neighbours; the ends keep their steps."""
+    if len(pairs) <= POINTS:
+        return pairs
+    parts = [pairs[i * len(pairs) // POINTS : (i + 1) * len(pairs) // POINTS] for i in range(POINTS)]
+    means = [(part[len(part) // 2][0], sum(value for _, value in part) / len(part)) for part in parts]
+    return [(pairs[0][0], means[0][1]), *means[1:-1], (pairs[-1][0], means[-1][1])]
+
+
+def mined(rows: Sequence[ReportRow]) -> Section:
+    """What mining picked."""
+    title = "What was mined"
+    found = {row.label: notes for row in rows if (notes := _mined(row))}
+    if not found:
+        remedy = "drivedistill distill RECIPE mining.samples=50"
+        return Section("mined", title, missing("None of these runs mines hard samples and tokens (H2G).", remedy))
+    lines = [[label, *_mined_cells(notes)] for label, notes in found.items()]
+    head = ["", "samples", "tokens", "corner cases, mined", "in the pool", "loss, mined", "in the pool"]
+    note = ("Mining works as meant where more of the mined samples than of the pool are corner cases, and chases noise where "
+            "coordinates and ids crowd the mined tokens. Means over the whole training.")  # fmt: skip
+    last = list(found)[-1]
+    parts = [
+        paragraph(note),
+        table(head, lines, "Shares in percent, losses in nats per token"),
+        _kinds(last, found[last]),
+    ]
+    return Section("mined", title, join(parts))
+
+
+def _mined(row: ReportRow) -> list[Mapping[str, Any]]:
+    return [record["mined"] for run in row.runs for record in _log(run) if isinstance(record.get("mined"), dict)]
+
+
+def _mined_cells(notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    shares = [
+        100 * sum(note[part] for note in notes) / max(1, sum(note[f"of_{part}"] for note in notes))
+        for part in ("samples", "tokens")
+    ]
+    corner = [100 * value for value in _pair(notes, "corner_share")]
+    return [*(f"{value:.1f}" for value in (*shares, *corner)), *(f"{value:.2f}" for value in _pair(notes, "mean_loss"))]
+
+
+def _pair(notes: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float]:
+    """Mean over the records of what was mined, and of the pool."""
+    first, second = zip(*(note[key] for note in notes), strict=True)
+    return sum(first) / len(first), sum(second) / len(second)
+
+
+def _kinds(label: str, notes: Sequence[Mapping[str, Any]]) -> Html:
+    """Bars for whatever was counted by kind: tokens, and questions where they are logged."""
+    captions = {"kinds": "Kinds of tokens", "templates": "Kinds of questions"}
+    drawings = []
+    for key in [key for key, value in notes[0].items() if isinstance(value, dict)]:
+        names = dict.fromkeys(name for note in notes for name in note.get(key, {}))
+        groups = {}
+        for name in names:
+            pair = _pair([note[key] for note in notes if name in note.get(key, {})], name)
+            groups[name] = [
+                charts.Bar(side, 100 * value, f"{100 * value:.1f} %", series=place)
+                for place, (side, value) in enumerate(zip(("mined", "pool"), pair, strict=True))
+            ]
+        said = "; ".join(
+            f"{name}: {group[0].text} of the mined, {group[1].text} of the pool" for name, group in groups.items()
+        )
+        caption = f"{captions.get(key, key)}, {label}"
+        drawings.append(figure(charts.bars(groups, title=caption, desc=said), f"{caption}."))
+    return charts.side_by_side(drawings) if drawings else el("p")
