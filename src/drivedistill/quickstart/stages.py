@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -165,8 +165,9 @@ def _student_commands(work: Work, run: PlannedRun) -> list[list[str]]:
 
 def _students(work: Work) -> None:
     todo = [run for run in work.runs if run.state(work.table.score) != "done"]
-    todo.sort(key=lambda run: run.row == TEACHER)  # with nothing to learn it fills the gap at the end
-    jobs = [job_of(run, partial(_student_commands, work, run)) for run in todo]
+    # The teacher has learnt, so nobody waits; with little to do it comes last and fills the gap.
+    todo.sort(key=lambda run: run.row == TEACHER)
+    jobs = [replace(job_of(run, partial(_student_commands, work, run)), needs=frozenset()) for run in todo]
     _run(work, "students", jobs, work.call.jobs)
     write_table(tabulate(work.table, work.runs, {}), work.call.table)
 

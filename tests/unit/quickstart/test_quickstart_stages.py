@@ -1,0 +1,225 @@
+"""Quickstart from stage to stage, with a stand-in for the command line: what is done is kept, what is not goes on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from drivedistill.ablate.jobs import Ending, run_jobs
+from drivedistill.problems import InputError, RunError
+from drivedistill.quickstart.origin import FILES
+from drivedistill.quickstart.plan import Call
+from drivedistill.quickstart.record import NAME
+from drivedistill.quickstart.run import describe, quickstart
+from drivedistill.signals import Interrupted
+from drivedistill.world.dataset.write import Stopped
+from stand_in import play
+
+LINE = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]
+ROWS = ("teacher", "student", "dis", "moe", "h2g", "clkd")
+
+
+class World:
+    """Stands in for the generator: a manifest that is there once it was written."""
+
+    def __init__(self) -> None:
+        self.data_hash, self.manifest, self.error = "aa", None, None
+
+    def write(self, out, settings, *, workers):
+        if self.error:
+            raise self.error
+        for part in ("regular", "corner"):
+            (out / part).mkdir(parents=True, exist_ok=True)
+        self.manifest = {"data_hash": self.data_hash}
+        return self.manifest
+
+    def finished(self, out, settings):
+        return self.manifest if out.is_dir() else None
+
+
+@pytest.fixture
+def world(monkeypatch) -> World:
+    found = World()
+    for name, method in (("write_world", found.write), ("finished", found.finished)):
+        monkeypatch.setattr(f"drivedistill.quickstart.stages.{name}", method)
+    return found
+
+
+@pytest.fixture
+def call(tmp_path, world, monkeypatch) -> Call:
+    """A call with a teacher; its command lines are played by `stand_in.py`, here, one after the other."""
+    for module in ("ablate.plan", "quickstart.stages", "quickstart.run"):
+        monkeypatch.setattr(f"drivedistill.{module}.CLI", LINE)
+    monkeypatch.setattr("drivedistill.quickstart.stages.run_jobs", in_turns)
+    monkeypatch.setattr("drivedistill.report.write_report", lambda folders, out: out.write_text("page"), raising=False)
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    teacher = tmp_path / "given"
+    teacher.mkdir()
+    for name in FILES:
+        (teacher / name).write_text(json.dumps({"image_size": 64}))
+    return Call(tmp_path / "out", jobs=2, teacher=teacher)
+
+
+def in_turns(jobs, out, descriptor, at_once, board):
+    """`run_jobs` without processes."""
+    endings = {}
+    for job in jobs:
+        codes = (play(command[len(LINE) :]) for command in job.commands())
+        endings[job.name] = Ending(next((code for code in codes if code), 0))
+    return endings
+
+
+@pytest.fixture
+def called(tmp_path):
+    """The command lines since the last look."""
+
+    def look() -> list[str]:
+        path = tmp_path / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    return look
+
+
+def verbs(lines: list[str]) -> list[str]:
+    return [line.partition(" ")[0] for line in lines]
+
+
+def test_all_stages_in_their_order_and_a_second_call_makes_nothing_again(call, called):
+    said: list[str] = []
+    report = quickstart(call, say=said.append)
+    assert report.read_text() == "page"
+    first = called()
+    learnt = [line.split()[1] for line in first if line.startswith(("train", "distill"))]
+    assert sorted(learnt) == sorted(str(call.table / row / "seed-0" / "recipe.yaml") for row in ROWS)
+    assert verbs(first)[:2] == ["cache", "train"] and verbs(first)[-1] == "bench"
+    assert verbs(first).count("cache") == 1, "the students read the teacher's features"
+    assert verbs(first).count("predict") == verbs(first).count("score") == len(ROWS)
+    assert sorted(verbs(first)[-4:-1]) == ["experts", "probe", "probe"]
+    notes = json.loads((call.out / NAME).read_text())
+    assert list(notes["seconds"]) == ["data", "teacher", "students", "controls", "bench", "report"]
+    assert notes["data_hash"] == "aa" and notes["versions"]["torch"]
+    before = {path: path.stat().st_mtime_ns for path in call.out.rglob("*") if path.name not in (NAME, ".lock")}
+
+    said.clear()
+    quickstart(call, say=said.append)
+    assert not called()
+    assert said.count("there already") == 6
+    after = {path: path.stat().st_mtime_ns for path in call.out.rglob("*") if path.name not in (NAME, ".lock")}
+    changed = {path.name for path in before if before[path] != after.get(path)}
+    assert changed <= {"table.yaml", "table"}, "the plan alone is written again"
+
+
+def test_a_failure_is_said_and_the_same_call_goes_on_behind_it(call, called, monkeypatch, capsys):
+    monkeypatch.setattr("drivedistill.quickstart.stages.run_jobs", run_jobs)  # with processes
+    monkeypatch.setattr("drivedistill.ablate.jobs.POLL_S", 0.01)
+    monkeypatch.setenv("FAIL", "experts")
+    with pytest.raises(RunError, match=r"stage controls: clkd: experts \(see .*clkd-experts.txt\) failed.*goes on"):
+        quickstart(call, say=lambda text: None)
+    assert "it went wrong" in capsys.readouterr().err
+    assert verbs(called()).count("probe") == 2
+    monkeypatch.delenv("FAIL")
+    quickstart(call, say=lambda text: None)
+    assert verbs(called()) == ["experts", "bench"]
+
+
+def test_a_student_that_failed_is_learnt_again_and_the_others_are_kept(call, called, monkeypatch):
+    monkeypatch.setenv("FAIL", f"predict {call.table}/moe")
+    with pytest.raises(RunError, match="stage students: moe/seed-0"):
+        quickstart(call, say=lambda text: None)
+    called()
+    monkeypatch.delenv("FAIL")
+    quickstart(call, say=lambda text: None)
+    lines = called()
+    assert verbs(lines)[:2] == ["predict", "score"], "it had learnt"
+    assert [line for line in lines if "moe" not in line] == lines[2:]
+
+
+def test_other_weights_are_measured_again(call, called, monkeypatch):
+    quickstart(call, say=lambda text: None)
+    called()
+    shutil.rmtree(call.table / "student")
+    monkeypatch.setenv("WEIGHTS", "other")
+    quickstart(call, say=lambda text: None)
+    assert verbs(called()) == ["train", "predict", "score", "bench"], "controls look at teacher and clkd alone"
+
+
+@pytest.mark.parametrize("change", ["minutes", "teacher", "overrides", "seed"])
+def test_a_folder_made_in_another_way_is_refused_or_replaced(call, called, change):
+    quickstart(call, say=lambda text: None)
+    values = {"minutes": 20.0, "seed": 1, "overrides": ("train.batch_size=4",)}
+    if change == "teacher":
+        (call.teacher / "model.safetensors").write_text("other weights")
+    other = Call(call.out, jobs=2, teacher=call.teacher, **{change: values[change]} if change in values else {})
+    before = (call.out / NAME).read_bytes()
+    with pytest.raises(InputError) as caught:
+        quickstart(other, say=lambda text: None)
+    field = {"teacher": "teacher.sha256"}.get(change, change)
+    assert field in [problem.record for problem in caught.value.problems]
+    assert "--overwrite" in caught.value.problems[0].remedy
+    assert (call.out / NAME).read_bytes() == before
+    (call.out / "mine.txt").write_text("kept")
+    called()
+    quickstart(other, overwrite=True, say=lambda text: None)
+    assert verbs(called()).count("predict") == len(ROWS)
+    assert (call.out / "mine.txt").read_text() == "kept"
+
+
+def test_more_jobs_do_not_make_another_quickstart(call, called):
+    quickstart(Call(call.out, jobs=1, teacher=call.teacher), say=lambda text: None)
+    called()
+    quickstart(call, say=lambda text: None)
+    assert not called()
+
+
+def test_somebody_elses_folder_is_left_alone(call):
+    call.out.mkdir()
+    (call.out / "thesis.tex").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"thesis\.tex"):
+            quickstart(call, overwrite=overwrite, say=lambda text: None)
+    assert [path.name for path in call.out.iterdir()] == ["thesis.tex"]
+
+
+def test_runs_of_other_data_are_not_gone_on_with(call, world):
+    quickstart(call, say=lambda text: None)
+    world.manifest = {"data_hash": "bb"}
+    with pytest.raises(InputError, match="data of bb"):
+        quickstart(call, say=lambda text: None)
+
+
+def test_a_full_disk_is_said_in_words(call, world):
+    world.error = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(RunError, match="is full; free some space; the same command goes on"):
+        quickstart(call, say=lambda text: None)
+
+
+def test_too_small_a_disk_is_said_before_the_work(call, called, monkeypatch):
+    full = shutil.disk_usage("/")._replace(free=10**7)
+    monkeypatch.setattr("drivedistill.quickstart.run.shutil.disk_usage", lambda path: full)
+    with pytest.raises(InputError, match="of free disk"):
+        quickstart(call, say=lambda text: None)
+    assert not called()
+
+
+def test_a_signal_while_data_are_made_is_an_interruption(call, world):
+    world.error = Stopped(2)
+    with pytest.raises(Interrupted, match="the same command goes on") as caught:
+        quickstart(call, say=lambda text: None)
+    assert caught.value.number == 2
+    assert json.loads((call.out / NAME).read_text())["settings"]["seed"] == 0, "the folder is known as ours"
+
+
+def test_a_dry_run_shows_every_command_and_writes_nothing(call):
+    text = "\n".join(describe(call))
+    assert not call.out.exists()
+    for verb in ("world", "cache", "train", "distill", "predict", "score", "probe", "experts", "bench", "report"):
+        assert f"drivedistill {verb} " in text
+    assert text.count("drivedistill distill") == 4
+    assert text.count("drivedistill train") == 2
