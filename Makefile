@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:
 	@echo "make test       lint, types and the default tests (under 5 minutes on two cores)"
 	@echo "make test-long  the tests marked long (twenty kills, a table, a thousand scenes)"
-	@echo "make demo       data, teacher, distilled student, scores: two tables in about 8 minutes"
+	@echo "make demo       a driving world, a teacher, distilled students, a report: 10 minutes on two cores"
 	@echo "make clean      remove .venv, caches and demo output"
 
 install: .venv/installed
@@ -34,7 +34,7 @@ test-long: install
 	$(BIN)/pytest -m long
 
 demo: install
-	BIN=$(BIN) sh examples/demo.sh
+	$(BIN)/drivedistill quickstart
 
 clean:
-	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo quickstart .mypy_cache .ruff_cache .pytest_cache .hypothesis

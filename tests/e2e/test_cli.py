@@ -45,7 +45,7 @@ def listing(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """`demo/` as `make demo` leaves it, in seconds: drawn data, a teacher and its student from the shipped recipes."""
+    """`demo/` in seconds: drawn data, a teacher and its student from the shipped recipes."""
     folder = tmp_path_factory.mktemp("place")
     torch.set_num_threads(1)  # threads of tiny tensors wait for one another; on a busy machine that takes minutes
     with pytest.MonkeyPatch.context() as patch:
