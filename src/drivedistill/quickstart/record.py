@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ class Record:
         self.settings: dict[str, Any] = known.get("settings", {})
         self.seconds: dict[str, float] = known.get("seconds", {})
         """Of every stage, over all calls."""
+        self.processor_seconds: dict[str, float] = known.get("processor_seconds", {})
+        """Likewise, what the cores worked for it: on a busy machine the fairer number."""
         self.made_from: dict[str, str] = known.get("made_from", {})
         """Result -> digest of what it was made from."""
         self.data_hash: str = known.get("data_hash", "")
@@ -70,15 +73,20 @@ class Record:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Count the seconds of a stage, also of one that fails."""
-        started, before = time.monotonic(), self.seconds.get(stage, 0.0)
+        started, worked = time.monotonic(), sum(os.times()[:4])
         try:
             yield
         finally:
-            self.seconds[stage] = round(before + time.monotonic() - started, 1)
+            for counted, now, before in (
+                (self.seconds, time.monotonic(), started),
+                (self.processor_seconds, sum(os.times()[:4]), worked),
+            ):
+                counted[stage] = round(counted.get(stage, 0.0) + now - before, 1)
             self.write()
 
     def write(self) -> None:
         """Write the file."""
         versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
-        notes = {"data_hash": self.data_hash, "seconds": self.seconds, "made_from": self.made_from}
-        write_json(self._path, {"settings": self.settings, "versions": versions, **notes})
+        notes = {"settings": self.settings, "versions": versions, "data_hash": self.data_hash}
+        times = {"seconds": self.seconds, "processor_seconds": self.processor_seconds}
+        write_json(self._path, {**notes, **times, "made_from": self.made_from})

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import typer
+
 from drivedistill.ablate.findings import other_plan
 from drivedistill.ablate.jobs import locked
 from drivedistill.ablate.plan import CLI, write_plan
@@ -88,7 +90,7 @@ def _prepared(call: Call, teacher: Teacher, descriptor: int) -> Work:
 def _each(work: Work, say: Callable[[str], None]) -> None:
     """Every stage under its heading."""
     for number, stage in enumerate(stages(work), start=1):
-        say(f"\n{_heading(number, stage, work)}")
+        say("\n" + typer.style(_heading(number, stage, work), bold=True))
         if stage.there():
             say("there already")
             continue

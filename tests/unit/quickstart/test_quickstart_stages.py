@@ -6,9 +6,11 @@ import errno
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stand_in import play
 
 from drivedistill.ablate.jobs import Ending, run_jobs
 from drivedistill.problems import InputError, RunError
@@ -18,7 +20,6 @@ from drivedistill.quickstart.record import NAME
 from drivedistill.quickstart.run import describe, quickstart
 from drivedistill.signals import Interrupted
 from drivedistill.world.dataset.write import Stopped
-from stand_in import play
 
 LINE = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]
 ROWS = ("teacher", "student", "dis", "moe", "h2g", "clkd")
@@ -108,7 +109,7 @@ def test_all_stages_in_their_order_and_a_second_call_makes_nothing_again(call, c
     before = {path: path.stat().st_mtime_ns for path in call.out.rglob("*") if path.name not in (NAME, ".lock")}
 
     said.clear()
-    quickstart(call, say=said.append)
+    quickstart(replace(call, jobs=1), say=said.append)  # the number of jobs makes no other quickstart
     assert not called()
     assert said.count("there already") == 6
     after = {path: path.stat().st_mtime_ns for path in call.out.rglob("*") if path.name not in (NAME, ".lock")}
@@ -150,32 +151,26 @@ def test_other_weights_are_measured_again(call, called, monkeypatch):
     assert verbs(called()) == ["train", "predict", "score", "bench"], "controls look at teacher and clkd alone"
 
 
-@pytest.mark.parametrize("change", ["minutes", "teacher", "overrides", "seed"])
-def test_a_folder_made_in_another_way_is_refused_or_replaced(call, called, change):
+def test_a_folder_made_in_another_way_is_refused_or_replaced(call, called):
     quickstart(call, say=lambda text: None)
-    values = {"minutes": 20.0, "seed": 1, "overrides": ("train.batch_size=4",)}
-    if change == "teacher":
-        (call.teacher / "model.safetensors").write_text("other weights")
-    other = Call(call.out, jobs=2, teacher=call.teacher, **{change: values[change]} if change in values else {})
     before = (call.out / NAME).read_bytes()
-    with pytest.raises(InputError) as caught:
-        quickstart(other, say=lambda text: None)
-    field = {"teacher": "teacher.sha256"}.get(change, change)
-    assert field in [problem.record for problem in caught.value.problems]
-    assert "--overwrite" in caught.value.problems[0].remedy
-    assert (call.out / NAME).read_bytes() == before
+    changes = {"minutes": 20.0, "seed": 1, "overrides": ("train.batch_size=4",)}
+    for other, field in [
+        *((replace(call, **{name: value}), name) for name, value in changes.items()),
+        (call, "teacher"),
+    ]:
+        if field == "teacher":
+            (call.teacher / "model.safetensors").write_text("other weights")
+        with pytest.raises(InputError) as caught:
+            quickstart(other, say=lambda text: None)
+        assert {"teacher": "teacher.sha256"}.get(field, field) in [problem.record for problem in caught.value.problems]
+        assert "--overwrite" in caught.value.problems[0].remedy
+        assert (call.out / NAME).read_bytes() == before
     (call.out / "mine.txt").write_text("kept")
     called()
     quickstart(other, overwrite=True, say=lambda text: None)
     assert verbs(called()).count("predict") == len(ROWS)
     assert (call.out / "mine.txt").read_text() == "kept"
-
-
-def test_more_jobs_do_not_make_another_quickstart(call, called):
-    quickstart(Call(call.out, jobs=1, teacher=call.teacher), say=lambda text: None)
-    called()
-    quickstart(call, say=lambda text: None)
-    assert not called()
 
 
 def test_somebody_elses_folder_is_left_alone(call):
