@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from drivedistill.report.markup import Html, el, join
 
 WIDTH, HEIGHT = 440, 260
-_LEFT, _TOP, _RIGHT, _BOTTOM = 46, 14, 426, 216
+_LEFT, _TOP, _RIGHT, _BOTTOM = 46, 14, 420, 216
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2", "12 3", "3 1 1 1")
 SERIES = 8
 """Looks that can be told apart; after them they begin again."""
@@ -93,9 +93,9 @@ def lines(
     log_x: bool = False,
     steps: bool = False,
     marks: Mapping[float, str] | None = None,
-    from_zero: bool = True,
+    log_y: bool = False,
 ) -> Html:
-    """Curves over one axis.
+    """Curves over one axis; the vertical one begins at zero, unless it is logarithmic.
 
     Args:
         curves: At least one; each with at least one point.
@@ -106,12 +106,13 @@ def lines(
         log_x: The horizontal axis is logarithmic.
         steps: Staircases that begin at zero.
         marks: Vertical lines with a name.
-        from_zero: The vertical axis begins at zero.
+        log_y: The vertical axis is logarithmic; every value is above zero.
     """
     xs = [x for curve in curves for x in curve.xs] + list(marks or ())
-    ys = [y for curve in curves for y in curve.ys] + ([0.0] if from_zero else [])
-    x = Axis(min(xs) / (1.15 if log_x else 1), max(xs) * (1.15 if log_x else 1), _LEFT, _RIGHT, log=log_x)
-    y = Axis(min(ys), max(ys) * 1.05, _BOTTOM, _TOP)
+    ys = [y for curve in curves for y in curve.ys]
+    room = 1.5 if marks else 1.15
+    x = Axis(min(xs) / (1.15 if log_x else 1), max(xs) * (room if log_x else 1), _LEFT, _RIGHT, log=log_x)
+    y = Axis(min(ys) / 1.1 if log_y else min(0.0, *ys), max(ys) * (1.15 if marks else 1.07), _BOTTOM, _TOP, log=log_y)
     parts = [*_grid(x, y, x_label, y_label), *_marks(marks or {}, x)]
     for curve in curves:
         parts += [_path(curve, x, y, steps=steps), *_markers(curve, x, y)]
@@ -119,10 +120,12 @@ def lines(
 
 
 def scatter(points: Sequence[Point], *, title: str, desc: str, x_label: str, y_label: str) -> Html:
-    """Points with their names and bars; both axes from zero."""
+    """Points with their names and bars; the horizontal axis begins at zero, the vertical one where the bars do."""
     reach = [max(point.x, point.until or point.x) for point in points]
-    tops = [max(point.y, point.high or point.y) for point in points]
-    x, y = Axis(0, max(reach) * 1.25, _LEFT, _RIGHT), Axis(0, max(tops) * 1.1, _BOTTOM, _TOP)
+    highs = [point.y if point.high is None else point.high for point in points]
+    lows = [point.y if point.low is None else point.low for point in points]
+    margin = 0.12 * (max(highs) - min(lows)) or 1.0
+    x, y = Axis(0, max(reach) * 1.15, _LEFT, _RIGHT), Axis(min(lows) - margin, max(highs) + margin, _BOTTOM, _TOP)
     parts = list(_grid(x, y, x_label, y_label))
     taken: list[tuple[float, float]] = []
     for point in points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +10,10 @@ from drivedistill.data.prior import template
 from drivedistill.evaluate.looking import PRIOR
 from drivedistill.records import CLEAN, Prediction
 from drivedistill.report import charts
+from drivedistill.report.cells import gap_cell, none_cell
 from drivedistill.report.evidence import Evidence, Probe
 from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
-from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, in_words, judged, share_right
+from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, judged, share_right
 
 CONTROLS = (CLEAN, "black", "none", "shuffled", PRIOR)
 NAMES = {
@@ -23,6 +25,8 @@ NAMES = {
 }
 KINDS = 14
 """Kinds of questions that the table shows, the commonest ones."""
+QUOTED = re.compile(r"'[^']*'")
+"""Senna's navigation commands: with another one it is the same kind of question."""
 ENOUGH = 10
 """Questions of a kind."""
 
@@ -31,21 +35,34 @@ def controls(evidence: Evidence) -> Section:
     """The section."""
     title = "Does it look?"
     probes = [probe for probe in evidence.probes if CLEAN in probe.answers and len(probe.answers) > 1]
+    probes.sort(key=lambda probe: not _controlled(probe))
     if not probes:
         return Section("controls", title, missing("No control was asked.", "drivedistill probe RUN"))
     note = ("The same questions with the model's own pictures, with black ones, with none, with another scene's, and answered "
             "by a learner that has only the texts of the train split. A model that does not look is no better with its "
             "pictures than without.")  # fmt: skip
-    return Section("controls", title, join([paragraph(note), *(_probe(evidence, probe) for probe in probes)]))
+    heads = [_head(evidence, probe) for probe in probes]
+    parts = [
+        _probe(evidence, probe, head if heads.count(head) == 1 else f"{head} ({probe.folder.name})")
+        for probe, head in zip(probes, heads, strict=True)
+    ]
+    return Section("controls", title, join([paragraph(note), *parts]))
 
 
-def _probe(evidence: Evidence, probe: Probe) -> Html:
+def _controlled(probe: Probe) -> bool:
+    return any(condition in probe.answers for condition in CONTROLS[1:])
+
+
+def _head(evidence: Evidence, probe: Probe) -> str:
+    return f"{evidence.name_of(probe.model)}{'' if _controlled(probe) else ', bad pictures'}"
+
+
+def _probe(evidence: Evidence, probe: Probe, head: str) -> Html:
     answers = _common(probe)
-    name = evidence.name_of(probe.model)
     drawings = [drawing for regime in REGIMES if (drawing := _bars(answers, regime))]
-    parts = [el("h3", name), charts.side_by_side(drawings)]
-    if any(condition in answers for condition in CONTROLS[1:]):
-        parts.append(_kinds(answers, name))
+    parts = [el("h3", head), charts.side_by_side(drawings)]
+    if _controlled(probe):
+        parts.append(_kinds(answers, evidence.name_of(probe.model)))
     return join(parts)
 
 
@@ -76,14 +93,14 @@ def _bars(answers: Mapping[str, Sequence[Prediction]], regime: str) -> Html | No
 def _kinds(answers: Mapping[str, Sequence[Prediction]], name: str) -> Html:
     """The commonest kinds of questions."""
     here = [condition for condition in CONTROLS if condition in answers]
-    kinds = [template(item.question) for item in answers[CLEAN]]
+    kinds = [QUOTED.sub("'…'", template(item.question)) for item in answers[CLEAN]]
     rows: list[list[str]] = []
     for kind, count in sorted(Counter(kinds).items(), key=lambda pair: (-pair[1], pair[0])):
         if count < ENOUGH or len(rows) == KINDS:
             continue
         chosen = {c: [item for item, mine in zip(answers[c], kinds, strict=True) if mine == kind] for c in here}
         shares = [_share(share_right([chosen[condition]])) for condition in here]
-        gain = in_words(condition_gap(chosen[CLEAN], chosen["black"])) if "black" in here else "-"
+        gain = gap_cell(condition_gap(chosen[CLEAN], chosen["black"])) if "black" in here else none_cell()
         rows.append([el("span", _shortened(kind), title=kind), str(count), *shares, gain])
     head = ["kind of question", "n", *(NAMES[condition] for condition in here), "own minus black"]
     return table(head, rows, f"Right answers of {name} by kind of question, %; the commonest kinds, both regimes")

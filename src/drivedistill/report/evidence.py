@@ -130,7 +130,7 @@ def gather(folders: Sequence[Path]) -> Evidence:
                 what = "none of these" if folder.is_dir() else "no such folder"
                 problems.append(Problem(str(folder), "", expected, what, "name a folder of results"))
             rows += found
-            titles.append(card.name if card else folder.name)
+            titles += [card.name] if card else [row.label for row in found]
             abouts += [card.about.strip()] if card else []
             if (folder / "table.json").is_file():
                 differences += read_json(folder / "table.json", TableResults).differences
@@ -139,7 +139,7 @@ def gather(folders: Sequence[Path]) -> Evidence:
     if problems:
         raise InputError(problems)
     return Evidence(
-        title=", ".join(titles),
+        title=", ".join(titles) or "Report",
         about=" ".join(abouts),
         rows=_told_apart(rows),
         differences=differences,

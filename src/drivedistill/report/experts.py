@@ -9,6 +9,7 @@ from typing import Any
 from drivedistill.evaluate.rows import ALL
 from drivedistill.report import charts
 from drivedistill.report.artefacts import ExpertComparison, Experts, Value
+from drivedistill.report.cells import none_cell, number_cell
 from drivedistill.report.evidence import Evidence, ReportRow
 from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
 from drivedistill.report.quality import PLACE, REGIMES, Figure
@@ -58,10 +59,7 @@ def _line(item: ExpertComparison) -> list[str]:
 
 
 def _cell(value: Value, form: str = ".2f") -> Html:
-    if value.value is None:
-        return el("span", "-", class_="none")
-    number, _, spread = Figure(value.value, value.low, value.high).text(form).partition(" ")
-    return join([number, el("small", spread)], " ")
+    return none_cell() if value.value is None else number_cell(Figure(value.value, value.low, value.high), form)
 
 
 def _weights(item: ExpertComparison) -> Html:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
-EMPTY = ("img", "meta", "br", "input", "circle", "rect", "line", "path", "polygon")
-"""Elements without content."""
+EMPTY = ("img", "meta", "br", "input")
+"""Elements that HTML does not close; those of SVG it does."""
 
 
 class Html(str):
@@ -67,7 +67,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, *, l
     for first, *others in rows:
         cells = (el("td", cell, class_=None if i < left else "number") for i, cell in enumerate(others, start=1))
         lines.append(el("tr", el("th", first, scope="row"), *cells))
-    whole = el("table", el("caption", caption), el("thead", el("tr", names)), el("tbody", *lines))
+    whole = el("table", el("caption", el("span", caption)), el("thead", el("tr", names)), el("tbody", *lines))
     return el("div", whole, class_="wide", tabindex="0", role="region", aria_label=caption)
 
 

@@ -101,7 +101,7 @@ def _view(camera: str, path: Path, asked: Sequence[Prediction], samples: Sequenc
         where = f"left:{_percent(x, width)};top:{_percent(y, height)};"
         size = f"width:{_percent(w, width)};height:{_percent(h, height)}"
         marks.append(el("span", class_="region", style=where + size, aria_hidden="true"))
-    image = el("img", src=source, alt=f"View {name}", width=SIDE, height=round(SIDE * height / width), loading="lazy")
+    image = el("img", src=source, alt=f"View {name}", width=SIDE, height=round(SIDE * height / width))
     return el("figure", el("div", image, *marks, class_="view"), el("figcaption", name))
 
 

@@ -40,7 +40,12 @@ class Figure(NamedTuple):
 
     def text(self, form: str = ".1f") -> str:
         """`31.1 [28.0, 34.5]`."""
-        return with_interval(self.value, self.low, self.high, form)
+        return with_interval(self.value, self.low, self.high, form).replace("-", "−")
+
+
+def percent(value: float, low: float | None, high: float | None) -> Figure:
+    """A fraction and its interval in percent."""
+    return Figure(100 * value, None if low is None else 100 * low, None if high is None else 100 * high)
 
 
 def free_text_sets(answers: Iterable[Prediction]) -> set[QuestionSet]:
@@ -68,7 +73,7 @@ def share_right(runs: Sequence[Sequence[Prediction]]) -> Figure:
     """Share of right answers of runs that answered the same questions in the same order, in percent."""
     nothing = mean_of([0.0] * len(runs[0]), "")
     found = _difference([[float(is_right(item)) for item in run] for run in runs], runs[0], [nothing.statistics[:, 0]])
-    return Figure(100 * found.mean, *_percent(found), n=found.n, scenes=found.num_scenes)
+    return percent(found.mean, found.low, found.high)._replace(n=found.n, scenes=found.num_scenes)
 
 
 def gap(a: ReportRow, b: ReportRow, regime: str) -> Difference | str:
@@ -113,11 +118,6 @@ def _difference(
     return difference(sides[0], sides[1], draws, paired=paired)
 
 
-def _percent(found: Difference) -> tuple[float | None, float | None]:
-    low, high = (None if bound is None else 100 * bound for bound in (found.low, found.high))
-    return low, high
-
-
 def _aligned(runs: Sequence[Sequence[Prediction]]) -> list[list[Prediction]]:
     """The questions that all runs answered, in one order."""
     if not runs:
@@ -131,7 +131,7 @@ def in_words(found: Difference | str) -> str:
     """`-5.2 [-8.0, -2.4] points`, and what it shows."""
     if isinstance(found, str):
         return f"not compared ({found})"
-    text = f"{Figure(100 * found.mean, *_percent(found)).text('+.1f')} points"
+    text = f"{percent(found.mean, found.low, found.high).text('+.1f')} points"
     if found.num_scenes < ENOUGH_SCENES:
         return f"{text}, too few scenes for a verdict"
     if found.low is None or found.high is None:
@@ -160,4 +160,4 @@ def pooled(scores: Sequence[Score], factor: float) -> Figure:
     total = by_scenes + by_seeds
     inverse_df = by_seeds**2 / (len(values) - 1) / total**2 if total else 0.0
     half = 1.96 * math.sqrt(total) * student_stretch(inverse_df)
-    return Figure(mean, mean - half, mean + half, n)
+    return Figure(mean, max(0.0, mean - half), mean + half, n)  # no score is below zero

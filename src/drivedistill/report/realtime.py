@@ -5,9 +5,10 @@ from __future__ import annotations
 from drivedistill.evaluate.realtime import THRESHOLDS_MS
 from drivedistill.report import charts
 from drivedistill.report.artefacts import Bench, BenchModel, Value
+from drivedistill.report.cells import none_cell, number_cell
 from drivedistill.report.evidence import Evidence
 from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
-from drivedistill.report.quality import PLACE, REGIMES, right
+from drivedistill.report.quality import PLACE, REGIMES, percent, right
 
 COMMAND = "drivedistill bench TEACHER STUDENT --split test --out RUN/bench"
 STAGES = {
@@ -112,7 +113,5 @@ def _rsdr(model: BenchModel) -> list[Value | None]:
 
 def _share(found: Value | None) -> Html:
     if found is None or found.value is None:
-        return el("span", "-", class_="none")
-    if found.low is None or found.high is None:
-        return join([f"{100 * found.value:.1f}"])
-    return join([f"{100 * found.value:.1f}", el("small", f"[{100 * found.low:.1f}, {100 * found.high:.1f}]")], " ")
+        return none_cell()
+    return number_cell(percent(found.value, found.low, found.high), ".1f")

@@ -8,14 +8,18 @@ from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import ALL, QuestionSet, set_of
 from drivedistill.records import Score
 from drivedistill.report.artefacts import DifferenceCell
+from drivedistill.report.cells import gap_cell
 from drivedistill.report.evidence import Evidence, ReportRow
 from drivedistill.report.markup import Html, Section, el, join, missing, paragraph, table
-from drivedistill.report.quality import PLACE, REGIMES, Figure, gap, in_words, pooled
+from drivedistill.report.quality import PLACE, REGIMES, Figure, gap, pooled
 from drivedistill.report.roles import Roles
 
-COLUMNS = ("bleu_4", "meteor", "rouge_l", "avg", "exact_match", "accuracy_letter", "match_f1", "meta_accuracy",
-           "missed_vru", "judge", "challenge_final", "calibration_error")  # fmt: skip
-"""Metrics that a table shows where they exist, in this order."""
+COLUMNS = {
+    "bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "avg": "Avg", "exact_match": "Exact match",
+    "match_f1": "Match F1", "meta_accuracy": "Meta-action", "judge": "Judge", "challenge_final": "Final score",
+    "calibration_error": "Calibration error ↓",
+}  # fmt: skip
+"""Metrics that a table shows where they exist, in this order, as a head of a column calls them."""
 MOST = 7
 
 
@@ -30,7 +34,7 @@ def scores(evidence: Evidence, roles: Roles) -> Section:
             el("p", "★ marks the highest figure among the students (the lowest where lower is better); it is no difference by "
                "itself. Brackets: 95 % intervals over scenes and, with several seeds, over seeds; ± is the standard "
                "deviation over seeds where there is no interval."),
-            el("div", *(_table(scored, place, roles) for place in places), class_="tables"),
+            *(_table(scored, place, roles) for place in places),
         ]  # fmt: skip
     else:
         parts.append(missing("No run was scored.", "drivedistill score RUN/predictions/FILE.jsonl"))
@@ -52,7 +56,7 @@ def _of(row: ReportRow, place: QuestionSet, name: str) -> list[Score]:
 
 
 def _table(rows: Sequence[ReportRow], place: QuestionSet, roles: Roles) -> Html:
-    names = [name for name in COLUMNS if any(_of(row, place, name) for row in rows)][:MOST]
+    names = [name for name in COLUMNS if any(score.value for row in rows for score in _of(row, place, name))][:MOST]
     cells = {(row.name, name): _of(row, place, name) for row in rows for name in names}
     best = {name: _best(rows, cells, name, roles) for name in names}
     lines = []
@@ -64,7 +68,7 @@ def _table(rows: Sequence[ReportRow], place: QuestionSet, roles: Roles) -> Html:
             lines.append(line)
     counts = [score.n for found in cells.values() for score in found]
     caption = f"{_data(place)}, {place.split}: {max(counts, default=0):,} questions"
-    return table(["", *map(_short, names)], lines, caption)
+    return table(["", *(COLUMNS[name] for name in names)], lines, caption)
 
 
 def _data(place: QuestionSet) -> str:
@@ -77,11 +81,6 @@ def _row_name(row: ReportRow) -> Html:
     return (
         join([row.label, el("small", f" {seeds} seeds" if seeds > 1 else "")]) if seeds > 1 else Html(join([row.label]))
     )
-
-
-def _short(name: str) -> str:
-    label = METRICS[name].label.partition(" (")[0].strip().removeprefix("Meta-action: ")
-    return f"{label} ↓" if not METRICS[name].higher_is_better else label
 
 
 def _best(rows: Sequence[ReportRow], cells: dict[tuple[str, str], list[Score]], name: str, roles: Roles) -> str | None:
@@ -126,7 +125,7 @@ def _right_differences(roles: Roles) -> Html:
     pairs = [(a, b) for a, b in pairs if a.answered() and b.answered()]
     if not pairs:
         return Html("")
-    lines = [[f"{a.label} minus {b.label}", *(in_words(gap(a, b, regime)) for regime in REGIMES)] for a, b in pairs]
+    lines = [[f"{a.label} minus {b.label}", *(gap_cell(gap(a, b, regime)) for regime in REGIMES)] for a, b in pairs]
     caption = "Right answers, percentage points, on the same questions"
     return join([
         el("h3", "Differences"),

@@ -32,7 +32,7 @@ def faster(evidence: Evidence, roles: Roles) -> str:
     text = f"{names[0]} answers {Figure(ratio.value, ratio.low, ratio.high).text('.2f')} times as fast as {names[1]}"
     if ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high:
         text = f"No difference in speed is shown between {names[0]} and {names[1]} ({text})"
-    times = f"median {first.latency_p50_ms:.1f} ms before, {model.latency_p50_ms:.1f} ms now"
+    times = f"median {model.latency_p50_ms:.1f} ms instead of {first.latency_p50_ms:.1f} ms"
     threads = f"{model.threads} thread{'s' if model.threads > 1 else ''}"
     return f"{text}, from the pictures on disk to the last word ({times}; {model.device}, {threads})."
 

@@ -19,6 +19,8 @@ CURVES = {
     "validation_loss": ("Loss on the validation split, nats per token", "validation loss"),
 }
 """What is drawn where it was logged: caption, name of the axis."""
+WIDE = 10
+"""A loss whose largest value is so many times its smallest is drawn logarithmically."""
 POINTS = 80
 """A longer curve is drawn by the means of so many parts."""
 
@@ -56,7 +58,16 @@ def _drawing(rows: Sequence[ReportRow], key: str) -> Html | None:
         return None
     caption, label = CURVES[key]
     said = "; ".join(f"{curve.name}: from {curve.ys[0]:.3g} to {curve.ys[-1]:.3g}" for curve in curves)
-    drawing = charts.lines(curves, title=caption, desc=said, x_label="optimizer step", y_label=label)
+    lowest, highest = (end(value for curve in curves for value in curve.ys) for end in (min, max))
+    wide = key != "alpha" and lowest > 0 and highest > WIDE * lowest
+    drawing = charts.lines(
+        curves,
+        title=caption,
+        desc=said,
+        x_label="optimizer step",
+        y_label=f"{label}{' (log)' if wide else ''}",
+        log_y=wide,
+    )
     return figure(drawing, f"{caption}.")
 
 
