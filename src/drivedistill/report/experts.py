@@ -19,14 +19,14 @@ ABOUT = ("Effective experts: the exponential of the entropy of a token's weights
          "over tokens. CLKD expects corner cases to use more of them.")  # fmt: skip
 
 
-def experts(evidence: Evidence) -> Section:
-    """The section."""
+def experts(evidence: Evidence, drawn: Sequence[ReportRow]) -> Section:
+    """The section; of what was only logged it shows the rows `drawn`."""
     title = "Experts, regular and corner"
     if evidence.experts:
         return Section(
             "experts", title, join([paragraph(ABOUT), *(_measured(evidence, each) for each in evidence.experts)])
         )
-    logged = [row for row in evidence.rows if _last(row)]
+    logged = [row for row in drawn if _last(row)]
     if logged:
         note = " From the last tenth of each training's log, first seed, without intervals: "
         command = el("code", "drivedistill experts RUN")

@@ -9,7 +9,7 @@ from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.records import CLEAN
 from drivedistill.report.artefacts import BenchModel, Value
 from drivedistill.report.evidence import Evidence, Probe, ReportRow
-from drivedistill.report.markup import Html, Section, el
+from drivedistill.report.markup import Html, Section, el, join
 from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, gap, in_words, judged, right, share_right
 from drivedistill.report.roles import Roles
 
@@ -20,11 +20,11 @@ def summary(evidence: Evidence, roles: Roles) -> Section:
     return Section("summary", "In three sentences", el("ol", *(el("li", text) for text in sentences), class_="lead"))
 
 
-def faster(evidence: Evidence, roles: Roles) -> str:
+def faster(evidence: Evidence, roles: Roles) -> Html | str:
     """How much faster end to end."""
     pairs = list(_speeds(evidence))
     if not pairs:
-        return "How much faster it is was not measured: `drivedistill bench TEACHER STUDENT` does it."
+        return _open("How much faster it is was not measured: ", "drivedistill bench TEACHER STUDENT", " does it.")
     mine = [pair for pair in pairs if roles.subject is not None and evidence.row_of(pair[1].model) is roles.subject]
     first, model, ratio = (mine or pairs)[0]
     names = [evidence.name_of(each.model) for each in (model, first)]
@@ -37,6 +37,11 @@ def faster(evidence: Evidence, roles: Roles) -> str:
     return f"{text}, from the pictures on disk to the last word ({times}; {model.device}, {threads})."
 
 
+def _open(before: str, command: str, after: str) -> Html:
+    """A question that nobody asked yet."""
+    return join([before, el("code", command), after])
+
+
 def _speeds(evidence: Evidence) -> Iterator[tuple[BenchModel, BenchModel, Value]]:
     """Models with the one that they are compared with, and how many times as fast they are."""
     for bench in evidence.benches:
@@ -46,18 +51,18 @@ def _speeds(evidence: Evidence) -> Iterator[tuple[BenchModel, BenchModel, Value]
                 yield by_name[model.against], model, model.speed_disk
 
 
-def quality(roles: Roles) -> str:
+def quality(roles: Roles) -> Html | str:
     """What is kept or lost against the teacher, and what is won over plain distillation."""
     row = roles.subject
     own = {regime: right(row, regime) for regime in REGIMES} if row else {}
     known = {regime: figure for regime, figure in own.items() if figure is not None}
     if row is None or not known:
-        return "How good it is is not known: `drivedistill predict RUN --split test` asks it."
+        return _open("How good it is is not known: ", "drivedistill predict RUN --split test", " asks it.")
     shares = " and ".join(f"{figure.text()} % of the questions about {PLACE[name]}" for name, figure in known.items())
     text = f"{row.label} answers {shares} right"
     rivals = [(roles.teacher, "its teacher"), (roles.plain, "plain distillation"), (roles.student, "no distillation")]
     found = [
-        f"against {what} ({rival.label}) "
+        f"against {what}, {rival.label}: "
         + " and ".join(f"{in_words(gap(row, rival, regime))} on {PLACE[regime]}" for regime in known)
         for rival, what in rivals
         if rival is not None and rival is not row
@@ -65,13 +70,12 @@ def quality(roles: Roles) -> str:
     return f"{'; '.join([text, *found])}."
 
 
-def looking(evidence: Evidence, roles: Roles) -> str:
+def looking(evidence: Evidence, roles: Roles) -> Html | str:
     """Whether it looks: with its pictures, with black ones, and what can be had without a model that sees."""
     probes = [probe for probe in evidence.probes if {CLEAN, "black"} <= probe.answers.keys()]
     if not probes:
-        return (
-            "Whether it looks was not asked: `drivedistill probe RUN` shows it black pictures, and the text-only prior."
-        )
+        asks = " shows it black pictures, and asks the text-only prior."
+        return _open("Whether it looks was not asked: ", "drivedistill probe RUN", asks)
     probe = next((each for each in probes if roles.subject and _probed(each, roles.subject)), probes[0])
     name = evidence.name_of(probe.model)
     parts = [part for regime in REGIMES if (part := _looks(probe, name, regime))]

@@ -25,35 +25,43 @@ POINTS = 80
 """A longer curve is drawn by the means of so many parts."""
 
 
-def training(rows: Sequence[ReportRow], hidden: int) -> Section:
-    """Alpha and losses.
+def training(rows: Sequence[ReportRow], teacher: ReportRow | None, hidden: int) -> Section:
+    """Alpha and losses; the teacher, which learnt for longer, in charts of its own.
 
     Args:
         rows: Those that are drawn.
+        teacher: One of them.
         hidden: How many others there are.
     """
     title = "Learning"
-    drawings = [drawing for key in CURVES if (drawing := _drawing(rows, key))]
+    series = {row.label: place for place, row in enumerate(rows)}
+    students = [row for row in rows if row is not teacher]
+    drawings = [drawing for key in CURVES if (drawing := _drawing(students or rows, key, series))]
     if not drawings:
         remedy = "drivedistill distill RECIPE --out RUN"
         return Section("training", title, missing("No metrics.jsonl of a training lies in these folders.", remedy))
-    names = {row.label: place for place, row in enumerate(rows)}
     more = f" {hidden} more rows of the table are not drawn." if hidden else ""
     note = "The first seed of every row. α is how much the teacher counts beside the references; it falls where it is "
-    note += f"released.{more}"
-    return Section("training", title, join([paragraph(note), charts.legend(names), charts.side_by_side(drawings)]))
+    note += f"released. Validation is each row's own.{more}"
+    parts = [paragraph(note), charts.legend(series), charts.side_by_side(drawings)]
+    own = [drawing for key in CURVES if teacher and (drawing := _drawing([teacher], key, series))]
+    if own and students:
+        parts += [el("h3", f"The teacher's own training: {teacher.label if teacher else ''}"), charts.side_by_side(own)]
+    return Section("training", title, join(parts))
 
 
-def _drawing(rows: Sequence[ReportRow], key: str) -> Html | None:
+def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> Html | None:
     curves = []
-    for place, row in enumerate(rows):
+    for row in rows:
         pairs = _thinned([
             (float(record["step"]), float(record[key]))
             for record in _log(row.runs[0])
             if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int)
         ])  # fmt: skip
         if pairs:
-            curves.append(charts.Curve(row.label, [step for step, _ in pairs], [value for _, value in pairs], place))
+            curves.append(
+                charts.Curve(row.label, [step for step, _ in pairs], [value for _, value in pairs], series[row.label])
+            )
     if not curves:
         return None
     caption, label = CURVES[key]
