@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from drivedistill.ablate.board import ProgressList, job_of
@@ -249,7 +248,9 @@ def _reported(work: Work) -> bool:
 
 
 def _report(work: Work) -> None:
-    import_module("drivedistill.report").write_report(_folders(work), report_file(work.call))
+    from drivedistill.report import write_report
+
+    write_report(_folders(work), report_file(work.call))
     work.record.made_from["report"] = _report_digest(work)
 
 

@@ -57,7 +57,7 @@ def call(tmp_path, world, monkeypatch) -> Call:
     for module in ("ablate.plan", "quickstart.stages", "quickstart.run"):
         monkeypatch.setattr(f"drivedistill.{module}.CLI", LINE)
     monkeypatch.setattr("drivedistill.quickstart.stages.run_jobs", in_turns)
-    monkeypatch.setattr("drivedistill.report.write_report", lambda folders, out: out.write_text("page"), raising=False)
+    monkeypatch.setattr("drivedistill.report.write_report", lambda folders, out: out.write_text("page"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     teacher = tmp_path / "given"
     teacher.mkdir()
