@@ -99,13 +99,11 @@ def run_jobs(jobs: Sequence[Job], out: Path, descriptor: int, at_once: int, boar
             while queue.waiting or queue.running:
                 if signals.number:
                     queue.hand_on(signals.number)
-                    if not queue.running:
-                        raise Interrupted(
-                            signals.number, f"after saving what was done; repeat the call to go on: {out}"
-                        )
                 else:
                     queue.start_ready()
                 queue.advance()
+                if signals.number and not queue.running:
+                    raise Interrupted(signals.number, f"after saving what was done; repeat the call to go on: {out}")
                 board.tick([item.job for item in queue.running])
                 time.sleep(POLL_S if queue.running else 0)
         finally:  # a second signal, or an error of ours

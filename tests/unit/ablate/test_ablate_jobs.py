@@ -118,8 +118,9 @@ def test_cores_are_shared_unless_the_environment_says_otherwise(monkeypatch, giv
     assert f"threads {expected}\n" in Path("a/log.txt").read_text()
 
 
+@pytest.mark.parametrize("others", [["b"], []], ids=["others_wait", "the_last_job"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_handed_on_once_and_nothing_new_starts(number):
+def test_a_signal_is_handed_on_once_and_nothing_new_starts(number, others):
     def ask() -> None:
         end = time.monotonic() + PATIENCE_S
         while not Path("ready").exists() and time.monotonic() < end:
@@ -128,7 +129,7 @@ def test_a_signal_is_handed_on_once_and_nothing_new_starts(number):
 
     thread = threading.Thread(target=ask)
     thread.start()
-    todo = [job("a", SAVE_ON_A_SIGNAL, "open('second', 'w')"), job("b", "open('started', 'w')")]
+    todo = [job("a", SAVE_ON_A_SIGNAL, "open('second', 'w')"), *(job(name, "open('started', 'w')") for name in others)]
     with pytest.raises(Interrupted, match="repeat the call") as caught:
         run_jobs(todo, Path(), 1, Notes())
     thread.join()
