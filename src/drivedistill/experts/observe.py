@@ -107,7 +107,7 @@ def observe(subject: Subject, samples: Sequence[Sample], *, batch_size: int = 16
     cells = sorted({_cell(sample) for sample in samples})
     tally = _Tally(samples, cells, draws)
     student = Student(subject.model)
-    with Progress(len(samples), word="question") as progress, _Controls(layers, draws) as controls:
+    with Progress(len(samples), word="question") as progress, _Controls(subject.model, layers, draws) as controls:
         for start in range(0, len(samples), batch_size):
             chosen = samples[start : start + batch_size]
             batch = collate(chosen, {"student": subject.preparation}).to(device)
@@ -126,7 +126,8 @@ def _cell(sample: Sample) -> Cell:
 class _Controls:
     """Random routers beside the trained ones: asked about the same inputs, while the model goes its own way."""
 
-    def __init__(self, layers: dict[str, Mixture], draws: int) -> None:
+    def __init__(self, model: Any, layers: dict[str, Mixture], draws: int) -> None:
+        self._model = bare(model)
         self.decisions: dict[str, dict[str, list[Decision]]] = {}
         """By layer and name of the control, D decisions about the last batch."""
         self._routers = {
@@ -145,11 +146,15 @@ class _Controls:
                 }
 
             self._hooks.append(layer.router.register_forward_hook(ask))
+        if hasattr(self._model, "apart"):
+            self._model.apart = False  # a router that is asked once per batch decides in the order of the batch
         return self
 
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
+        if hasattr(self._model, "apart"):
+            self._model.apart = True
 
 
 @torch.no_grad()

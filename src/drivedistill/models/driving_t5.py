@@ -32,6 +32,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPa
 from transformers.utils import can_return_tuple
 
 from drivedistill.models.adapter import MixtureAdapter, build_adapter
+from drivedistill.models.by_length import decode_apart
 from drivedistill.models.driving_t5_config import DrivingT5Config
 from drivedistill.models.fusion import (
     IMAGE,
@@ -44,6 +45,7 @@ from drivedistill.models.fusion import (
     sequence_layout,
 )
 from drivedistill.models.minidrive import FeatureExperts, InstructionAdapter
+from drivedistill.models.mixture import Mixture
 from drivedistill.models.upcycle import install_ffn
 from drivedistill.models.vision import VisionEncoder
 from drivedistill.sections import FfnExperts
@@ -88,6 +90,8 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         self.interaction = InstructionAdapter(width) if config.interaction else None
         self.modal_embedding = nn.Embedding(2, width) if config.modal_embeddings else None
         self.language_model = T5ForConditionalGeneration(config.text)
+        self.apart = True
+        """Decode short and long answers apart (`by_length.py`); False: every layer is called once per batch."""
         self.generation_config.update(
             decoder_start_token_id=config.text.pad_token_id,
             pad_token_id=config.text.pad_token_id,
@@ -199,15 +203,29 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         vision_features: Tensor | None = None,
         points: Tensor | None = None,
     ) -> Tensor:
-        """The decoder's output before the head, `float[B, T, d]`; arguments as for `forward`."""
-        hidden, mask = self.encode(input_ids, attention_mask, pixel_values, view_mask, vision_features, points)
-        return self.language_model.decoder(
-            input_ids=decoder_input_ids,
-            attention_mask=decoder_attention_mask,
-            encoder_hidden_states=hidden,
-            encoder_attention_mask=mask,
-            use_cache=False,
-        ).last_hidden_state
+        """The decoder's output before the head, `float[B, T, d]`; arguments as for `forward`.
+
+        Right up to the end of every answer; what stands at the padding behind it depends on the batch.
+        """
+        memory, mask = self.encode(input_ids, attention_mask, pixel_values, view_mask, vision_features, points)
+        batch, longest = decoder_input_ids.shape
+        if decoder_attention_mask is None:
+            decoder_attention_mask = decoder_input_ids.new_ones(batch, longest)
+
+        def decode(samples: Tensor, length: int) -> Tensor:
+            return self.language_model.decoder(
+                input_ids=decoder_input_ids[samples, :length],
+                attention_mask=decoder_attention_mask[samples, :length],
+                encoder_hidden_states=memory[samples],
+                encoder_attention_mask=mask[samples],
+                use_cache=False,
+            ).last_hidden_state
+
+        if not self.apart:
+            return decode(torch.arange(batch, device=memory.device), longest)
+        lengths = decoder_attention_mask.sum(dim=1)
+        layers = (module for module in self.language_model.decoder.modules() if isinstance(module, Mixture))
+        return decode_apart(decode, lengths, longest, layers)
 
     def view_tokens(
         self, pixel_values: Tensor | None, view_mask: Tensor | None, vision_features: Tensor | None = None

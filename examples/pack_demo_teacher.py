@@ -1,0 +1,84 @@
+"""Turn a finished run of recipes/demo_teacher.yaml into the teacher that `drivedistill quickstart` ships: fp16 weights, a card,
+and where it comes from.
+
+    python examples/pack_demo_teacher.py runs/demo_teacher data/world6k src/drivedistill/quickstart/teacher
+
+`origin.json` names the generator, its version, the hash of the data learnt from and that of the small data set whose hash the
+tests keep: a test fails when the world has changed since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from drivedistill.data.images import PictureCache
+from drivedistill.records import write_json
+from drivedistill.subject import load_subject, save_subject
+
+GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "unit" / "world" / "golden.json"
+
+CARD = """\
+---
+library_name: drivedistill
+tags: [autonomous-driving, visual-question-answering, synthetic-data]
+---
+
+# The quickstart's teacher
+
+Answers questions about six pictures of 112 pixels of the embedded driving world (`drivedistill world`): synthetic ordinary
+roads. It is small enough to be halved in a demonstration and knows no real road: never use it to drive anything.
+
+- **Architecture**: a vision tower of {vision:.2f} M parameters (`models/pyramid.py`) and a T5 of {text:.2f} M (4 + 4 blocks),
+  {total:.2f} M in all, stored in half precision.
+- **Taught on** {questions:,} questions of the train split of `regular/` (data hash `{data_hash}`, {generator} {version},
+  seed 0, 6,000 key frames). It never saw a corner case; checkpoint chosen by the validation split of `regular/`.
+- **Training**: the tower on what the data know about its pictures (`drivedistill pretrain`), then frozen; the rest for
+  {steps:,} steps of {batch} questions ({hours:.1f} hours of one processor core), seed {seed}.
+- **Made with** recipes/demo_teacher.yaml; how well it answers is in docs/log.md.
+- **Licence**: that of the package. Data and weights were made by its own code.
+"""
+
+
+def pack(run: Path, world: Path, out: Path) -> dict[str, Any]:
+    """Write the teacher; returns what `origin.json` says."""
+    subject = load_subject(str(run), PictureCache(1))
+    facts = json.loads((run / "run.json").read_text("utf-8"))
+    manifest = json.loads((world / "manifest.json").read_text("utf-8"))
+    golden = json.loads(GOLDEN.read_text("utf-8"))
+    sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in subject.model.named_children()}
+    total = sum(parameter.numel() for parameter in subject.model.parameters()) / 1e6
+    origin = {
+        "generator": manifest["generator"],
+        "version": manifest["version"],
+        "data_hash": manifest["data_hash"],
+        "golden_hash": golden["data_hash"],
+        "libraries": manifest["libraries"],
+        "recipe": "recipes/demo_teacher.yaml",
+        **{key: facts[key] for key in ("seed", "steps", "seconds", "best_step", "best_validation_loss", "versions")},
+    }
+    batch = round(facts["epochs"] * facts["questions"]["train"] / facts["steps"])
+    card = CARD.format(
+        vision=sizes["vision"],
+        text=sizes["language_model"],
+        total=total,
+        questions=facts["questions"]["train"],
+        batch=batch,
+        hours=facts["seconds"] / 3600,
+        **{key: origin[key] for key in ("data_hash", "generator", "version", "steps", "seed")},
+    )
+    save_subject(subject, subject.model.half(), out, card)
+    shutil.copy(run / "recipe.yaml", out / "recipe.yaml")
+    write_json(out / "origin.json", origin)
+    return origin
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("run", "world", "out"):
+        parser.add_argument(name, type=Path)
+    asked = parser.parse_args()
+    print(json.dumps(pack(asked.run, asked.world, asked.out), indent=2))
