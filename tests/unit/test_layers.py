@@ -173,7 +173,7 @@ def test_command_line_without_a_verb_loads_nothing_heavy():
 
 def test_reading_and_scoring_load_no_torch():
     light = ["recipe", "records", "data", "data.mixture", "data.check", "data.prompt", "evaluate.score"]
-    light += ["evaluate.submission", "evaluate.score_table"]
+    light += ["evaluate.submission", "evaluate.score_table", "report"]
     code = "\n".join(f"import drivedistill.{name}" for name in light)
     assert not modules_after(code) & HEAVY
 

@@ -1,0 +1,145 @@
+"""What the sections say: from the numbers, and only what the numbers show."""
+
+import re
+import shutil
+from dataclasses import replace
+from statistics import fmean, stdev
+
+import pytest
+from made_runs import make_bench, make_table
+
+from drivedistill.records import Score
+from drivedistill.report.choice import OUTCOMES, choose, examples
+from drivedistill.report.evidence import gather
+from drivedistill.report.pictures import find_samples
+from drivedistill.report.quality import free_text_sets, gap, pooled, right
+from drivedistill.report.roles import parts_of, roles_of
+from drivedistill.report.scores import scores
+from drivedistill.report.summary import faster, looking, quality
+
+
+@pytest.fixture(scope="module")
+def roles(evidence):
+    return roles_of(evidence.rows)
+
+
+def test_parts_are_given_out_by_recipes(evidence, roles):
+    assert [row.name for row in roles.players()] == ["teacher", "student", "dis", "clkd"]
+    assert roles.full is not None and roles.full.name == "clkd"
+    assert parts_of(roles.full.recipe) == {"distillation", "experts", "mining", "release"}
+    turned = roles_of(list(reversed(evidence.rows)))
+    assert (turned.teacher, turned.plain, turned.full) == (roles.teacher, roles.plain, roles.full)
+
+
+def test_faster_only_where_the_interval_says_so(evidence, roles, tmp_path):
+    assert faster(evidence, roles).startswith("clkd answers 2.00 [1.90, 2.10] times as fast as teacher")
+    models = {row.label: str(row.runs[0].folder) for row in evidence.rows}
+    make_bench(tmp_path / "slow", {models["teacher"]: (40.0, None), models["clkd"]: (40.0, (1.0, 0.9, 1.1))})
+    slow = replace(evidence, benches=gather([tmp_path / "slow"]).benches)
+    assert faster(slow, roles).startswith("No difference in speed is shown between clkd and teacher")
+    assert "drivedistill bench" in faster(replace(evidence, benches=[]), roles)
+
+
+def test_quality_is_that_of_the_answers(evidence, roles):
+    answers = [item for item in roles.full.runs[0].answers if item.regime == "corner"]
+    share = 100 * fmean(item.prediction == item.reference for item in answers)
+    found = right(roles.full, "corner")
+    assert found.value == pytest.approx(share)
+    assert found.low < share < found.high
+    assert (found.n, found.scenes) == (40, 20)
+    text = quality(roles)
+    assert text.startswith("clkd answers ") and f"{share:.1f}" in text
+    assert "too few scenes for a verdict" in text  # 20 of each regime
+
+
+def test_no_difference_is_claimed_where_the_interval_covers_zero(evidence, roles):
+    found = gap(roles.plain, roles.student, "regular")
+    assert found.low <= 0 <= found.high
+    assert gap(roles.student, roles.plain, "regular").mean == pytest.approx(-found.mean)
+    worse = gap(roles.student, roles.teacher, "regular")
+    assert worse.high < 0
+    assert gap(roles.full, replace(roles.student, runs=()), "regular") == "answers are missing"
+
+
+def test_looking_compares_with_black_pictures_and_the_prior(evidence, roles):
+    text = looking(evidence, roles)
+    assert "with black ones" in text and "text-only prior" in text
+    assert "is not shown to look" in text  # too few scenes, however large the difference
+    assert "drivedistill probe" in looking(replace(evidence, probes=[]), roles)
+
+
+def test_free_text_is_neither_right_nor_wrong(roles):
+    answers = roles.student.runs[0].answers
+    assert free_text_sets(answers) == set()
+    told = [item.model_copy(update={"reference": f"story {place}"}) for place, item in enumerate(answers)]
+    assert len(free_text_sets(told)) == 2
+    found = examples({"student": told}, roles)
+    assert {outcome for one in found for outcome in one.outcomes} == {"free text"}
+
+
+def seeds(values, half):
+    common = {"name": "exact_match", "unit": "fraction", "n": 100, "dataset": "d", "split": "test", "regime": "regular",
+              "task": "all", "decode": "greedy", "implementation": "equality"}  # fmt: skip
+    return [Score(value=value, low=value - half, high=value + half, **common) for value in values]
+
+
+def test_interval_of_several_seeds_knows_of_scenes_and_seeds():
+    one = pooled(seeds([0.5], 0.1), 100)
+    assert (one.low, one.high) == (pytest.approx(40), pytest.approx(60))
+    same = pooled(seeds([0.5, 0.5, 0.5], 0.1), 100)
+    assert (same.low, same.high) == (pytest.approx(40), pytest.approx(60))
+    apart = pooled(seeds([0.4, 0.5, 0.6], 0.1), 100)
+    assert apart.value == pytest.approx(50)
+    assert apart.high - apart.low > 20
+    only_seeds = pooled(seeds([0.4, 0.5, 0.6], 0.0), 100)  # Student's interval of three values: 4.303 standard errors
+    assert only_seeds.high - 50 == pytest.approx(4.303 * 100 * stdev([0.4, 0.5, 0.6]) / 3**0.5, rel=0.01)
+
+
+def test_best_student_is_marked_by_a_sign(evidence, roles):
+    body = scores(evidence, roles).body
+    regular = body[: body.index("Corner cases, DriveLM")]
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', regular)
+    marked = {name for name, cells in rows if "★" in cells}
+    assert marked == {"clkd"}  # the teacher is better, and no student
+
+
+def test_table_has_seeds_published_figures_and_its_differences(tmp_path):
+    evidence = gather([make_table(tmp_path)])
+    assert [(row.label, row.seeds) for row in evidence.rows] == [("#2 Student", [0, 1])]
+    body = scores(evidence, roles_of(evidence.rows)).body
+    assert "2 seeds" in body and "paper 61.5" in body
+    assert "later minus #2 Student" in body and "-1.50 ▼" in body
+
+
+def test_rows_of_one_name_are_told_apart(folders, tmp_path):
+    shutil.copytree(folders[0], tmp_path / "again" / folders[0].name)
+    found = gather([folders[0], tmp_path / "again" / folders[0].name]).rows
+    assert [row.name for row in found] == ["teacher", "again/teacher"]
+
+
+def test_gallery_is_drawn_by_its_rule(evidence, roles):
+    found = examples({row.name: row.answered()[0] for row in evidence.rows}, roles)
+    assert len(found) == 80
+    chosen = choose(found, frames=16, most=36, seed=0)
+    assert chosen == choose(list(reversed(found)), frames=16, most=36, seed=0)
+    assert len({one.question.id for one in chosen}) == len(chosen) <= 36
+    assert len({one.frame for one in chosen}) <= 16
+    assert {one.question.regime for one in chosen} == {"regular", "corner"}
+    assert {one.question.task for one in chosen} == {"perception", "planning"}
+    there = {outcome for one in found for outcome in one.outcomes}
+    assert {outcome for one in chosen for outcome in one.outcomes} == there
+    assert there <= set(OUTCOMES)
+
+
+def test_outcomes_say_who_is_right(evidence, roles):
+    for one in examples({row.name: row.answered()[0] for row in evidence.rows}, roles):
+        students = [value for name, value in one.right.items() if name != "teacher"]
+        assert ("all right" in one.outcomes) == all(one.right.values())
+        assert ("students differ" in one.outcomes) == (len(set(students)) > 1)
+        assert ("a student right, teacher wrong" in one.outcomes) == (not one.right["teacher"] and any(students))
+
+
+def test_pictures_are_those_of_the_split(evidence):
+    library = find_samples(evidence.rows, "test")
+    assert len(library.samples) == 80 and not library.missing
+    assert find_samples(evidence.rows, "dream").samples == {}
