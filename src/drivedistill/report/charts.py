@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from drivedistill.report.markup import Html, el, join
 
-WIDTH, HEIGHT = 440, 260
-_LEFT, _TOP, _RIGHT, _BOTTOM = 46, 14, 420, 216
+WIDTH, HEIGHT = 440, 262
+_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 14, 420, 214
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2", "12 3", "3 1 1 1")
 SERIES = 8
 """Looks that can be told apart; after them they begin again."""
@@ -150,8 +150,8 @@ def bars(groups: Mapping[str, Sequence[Bar]], *, title: str, desc: str, highest:
         highest: Where the axis ends; by default where the longest bar does.
     """
     every = [bar for group in groups.values() for bar in group]
-    left = min(170, 12 + max(7 * len(bar.label) for bar in every))
-    room = 7 * max(len(bar.text) for bar in every) + 8
+    left = min(170, 12 + max(7.3 * len(bar.label) for bar in every))
+    room = 7.3 * max(len(bar.text) for bar in every) + 8
     top = highest or max(max(bar.value, bar.high or 0) for bar in every) or 1.0
     axis = Axis(0, top, left, WIDTH - room)
     parts: list[Html] = []
@@ -255,7 +255,7 @@ def _name(label: str, x: float, y: float, taken: list[tuple[float, float]]) -> H
         if all(abs(place[1] - other[1]) > 12 or abs(place[0] - other[0]) > 6.2 * len(label) + 20 for other in taken):
             break
     taken.append(place)
-    return _text(label, place[0], place[1], anchor="start" if right else "end")
+    return el("text", label, x=place[0], y=place[1], text_anchor="start" if right else "end", class_="halo")
 
 
 def _bar(bar: Bar, axis: Axis, top: float) -> Iterator[Html]:

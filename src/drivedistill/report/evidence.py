@@ -74,8 +74,14 @@ class ReportRow:
         return [run.answers for run in self.runs if run.answers]
 
     def owns(self, path: str | Path) -> bool:
-        """Whether a file or a folder, as other files name it, is one of its runs or lies in one."""
-        return any(_inside(Path(path), run.folder) for run in self.runs)
+        """Whether a file or a folder is one of its runs or lies in one."""
+        return any(Path(path).resolve().is_relative_to(run.folder.resolve()) for run in self.runs)
+
+    def seems_to_own(self, path: str | Path) -> bool:
+        """The same of a path that somebody wrote down elsewhere: `runs/clkd` is the end of the folder's."""
+        theirs = Path(path).parts
+        ends = [run.folder.resolve().parts[-2:] for run in self.runs]
+        return any(theirs[at : at + len(mine)] == mine for mine in ends for at in range(len(theirs)))
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,18 @@ class Evidence:
 
     def row_of(self, path: str | Path) -> ReportRow | None:
         """The row whose run a path names."""
-        return next((row for row in self.rows if row.owns(path)), None)
+        return owner(self.rows, path)
 
     def name_of(self, path: str | Path) -> str:
         """The label of the row whose run a path names; the path's own end where there is none."""
         row = self.row_of(path)
         return row.label if row else Path(path).name
+
+
+def owner(rows: Sequence[ReportRow], path: str | Path) -> ReportRow | None:
+    """The row that owns a path, else the first one that seems to."""
+    sure = [row for row in rows if row.owns(path)]
+    return next(iter(sure or [row for row in rows if row.seems_to_own(path)]), None)
 
 
 def gather(folders: Sequence[Path]) -> Evidence:
@@ -237,11 +249,3 @@ def _told_apart(rows: Sequence[ReportRow]) -> list[ReportRow]:
             name, label = f"{folder.name}/{name}", f"{label} ({folder.name})"
         found.append(ReportRow(name, label, row.runs, row.published))
     return found
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    """Whether a path is a folder or below it; also of a path from elsewhere whose end is the folder's: `runs/clkd`."""
-    if path.resolve().is_relative_to(folder.resolve()):
-        return True
-    mine, theirs = folder.resolve().parts[-2:], path.parts
-    return any(theirs[at : at + len(mine)] == mine for at in range(len(theirs)))

@@ -65,7 +65,7 @@ def _sections(evidence: Evidence, roles: Roles, most: int, seed: int) -> list[Se
         scores(evidence, roles),
         latency(evidence),
         training(drawn, roles.teacher, len(evidence.rows) - len(drawn)),
-        mined(evidence.rows),
+        mined(evidence.rows, roles),
         experts(evidence, drawn),
         rsdr(evidence),
         controls(evidence),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drivedistill.data.images import image_size, load_image
 from drivedistill.data.mixture import load_source
-from drivedistill.data.prior import OBJECT
+from drivedistill.data.prior import NUMBER, OBJECT
 from drivedistill.problems import InputError
 from drivedistill.records import Prediction, Sample
 from drivedistill.report.evidence import ReportRow
@@ -92,9 +92,8 @@ def _view(camera: str, path: Path, asked: Sequence[Prediction], samples: Sequenc
     except InputError as error:
         return el("figure", el("p", str(error.problems[0]), class_="missing"), el("figcaption", name))
     marks = []
-    places = dict.fromkeys(found for item in asked for found in OBJECT.findall(item.question) if found[1] == camera)
-    for label, _, x, y in places:
-        where = f"left:{_percent(float(x), width)};top:{_percent(float(y), height)}"
+    for label, x, y in _places(asked, camera):
+        where = f"left:{_percent(x, width)};top:{_percent(y, height)}"
         marks.append(el("span", el("b", label), class_="mark", style=where, aria_hidden="true"))
     for region in dict.fromkeys(one.region for one in samples if one.region and one.region.camera == camera):
         x, y, w, h = region.box
@@ -103,6 +102,13 @@ def _view(camera: str, path: Path, asked: Sequence[Prediction], samples: Sequenc
         marks.append(el("span", class_="region", style=where + size, aria_hidden="true"))
     image = el("img", src=source, alt=f"View {name}", width=SIDE, height=round(SIDE * height / width))
     return el("figure", el("div", image, *marks, class_="view"), el("figcaption", name))
+
+
+def _places(asked: Sequence[Prediction], camera: str) -> list[tuple[str, float, float]]:
+    """Objects that questions name in a picture: name, x, y in pixels; each once. What is no number is no place."""
+    found = dict.fromkeys(place for item in asked for place in OBJECT.findall(item.question) if place[1] == camera)
+    whole = [place for place in found if all(NUMBER.fullmatch(number) for number in place[2:])]
+    return [(label, float(x), float(y)) for label, _, x, y in whole]
 
 
 def _percent(value: float, whole: float) -> str:

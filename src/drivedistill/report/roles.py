@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivedistill.recipe import Recipe
-from drivedistill.report.evidence import ReportRow
+from drivedistill.report.evidence import ReportRow, owner
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def roles_of(rows: Sequence[ReportRow]) -> Roles:
     parts = {row.name: parts_of(row.recipe) for row in rows}
     distilling = [row for row in rows if "distillation" in parts[row.name]]
     named = [run.facts.teacher for row in distilling for run in row.runs if run.facts.teacher]
-    teacher = next((row for path in named for row in rows if row.owns(path)), None)
+    teacher = next((row for path in named if (row := owner(rows, path))), None)
     alone = [row for row in rows if row is not teacher and row.recipe and "distillation" not in parts[row.name]]
     plain = next((row for row in distilling if parts[row.name] == {"distillation"}), None)
     beyond = [row for row in distilling if row is not plain and len(parts[row.name]) > 1]

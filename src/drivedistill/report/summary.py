@@ -8,7 +8,7 @@ from drivedistill.evaluate.looking import PRIOR
 from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.records import CLEAN
 from drivedistill.report.artefacts import BenchModel, Value
-from drivedistill.report.evidence import Evidence, Probe, ReportRow
+from drivedistill.report.evidence import Evidence, Probe
 from drivedistill.report.markup import Html, Section, el, join
 from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, gap, in_words, judged, right, share_right
 from drivedistill.report.roles import Roles
@@ -76,14 +76,10 @@ def looking(evidence: Evidence, roles: Roles) -> Html | str:
     if not probes:
         asks = " shows it black pictures, and asks the text-only prior."
         return _open("Whether it looks was not asked: ", "drivedistill probe RUN", asks)
-    probe = next((each for each in probes if roles.subject and _probed(each, roles.subject)), probes[0])
+    probe = next((each for each in probes if evidence.row_of(each.model) is roles.subject), probes[0])
     name = evidence.name_of(probe.model)
     parts = [part for regime in REGIMES if (part := _looks(probe, name, regime))]
     return f"{'; '.join(parts)}." if parts else f"Whether {name} looks cannot be said: no answer of it can be right."
-
-
-def _probed(probe: Probe, row: ReportRow) -> bool:
-    return row.owns(probe.folder) or row.owns(probe.model)
 
 
 def _looks(probe: Probe, name: str, regime: str) -> str:

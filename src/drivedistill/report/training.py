@@ -8,6 +8,7 @@ from typing import Any
 from drivedistill.report import charts
 from drivedistill.report.evidence import ReportRow, Run
 from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
+from drivedistill.report.roles import Roles
 
 CURVES = {
     "alpha": ("α, the weight of the teacher", "alpha"),
@@ -92,8 +93,8 @@ def _thinned(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(pairs[0][0], means[0][1]), *means[1:-1], (pairs[-1][0], means[-1][1])]
 
 
-def mined(rows: Sequence[ReportRow]) -> Section:
-    """What mining picked."""
+def mined(rows: Sequence[ReportRow], roles: Roles) -> Section:
+    """What mining picked; the kinds of the row with all parts, or else of the first that mines."""
     title = "What was mined"
     found = {row.label: notes for row in rows if (notes := _mined(row))}
     if not found:
@@ -103,11 +104,11 @@ def mined(rows: Sequence[ReportRow]) -> Section:
     head = ["", "samples", "tokens", "corner cases, mined", "in the pool", "loss, mined", "in the pool"]
     note = ("Mining works as meant where more of the mined samples than of the pool are corner cases, and chases noise where "
             "coordinates and ids crowd the mined tokens. Means over the whole training.")  # fmt: skip
-    last = list(found)[-1]
+    whose = roles.full.label if roles.full and roles.full.label in found else next(iter(found))
     parts = [
         paragraph(note),
         table(head, lines, "Shares in percent, losses in nats per token"),
-        _kinds(last, found[last]),
+        _kinds(whose, found[whose]),
     ]
     return Section("mined", title, join(parts))
 
