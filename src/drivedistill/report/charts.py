@@ -121,11 +121,12 @@ def lines(
 
 def scatter(points: Sequence[Point], *, title: str, desc: str, x_label: str, y_label: str) -> Html:
     """Points with their names and bars; the horizontal axis begins at zero, the vertical one where the bars do."""
-    reach = [max(point.x, point.until or point.x) for point in points]
+    ends = {point: max(point.x, point.until or point.x) for point in points}
+    furthest = max(end / (1 - _label_share(point.label)) for point, end in ends.items())
     highs = [point.y if point.high is None else point.high for point in points]
     lows = [point.y if point.low is None else point.low for point in points]
     margin = 0.12 * (max(highs) - min(lows)) or 1.0
-    x, y = Axis(0, max(reach) * 1.15, _LEFT, _RIGHT), Axis(min(lows) - margin, max(highs) + margin, _BOTTOM, _TOP)
+    x, y = Axis(0, furthest, _LEFT, _RIGHT), Axis(min(lows) - margin, max(highs) + margin, _BOTTOM, _TOP)
     parts = list(_grid(x, y, x_label, y_label))
     taken: list[tuple[float, float]] = []
     for point in points:
@@ -136,7 +137,7 @@ def scatter(points: Sequence[Point], *, title: str, desc: str, x_label: str, y_l
         if point.until is not None:
             drawn.append(_whisker(at, height, x.at(point.until), height))
         parts.append(el("g", *drawn, _shape(at, height, point.series, 5), class_=f"s{point.series % SERIES}"))
-        parts.append(_name(point.label, at, height, taken))
+        parts.append(_name(point.label, x.at(ends[point]), height, taken))
     return _svg(title, desc, HEIGHT, parts)
 
 
@@ -246,16 +247,20 @@ def _whisker(x1: float, y1: float, x2: float, y2: float) -> Html:
     return el("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="whisker")
 
 
+def _label_share(label: str) -> float:
+    """How much of the width a point's name needs, at most half of it."""
+    return min(0.5, (16 + 7 * len(label)) / (_RIGHT - _LEFT))
+
+
 def _name(label: str, x: float, y: float, taken: list[tuple[float, float]]) -> Html:
-    """A point's name, to its right or, near the edge, to its left; moved up or down until it covers no other."""
-    right = x + 9 + 6.2 * len(label) < WIDTH
-    start = x + 9 if right else x - 9
-    for shift in (-6, 10, -20, 24, -34, 38, -48, 52):
-        place = (start, y + shift)
-        if all(abs(place[1] - other[1]) > 12 or abs(place[0] - other[0]) > 6.2 * len(label) + 20 for other in taken):
-            break
+    """A point's name, behind the end of its bar; moved up or down until it covers no other."""
+    width = 7.0 * len(label) + 16
+    shifts = (0, -15, 15, -30, 30, -45, 45, -60, 60)
+    tried = [(x + 9, y + 4 + shift) for shift in shifts]
+    free = [p for p in tried if all(abs(p[1] - q[1]) > 14 or abs(p[0] - q[0]) > width for q in taken)]
+    place = (free or tried)[0]
     taken.append(place)
-    return el("text", label, x=place[0], y=place[1], text_anchor="start" if right else "end", class_="halo")
+    return el("text", label, x=round(place[0], 1), y=round(place[1], 1), class_="halo")
 
 
 def _bar(bar: Bar, axis: Axis, top: float) -> Iterator[Html]:

@@ -27,7 +27,7 @@ KINDS = 14
 """Kinds of questions that the table shows, the commonest ones."""
 QUOTED = re.compile(r"'[^']*'")
 """Senna's navigation commands: with another one it is the same kind of question."""
-ENOUGH = 10
+ENOUGH = 20
 """Questions of a kind."""
 
 
