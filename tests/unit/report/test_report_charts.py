@@ -12,9 +12,9 @@ NAMES = {"title": "t", "desc": "d", "x_label": "x", "y_label": "y"}
 
 
 def test_axis_is_straight_or_logarithmic():
-    straight, log = Axis(0, 10, 0, 100), Axis(1, 100, 0, 100, log=True)
+    straight, log = Axis(0, 10, 0, 100), Axis(2, 200, 0, 100, log=True)
     assert [straight.at(value) for value in (0, 5, 10)] == [0, 50, 100]
-    assert [log.at(value) for value in (1, 10, 100)] == [0, 50, 100]
+    assert [log.at(value) for value in (2, 20, 200)] == [0, 50, 100]
     assert Axis(3, 3, 0, 100).at(3) == 50  # a single value lies in the middle
 
 

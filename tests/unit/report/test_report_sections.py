@@ -8,11 +8,12 @@ from statistics import fmean, stdev
 import pytest
 from made_runs import make_bench, make_table
 
-from drivedistill.records import Score
+from drivedistill.evaluate.difference import Difference
+from drivedistill.records import Score, write_jsonl
 from drivedistill.report.choice import OUTCOMES, choose, examples
 from drivedistill.report.evidence import gather
 from drivedistill.report.pictures import find_samples
-from drivedistill.report.quality import free_text_sets, gap, pooled, right
+from drivedistill.report.quality import free_text_sets, gap, in_words, pooled, right
 from drivedistill.report.roles import parts_of, roles_of
 from drivedistill.report.scores import scores
 from drivedistill.report.summary import faster, looking, quality
@@ -29,6 +30,38 @@ def test_parts_are_given_out_by_recipes(evidence, roles):
     assert parts_of(roles.full.recipe) == {"distillation", "experts", "mining", "release"}
     turned = roles_of(list(reversed(evidence.rows)))
     assert (turned.teacher, turned.plain, turned.full) == (roles.teacher, roles.plain, roles.full)
+
+
+def test_the_row_with_the_most_parts_is_the_full_one(evidence, roles):
+    run = roles.full.runs[0]
+    some = replace(run, recipe=run.recipe.model_copy(update={"mining": None}))
+    half = replace(roles.full, name="half", label="half", runs=(some,))
+    assert roles_of([half, *evidence.rows]).full is roles.full
+    assert roles_of([half, roles.plain]).full is half
+
+
+def test_words_claim_only_what_the_interval_shows():
+    common = {"mean": -0.05, "sd": None, "n": 400, "num_runs": (1, 1), "verdict": None}
+    assert in_words(Difference(low=-0.08, high=-0.02, num_scenes=90, **common)) == "−5.0 [−8.0, −2.0] points"
+    assert in_words(Difference(low=-0.08, high=0.0, num_scenes=90, **common)).endswith("points, no difference shown")
+    assert in_words(Difference(low=-0.08, high=-0.02, num_scenes=29, **common)).endswith("too few scenes for a verdict")
+    assert in_words(Difference(low=None, high=None, num_scenes=90, **common)) == "−5.0 points, without an interval"
+
+
+def test_answers_are_those_to_clean_pictures_of_the_test_split(folders, tmp_path):
+    run = tmp_path / "student"
+    shutil.copytree(folders[1], run)
+    (gathered,) = gather([run]).rows
+    clean = gathered.runs[0].answers
+    longer = [item.model_copy(update={"id": f"{item.id}{more}"}) for item in clean for more in "ab"]
+    for name, changes in (
+        ("black", {"condition": "black"}),
+        ("val", {"split": "val"}),
+        ("eval", {"decode": "teacher_forced"}),
+    ):
+        write_jsonl(run / "predictions" / f"{name}.jsonl", [item.model_copy(update=changes) for item in longer])
+    (run / "predictions" / "test-greedy.results.judge.jsonl").write_text('{"not": "answers"}\n', "utf-8")
+    assert gather([run]).rows[0].runs[0].answers == clean
 
 
 def test_faster_only_where_the_interval_says_so(evidence, roles, tmp_path):
