@@ -55,6 +55,8 @@ class Source(Section):
     seed: int = 0
     templates: list[str] = []
     """Keep only questions of these kinds, as `data check` names them; empty keeps all."""
+    without: list[str] = []
+    """Leave questions of these kinds out of every split."""
     every: dict[str, Count] = {}
     """Kind of question -> keep it on every n-th key frame of the split `train` only, e.g. `{objects: 4}`."""
     limit: Count | None = None

@@ -55,7 +55,8 @@ def load_mixture(sources: Sequence[Source]) -> dict[str, list[Sample]]:
 
 
 def load_source(source: Source) -> dict[str, list[Sample]]:
-    """Read one source and split it; only `source.templates`, thinned by `source.every`, at most `source.limit` per split.
+    """Read one source and split it; only `source.templates` without `source.without`, thinned by `source.every`, at
+    most `source.limit` per split.
 
     Raises:
         InputError: The files cannot be read, a split is empty, or there is no question of a kind that is asked for.
@@ -74,6 +75,8 @@ def load_source(source: Source) -> dict[str, list[Sample]]:
             )
     if source.templates:
         splits = _of_templates(source, splits)
+    if source.without:
+        splits = _without(source, splits)
     if source.every:
         splits = _thinned(source, splits)
     return {name: samples[: source.limit] for name, samples in splits.items()}
@@ -84,6 +87,13 @@ def _of_templates(source: Source, splits: dict[str, list[Sample]]) -> dict[str, 
     _refuse_unknown(source, "templates", source.templates, splits)
     wanted = set(source.templates)
     return {name: [item for item in samples if template_name(item) in wanted] for name, samples in splits.items()}
+
+
+def _without(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+    """All questions but those of the kinds that the source leaves out; every kind must be there."""
+    _refuse_unknown(source, "without", source.without, splits)
+    left_out = set(source.without)
+    return {name: [item for item in samples if template_name(item) not in left_out] for name, samples in splits.items()}
 
 
 def _thinned(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:

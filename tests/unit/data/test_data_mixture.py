@@ -212,3 +212,12 @@ def test_epochs_and_seeds_differ():
 
 def test_order_is_the_same_on_every_machine():
     assert epoch_order(rows("rrrrrrcc"), 0, 0, None) == [4, 6, 1, 3, 2, 5, 7, 0]
+
+
+def test_kinds_that_are_left_out_are_in_no_split(tmp_path, sample):
+    whole = thinned(tmp_path, sample, {})
+    kept = thinned(tmp_path, sample, {}, without=["objects"])
+    assert kept == {name: {id for id in ids if id.startswith("weather")} for name, ids in whole.items()}
+    with pytest.raises(InputError, match="'weather'") as error:
+        thinned(tmp_path, sample, {}, without=["lights"])
+    assert (error.value.problems[0].found, error.value.problems[0].record) == ("lights", "source a, without")
