@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drivedistill.evaluate.looking import PRIOR
 from drivedistill.metrics_file import read_metrics
@@ -41,7 +42,7 @@ class Run:
     folder: Path
     facts: Facts
     recipe: Recipe | None
-    log: list[dict[str, object]]
+    log: list[dict[str, Any]]
     """Records of `metrics.jsonl`."""
     answers: list[Prediction]
     """To clean pictures, of one file; empty where there is none."""

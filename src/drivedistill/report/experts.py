@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from drivedistill.evaluate.rows import ALL
 from drivedistill.report import charts
@@ -93,7 +92,7 @@ def _logged(rows: Sequence[ReportRow]) -> Html:
 
 def _last(row: ReportRow) -> dict[str, dict[str, float]]:
     """Layer -> regime -> effective experts, mean over the last tenth of the records that have them."""
-    log: list[dict[str, Any]] = row.runs[0].log
+    log = row.runs[0].log
     records = [record["experts"] for record in log if isinstance(record.get("experts"), dict)]
     last = records[-max(1, len(records) // 10) :] if records else []
     found: dict[str, dict[str, list[float]]] = {}

@@ -78,9 +78,7 @@ def _data(place: QuestionSet) -> str:
 
 def _row_name(row: ReportRow) -> Html:
     seeds = len(row.runs)
-    return (
-        join([row.label, el("small", f" {seeds} seeds" if seeds > 1 else "")]) if seeds > 1 else Html(join([row.label]))
-    )
+    return join([row.label, el("small", f" {seeds} seeds")] if seeds > 1 else [row.label])
 
 
 def _best(rows: Sequence[ReportRow], cells: dict[tuple[str, str], list[Score]], name: str, roles: Roles) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivedistill.report import charts
-from drivedistill.report.evidence import ReportRow, Run
+from drivedistill.report.evidence import ReportRow
 from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
 from drivedistill.report.roles import Roles
 
@@ -56,7 +56,7 @@ def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> 
     for row in rows:
         pairs = _thinned([
             (float(record["step"]), float(record[key]))
-            for record in _log(row.runs[0])
+            for record in row.runs[0].log
             if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int)
         ])  # fmt: skip
         if pairs:
@@ -78,10 +78,6 @@ def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> 
         log_y=wide,
     )
     return figure(drawing, f"{caption}.")
-
-
-def _log(run: Run) -> list[dict[str, Any]]:
-    return run.log
 
 
 def _thinned(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -114,7 +110,7 @@ def mined(rows: Sequence[ReportRow], roles: Roles) -> Section:
 
 
 def _mined(row: ReportRow) -> list[Mapping[str, Any]]:
-    return [record["mined"] for run in row.runs for record in _log(run) if isinstance(record.get("mined"), dict)]
+    return [record["mined"] for run in row.runs for record in run.log if isinstance(record.get("mined"), dict)]
 
 
 def _mined_cells(notes: Sequence[Mapping[str, Any]]) -> list[str]:
