@@ -71,7 +71,11 @@ def shard(student: Student) -> nn.Module:
 
     Called directly, because accelerate offers FSDP on accelerators only and so could not be tested on a CPU.
     """
-    blocks = set(bare(student.model)._no_split_modules or ())
+    model = bare(student.model)
+    if hasattr(model, "apart"):
+        # Every call of a shard is a collective: a rank must not call the decoder twice where another calls it once.
+        model.apart = False
+    blocks = set(model._no_split_modules or ())
     for module in student.modules():
         if type(module).__name__ in blocks:
             fully_shard(module)

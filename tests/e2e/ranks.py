@@ -18,6 +18,7 @@ from drivedistill.data.collate import collate
 from drivedistill.data.stream import MicroBatches
 from drivedistill.models.student import Student, full_logits
 from drivedistill.optimize import shard
+from drivedistill.records import Sample
 from drivedistill.runs import assemble, run
 from drivedistill.step import step
 from drivedistill.train import start
@@ -53,9 +54,18 @@ def mined(pool: str | None) -> dict[str, object]:
     return {"mining": {"pool": pool}, "model__ffn_experts": experts, **train} if pool else {}
 
 
+def unequal(samples: list[Sample]) -> list[Sample]:
+    """One long answer among short ones for the first rank, long ones only for the second: they are decoded otherwise."""
+    long = "Slow down, keep lane. " * 3
+    return [
+        sample.model_copy(update={"answer": "No." if i % 2 == 0 and i < len(samples) - 2 else long})
+        for i, sample in enumerate(samples)
+    ]
+
+
 def parity(folder: Path) -> dict[str, float]:
     """Largest difference between wrapped rows and the bare model's own logits, for every family."""
-    samples = tiny.samples({path.stem: str(path) for path in folder.glob("CAM_*.png")})
+    samples = unequal(tiny.samples({path.stem: str(path) for path in folder.glob("CAM_*.png")}))
     found: dict[str, float] = {}
     for family in tiny.FAMILIES:
         for lora in (False, True):

@@ -91,7 +91,7 @@ class DrivingT5(PreTrainedModel, GenerationMixin):
         self.modal_embedding = nn.Embedding(2, width) if config.modal_embeddings else None
         self.language_model = T5ForConditionalGeneration(config.text)
         self.apart = True
-        """Decode short and long answers apart (`by_length.py`); False: every layer is called once per batch."""
+        """Decode short and long answers apart (`by_length.py`); False, as for shards: every layer is called once per batch."""
         self.generation_config.update(
             decoder_start_token_id=config.text.pad_token_id,
             pad_token_id=config.text.pad_token_id,
