@@ -6,13 +6,8 @@ is asked for it must first find its answer among the options; one that is asked 
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
-
 from drivedistill.data.drivelm_challenge import CHOOSE, options
 from drivedistill.records import Sample
-
-ALIKE = 0.8
-"""Share of equal characters (`difflib`) from which a text that is no option's stands for the option most like it."""
 
 
 def answer_text(sample: Sample) -> str:
@@ -46,22 +41,16 @@ def in_words(sample: Sample) -> Sample:
 def letter_of(question: str, text: str) -> str:
     """The letter of the option that a text names.
 
-    That is the option with this very text, else the one option that is most like it and shares `ALIKE` of its characters;
-    capitals and final points do not count. A text that names none, or two equally well, is left as it is (and counts as
-    wrong), as is an answer to an open question.
+    That is the one option with this very text; capitals, blanks and a final point do not count. Any other text is left as
+    it is (and counts as wrong), as is an answer to an open question: options that say different things may be spelt alike.
 
     >>> asked = "Where? Please select the correct answer from the following options: A. Left. B. Right."
     >>> letter_of(asked, "right"), letter_of(asked, "Straight on.")
     ('B', 'Straight on.')
     """
-    likeness = {
-        letter: SequenceMatcher(None, _plain(option), _plain(text), autojunk=False).ratio()
-        for letter, option in options(question).items()
-    }
-    best = max(likeness.values(), default=0.0)
-    named = [letter for letter, share in likeness.items() if share == best]
-    return named[0] if best >= ALIKE and len(named) == 1 else text
+    named = [letter for letter, option in options(question).items() if _plain(option) == _plain(text)]
+    return named[0] if len(named) == 1 else text
 
 
 def _plain(text: str) -> str:
-    return text.strip().rstrip(".").lower()
+    return " ".join(text.split()).removesuffix(".").rstrip().lower()
