@@ -201,16 +201,22 @@ def _row(line: TableRow, folders: Sequence[Path]) -> ReportRow | None:
 def _run(folder: Path) -> Run:
     facts, recipe = folder / "run.json", folder / "recipe.yaml"
     file, answers = _clean_answers(folder / "predictions")
-    results = [folder / "results.json", *([file.with_name(f"{file.stem}.results.json")] if file else [])]
-    scores = next((read_json(path, list[Score]) for path in results if path.is_file()), [])
     return Run(
         folder=folder,
         facts=read_json(facts, Facts) if facts.is_file() else Facts(),
         recipe=load_recipe(recipe) if recipe.is_file() else None,
         log=read_metrics(folder / "metrics.jsonl"),
         answers=answers,
-        scores=[score for score in scores if score.condition == CLEAN],
+        scores=_scores(folder, file, answers),
     )
+
+
+def _scores(folder: Path, file: Path | None, answers: Sequence[Prediction]) -> list[Score]:
+    """Those of the chosen answers: of their own file, or else what the run's says of their split."""
+    results = [*([file.with_name(f"{file.stem}.results.json")] if file else []), folder / "results.json"]
+    scores = next((read_json(path, list[Score]) for path in results if path.is_file()), [])
+    splits = {item.split for item in answers} or {score.split for score in scores}
+    return [score for score in scores if score.condition == CLEAN and score.split in splits]
 
 
 def _clean_answers(folder: Path) -> tuple[Path | None, list[Prediction]]:
