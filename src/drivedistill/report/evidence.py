@@ -212,11 +212,16 @@ def _run(folder: Path) -> Run:
 
 
 def _scores(folder: Path, file: Path | None, answers: Sequence[Prediction]) -> list[Score]:
-    """Those of the chosen answers: of their own file, or else what the run's says of their split."""
+    """Those of the chosen answers: of their own file, or else what the run's says of their split and way of decoding.
+
+    Where no answers lie, those of the first way of decoding that it names: other ways are no other seeds.
+    """
     results = [*([file.with_name(f"{file.stem}.results.json")] if file else []), folder / "results.json"]
     scores = next((read_json(path, list[Score]) for path in results if path.is_file()), [])
-    splits = {item.split for item in answers} or {score.split for score in scores}
-    return [score for score in scores if score.condition == CLEAN and score.split in splits]
+    clean = [score for score in scores if score.condition == CLEAN]
+    splits = {item.split for item in answers} or {score.split for score in clean}
+    ways = {item.decode for item in answers} or {score.decode for score in clean[:1]}
+    return [score for score in clean if score.split in splits and score.decode in ways]
 
 
 def _clean_answers(folder: Path) -> tuple[Path | None, list[Prediction]]:

@@ -9,7 +9,7 @@ from drivedistill.evaluate.rows import ALL, QuestionSet, set_of
 from drivedistill.records import Score
 from drivedistill.report.artefacts import DifferenceCell
 from drivedistill.report.cells import gap_cell
-from drivedistill.report.evidence import Evidence, ReportRow
+from drivedistill.report.evidence import Evidence, ReportRow, Run
 from drivedistill.report.markup import Html, Section, el, join, missing, paragraph, table
 from drivedistill.report.quality import PLACE, REGIMES, Figure, gap, pooled
 from drivedistill.report.roles import Roles
@@ -29,7 +29,7 @@ def scores(evidence: Evidence, roles: Roles) -> Section:
     title = "Scores, regular and corner"
     parts: list[Html] = []
     if scored:
-        places = sorted({set_of(score) for row in scored for score in _scores(row)}, key=_order)
+        places = sorted({set_of(score) for row in scored for run in row.runs for score in _scores(run)}, key=_order)
         parts = [
             el("p", "★ marks the highest figure among the students (the lowest where lower is better); it is no difference by "
                "itself. Brackets: 95 % intervals over scenes and, with several seeds, over seeds; ± is the standard "
@@ -45,14 +45,15 @@ def _order(place: QuestionSet) -> tuple[bool, str, str]:
     return place.regime != "regular", "" if place.dataset == "drivelm" else place.dataset, place.split
 
 
-def _scores(row: ReportRow) -> Iterator[Score]:
+def _scores(run: Run) -> Iterator[Score]:
     """The scores of whole sets."""
-    for run in row.runs:
-        yield from (score for score in run.scores if score.task == ALL and not score.group and score.name in METRICS)
+    yield from (score for score in run.scores if score.task == ALL and not score.group and score.name in METRICS)
 
 
 def _of(row: ReportRow, place: QuestionSet, name: str) -> list[Score]:
-    return [score for score in _scores(row) if set_of(score) == place and score.name == name]
+    """A metric of a set, at most one of every run."""
+    found = [[score for score in _scores(run) if set_of(score) == place and score.name == name] for run in row.runs]
+    return [scores[0] for scores in found if scores]
 
 
 def _table(rows: Sequence[ReportRow], place: QuestionSet, roles: Roles) -> Html:

@@ -6,6 +6,8 @@ from made_runs import made_samples, make_run
 from drivedistill.records import Score, write_json
 from drivedistill.report.artefacts import read_json
 from drivedistill.report.evidence import gather
+from drivedistill.report.roles import roles_of
+from drivedistill.report.scores import scores
 
 
 @pytest.fixture
@@ -24,3 +26,17 @@ def test_scores_are_those_of_the_answers(run):
     own = [score.model_copy(update={"value": 0.25}) for score in of_run]
     write_json(run / "predictions" / "test-greedy.results.json", [score.model_dump() for score in own])
     assert gather([run]).rows[0].runs[0].scores == own
+
+
+def test_ways_of_decoding_are_no_seeds(run):
+    greedy = read_json(run / "results.json", list[Score])
+    beam = [score.model_copy(update={"decode": "beam-4", "value": 2.0}) for score in greedy]
+    write_json(run / "results.json", [score.model_dump() for score in (*beam, *greedy, *greedy)])
+    evidence = gather([run])
+    assert {score.decode for score in evidence.rows[0].runs[0].scores} == {"greedy"}
+    whole = [score for score in greedy if score.name == "exact_match" and score.task == "all"]
+    body = scores(evidence, roles_of(evidence.rows)).body
+    assert all(f"[{100 * score.low:.2f}, {100 * score.high:.2f}]" in body for score in whole)
+    for path in (run / "predictions").iterdir():
+        path.unlink()
+    assert {score.decode for score in gather([run]).rows[0].runs[0].scores} == {"beam-4"}  # one way, whoever answered
