@@ -33,6 +33,8 @@ from drivedistill.yaml_tree import read_tree
 DEPTH = 4
 SIGNS = ("run.json", "recipe.yaml", "metrics.jsonl", "predictions", "results.json")
 """By which a folder is known as a run."""
+NOT_FREE = ("teacher_forced", "text_only")
+"""Ways of decoding that are no answers of the model: led by the reference, and those of the text-only prior."""
 
 
 @dataclass(frozen=True)
@@ -225,14 +227,14 @@ def _scores(folder: Path, file: Path | None, answers: Sequence[Prediction]) -> l
 
 
 def _clean_answers(folder: Path) -> tuple[Path | None, list[Prediction]]:
-    """The file with the most freely written answers to clean pictures, of the test split if there is one."""
+    """The file with the model's most freely written answers to clean pictures, of the test split if there is one."""
     best: tuple[Path | None, list[Prediction]] = (None, [])
     rank = (False, 0)
     for path in sorted(folder.glob("*.jsonl")):
         if path.name.endswith(".judge.jsonl"):
             continue
         answers = read_jsonl(path, Prediction)
-        if answers and all(item.condition == CLEAN and item.decode != "teacher_forced" for item in answers):
+        if answers and all(item.condition == CLEAN and item.decode not in NOT_FREE for item in answers):
             mine = (answers[0].split == "test", len(answers))
             if mine > rank:
                 best, rank = (path, answers), mine

@@ -3,7 +3,7 @@
 import pytest
 from made_runs import made_samples, make_run
 
-from drivedistill.records import Score, write_json
+from drivedistill.records import Prediction, Score, read_jsonl, write_json, write_jsonl
 from drivedistill.report.artefacts import read_json
 from drivedistill.report.evidence import gather
 from drivedistill.report.roles import roles_of
@@ -40,3 +40,12 @@ def test_ways_of_decoding_are_no_seeds(run):
     for path in (run / "predictions").iterdir():
         path.unlink()
     assert {score.decode for score in gather([run]).rows[0].runs[0].scores} == {"beam-4"}  # one way, whoever answered
+
+
+def test_the_text_only_prior_is_not_the_run(run):
+    answers = read_jsonl(run / "predictions" / "test-greedy.jsonl", Prediction)
+    prior = [
+        item.model_copy(update={"id": f"{item.id}{more}", "decode": "text_only"}) for item in answers for more in "ab"
+    ]
+    write_jsonl(run / "predictions" / "test-prior.jsonl", prior)
+    assert gather([run]).rows[0].runs[0].answers == answers
