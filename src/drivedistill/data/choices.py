@@ -24,8 +24,8 @@ def asked_openly(question: str) -> str:
     >>> asked_openly("Where? Please select the correct answer from the following options: A. Left. B. Right.")
     'Where?'
     """
-    stem, _, _ = question.partition(CHOOSE.strip())
-    listed = [_plain(option) for option in options(question).values()]
+    stem, asked, _ = question.partition(CHOOSE.strip())
+    listed = [_plain(option) for option in options(question).values()] if asked else []
     return stem.rstrip() or question if listed and len(set(listed)) == len(listed) else question
 
 

@@ -75,7 +75,16 @@ def test_what_is_only_like_an_option_names_none():
 
 
 def test_what_is_no_multiple_choice_stays_as_it_is(sample):
-    for question in ("Is it moving?", f"Where?{CHOOSE}", f"Where?{CHOOSE}A. Left. B. left.", "A. Left. B. Right."):
+    other = "Where? Choose one of the following options: A. Left. B. Right. "
+    twice = f"Where?{CHOOSE}A. Left. B. left."
+    for question in (
+        "Is it moving?",
+        f"Where?{CHOOSE}",
+        twice,
+        "A. Left. B. Right.",
+        other,
+        f"{CHOOSE}A. Left. B. Right.",
+    ):
         assert asked_openly(question) == question
         given = sample(question=question, answer="A")
         assert in_words(given) is given
