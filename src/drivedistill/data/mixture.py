@@ -115,7 +115,7 @@ def _turn(sample: Sample) -> int:
 def _refuse_unknown(source: Source, field: str, named: Collection[str], splits: dict[str, list[Sample]]) -> None:
     counts = Counter(template_name(sample) for samples in splits.values() for sample in samples)
     unknown = [name for name in named if not counts[name]]
-    if unknown:
+    if unknown and counts:  # without any question, nothing is known about the kinds
         commonest = ", ".join(repr(name) for name, _ in counts.most_common(8))
         expected = f"kinds of questions of this source, as `data check` names them, e.g. {commonest}"
         remedy = "correct the names, or remove them"

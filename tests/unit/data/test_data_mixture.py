@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivedistill.data.mixture import epoch_order, load_mixture, regime_ratio
+from drivedistill.data.mixture import epoch_order, load_mixture, load_source, regime_ratio
 from drivedistill.data.samples import write_samples
 from drivedistill.problems import InputError
 from drivedistill.records import Sample
@@ -221,3 +221,9 @@ def test_kinds_that_are_left_out_are_in_no_split(tmp_path, sample):
     with pytest.raises(InputError, match="'weather'") as error:
         thinned(tmp_path, sample, {}, without=["lights"])
     assert (error.value.problems[0].found, error.value.problems[0].record) == ("lights", "source a, without")
+
+
+@pytest.mark.parametrize("kinds", [{"templates": ["objects"]}, {"without": ["objects"]}, {"every": {"objects": 2}}])
+def test_kinds_are_not_looked_for_where_nothing_is_read(tmp_path, kinds):
+    asked = source(tmp_path, "a", split_by="file", files={"train": "a"}, **kinds)
+    assert load_source(asked.model_copy(update={"files": {}})) == {}
