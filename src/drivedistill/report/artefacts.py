@@ -133,6 +133,12 @@ class Experts(Part):
     comparisons: list[ExpertComparison]
 
 
+class ProbeRow(Part):
+    """A line of `probe.json`."""
+
+    condition: str
+
+
 class DifferenceCell(Part):
     """One figure of a pair of rows, A minus B."""
 

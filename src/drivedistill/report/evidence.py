@@ -7,10 +7,10 @@ bench.json, probe.json, experts.json                                         in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from drivedistill.evaluate.looking import PRIOR
 from drivedistill.metrics_file import read_metrics
@@ -22,6 +22,7 @@ from drivedistill.report.artefacts import (
     DifferenceLine,
     Experts,
     Facts,
+    ProbeRow,
     TableCard,
     TableResults,
     TableRow,
@@ -29,6 +30,8 @@ from drivedistill.report.artefacts import (
     read_json,
 )
 from drivedistill.yaml_tree import read_tree
+
+T = TypeVar("T")
 
 DEPTH = 4
 SIGNS = ("run.json", "recipe.yaml", "metrics.jsonl", "predictions", "results.json")
@@ -151,6 +154,9 @@ def gather(folders: Sequence[Path]) -> Evidence:
                 differences += read_json(folder / "table.json", TableResults).differences
         except InputError as error:
             problems += error.problems
+    benches = _read_all(folders, "bench.json", lambda path: read_json(path, Bench), problems)
+    probes = _read_all(folders, "probe.json", _probe, problems)
+    experts = _read_all(folders, "experts.json", lambda path: read_json(path, Experts), problems)
     if problems:
         raise InputError(problems)
     return Evidence(
@@ -158,9 +164,9 @@ def gather(folders: Sequence[Path]) -> Evidence:
         about=" ".join(abouts),
         rows=_told_apart(rows),
         differences=differences,
-        benches=[read_json(path, Bench) for path in _everywhere(folders, "bench.json")],
-        probes=[_probe(path.parent) for path in _everywhere(folders, "probe.json")],
-        experts=[read_json(path, Experts) for path in _everywhere(folders, "experts.json")],
+        benches=benches,
+        probes=probes,
+        experts=experts,
     )
 
 
@@ -173,6 +179,17 @@ def _named(folder: Path, names: Iterable[str]) -> Iterator[Path]:
 def _everywhere(folders: Sequence[Path], name: str) -> list[Path]:
     """Files of a name in and below the folders, each once."""
     return list({path.resolve(): path for folder in folders for path in _named(folder, [name])}.values())
+
+
+def _read_all(folders: Sequence[Path], name: str, read: Callable[[Path], T], problems: list[Problem]) -> list[T]:
+    """Every file of a name; what cannot be read is added to the findings."""
+    found = []
+    for path in _everywhere(folders, name):
+        try:
+            found.append(read(path))
+        except InputError as error:
+            problems += error.problems
+    return found
 
 
 def _card(folder: Path) -> TableCard | None:
@@ -241,16 +258,16 @@ def _clean_answers(folder: Path) -> tuple[Path | None, list[Prediction]]:
     return best
 
 
-def _probe(folder: Path) -> Probe:
-    answers: dict[str, list[Prediction]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        rows = read_jsonl(path, Prediction)
-        if rows:
-            answers[PRIOR if rows[0].decode == "text_only" else rows[0].condition] = rows
+def _probe(path: Path) -> Probe:
+    """The answers beside a `probe.json` under the conditions that it names; other files there are not its own."""
+    named = dict.fromkeys(row.condition for row in read_json(path, list[ProbeRow]))
     order = [CLEAN, "black", "none", "shuffled", PRIOR]
-    names = [name for name in order if name in answers] + [name for name in answers if name not in order]
-    model = answers[CLEAN][0].model if CLEAN in answers else ""
-    return Probe(folder, model, {name: answers[name] for name in names})
+    answers: dict[str, list[Prediction]] = {}
+    for name in sorted(named, key=lambda name: order.index(name) if name in order else len(order)):
+        file = path.with_name(f"{'prior' if name == PRIOR else name.replace(':', '-')}.jsonl")
+        if file.is_file() and (rows := read_jsonl(file, Prediction)):
+            answers[name] = rows
+    return Probe(path.parent, answers[CLEAN][0].model if CLEAN in answers else "", answers)
 
 
 def _told_apart(rows: Sequence[ReportRow]) -> list[ReportRow]:

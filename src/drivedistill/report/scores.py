@@ -53,7 +53,7 @@ def _scores(run: Run) -> Iterator[Score]:
 def _of(row: ReportRow, place: QuestionSet, name: str) -> list[Score]:
     """A metric of a set, at most one of every run."""
     found = [[score for score in _scores(run) if set_of(score) == place and score.name == name] for run in row.runs]
-    return [scores[0] for scores in found if scores]
+    return [mine[0] for mine in found if mine]
 
 
 def _table(rows: Sequence[ReportRow], place: QuestionSet, roles: Roles) -> Html:

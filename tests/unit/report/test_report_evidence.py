@@ -1,8 +1,9 @@
 """What of a folder belongs to a report: whose scores, whose answers, whose probes, and what they are drawn from."""
 
 import pytest
-from made_runs import made_samples, make_run
+from made_runs import answers_to, made_samples, make_probe, make_run
 
+from drivedistill.problems import InputError
 from drivedistill.records import Prediction, Score, read_jsonl, write_json, write_jsonl
 from drivedistill.report.artefacts import read_json
 from drivedistill.report.evidence import gather
@@ -49,3 +50,24 @@ def test_the_text_only_prior_is_not_the_run(run):
     ]
     write_jsonl(run / "predictions" / "test-prior.jsonl", prior)
     assert gather([run]).rows[0].runs[0].answers == answers
+
+
+def test_a_probe_is_what_its_conditions_name(run, tmp_path):
+    samples = made_samples(tmp_path / "data")
+    make_probe(tmp_path / "beside", samples, str(run))
+    for path in (tmp_path / "beside").iterdir():
+        path.rename(run / path.name)  # `--out` of the run itself: metrics.jsonl lies beside
+    write_jsonl(run / "fog-3.jsonl", answers_to(samples, str(run), 0.5, "fog:3"))  # of another probe
+    (probe,) = gather([run]).probes
+    assert list(probe.answers) == ["clean", "black", "none", "text-only prior"]
+    assert all(len(rows) == 80 for rows in probe.answers.values())
+
+
+def test_findings_of_all_kinds_come_together(tmp_path):
+    for folder, name in (("a", "bench"), ("b", "probe"), ("c", "experts")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.json").write_text('{"no": "such thing"}', "utf-8")
+    with pytest.raises(InputError) as error:
+        gather([tmp_path / name for name in ("a", "b", "c", "nowhere")])
+    found = " ".join(problem.file for problem in error.value.problems)
+    assert all(name in found for name in ("bench.json", "probe.json", "experts.json", "nowhere"))
