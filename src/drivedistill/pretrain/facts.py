@@ -110,7 +110,7 @@ def _needed(source: Source) -> Source | None:
     files = {split: file for split, file in source.files.items() if split in SPLITS}
     if source.split_by == "file" and "train" not in files:
         return None
-    return Source.model_validate({**source.model_dump(exclude={"templates", "every"}), "files": files})
+    return Source.model_validate({**source.model_dump(exclude={"templates", "without", "every"}), "files": files})
 
 
 def _truth(sources: Sequence[Source]) -> dict[tuple[str, str], Truth]:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.presets import build_config, load_vision_weights
 from drivedistill.models.pyramid import PyramidConfig, PyramidModel, features_at
 from drivedistill.pretrain import loop
-from drivedistill.pretrain.facts import Fact, Frame, Place, question_facts, read_frames
+from drivedistill.pretrain.facts import ATTRIBUTES, Fact, Frame, Place, question_facts, read_frames
 from drivedistill.pretrain.lessons import Head, choose_heads, encode
 from drivedistill.pretrain.loop import Options, Split, drawn, show
 from drivedistill.pretrain.pictures import decode, normalise
@@ -119,6 +120,14 @@ def test_frames_know_their_objects_and_the_truth_beside_the_questions(roads, tmp
     assert {frame.speed for frame in frames} == {9.5}
     assert Fact("truth: road", "", "street") in frames[0].facts
     assert Fact("truth: lateral", "", "left") in frames[0].facts
+
+
+def test_every_kind_is_read_whatever_the_model_is_taught(roads):
+    (whole,) = recipe(roads).data.sources
+    kinds = Counter(fact.kind for frame in read_frames([whole])["train"] for fact in frame.facts)
+    asked = next(kind for kind in kinds if kind not in ATTRIBUTES)
+    chosen = whole.model_copy(update={"templates": [asked], "without": [asked], "every": {asked: 3}})
+    assert Counter(fact.kind for frame in read_frames([chosen])["train"] for fact in frame.facts) == kinds
 
 
 # --- lessons ----------------------------------------------------------------------------------------------------------
