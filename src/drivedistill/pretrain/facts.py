@@ -18,7 +18,7 @@ from drivedistill.data.choices import in_words
 from drivedistill.data.mixture import load_mixture
 from drivedistill.data.paths import under
 from drivedistill.data.points import picture_size
-from drivedistill.data.prior import OBJECT, TAG, template_name
+from drivedistill.data.prior import NUMBER, OBJECT, TAG, template_name
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Row, Sample, read_jsonl
 from drivedistill.sections import Source
@@ -172,7 +172,7 @@ def question_facts(sample: Sample) -> Iterator[Fact]:
 
 
 def place_of(tag: str, sample: Sample) -> Place | None:
-    """Where `<c1,CAM_FRONT,62.5,51.0>` points to, in pixels of the picture on disk; None for what is no such tag.
+    """Where `<c1,CAM_FRONT,62.5,51.0>` points to, in pixels of the picture on disk; None for what is no such place.
 
     Raises:
         InputError: The sample has no picture of that camera.
@@ -181,5 +181,7 @@ def place_of(tag: str, sample: Sample) -> Place | None:
     if match is None:
         return None
     _, camera, x, y = match.groups()
+    if not (NUMBER.fullmatch(x) and NUMBER.fullmatch(y)):
+        return None
     width, height = picture_size(sample, camera)
     return Place(CAMERAS.index(camera), float(x) / width, float(y) / height)

@@ -130,6 +130,11 @@ def test_every_kind_is_read_whatever_the_model_is_taught(roads):
     assert Counter(fact.kind for frame in read_frames([chosen])["train"] for fact in frame.facts) == kinds
 
 
+@pytest.mark.parametrize("numbers", ["62.5.1,51.0", "62.5,.", "1.0.,2"])
+def test_a_tag_whose_numbers_are_none_is_no_place(images, numbers):
+    assert not asked(images, f"What is <c1,CAM_FRONT,{numbers}>?", "A car.")
+
+
 # --- lessons ----------------------------------------------------------------------------------------------------------
 
 
