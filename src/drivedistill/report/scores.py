@@ -57,7 +57,8 @@ def _of(row: ReportRow, place: QuestionSet, name: str) -> list[Score]:
 
 
 def _table(rows: Sequence[ReportRow], place: QuestionSet, roles: Roles) -> Html:
-    names = [name for name in COLUMNS if any(score.value for row in rows for score in _of(row, place, name))][:MOST]
+    there = [name for name in COLUMNS if any(_of(row, place, name) for row in rows)]
+    names = there[:MOST]
     cells = {(row.name, name): _of(row, place, name) for row in rows for name in names}
     best = {name: _best(rows, cells, name, roles) for name in names}
     lines = []
@@ -69,6 +70,8 @@ def _table(rows: Sequence[ReportRow], place: QuestionSet, roles: Roles) -> Html:
             lines.append(line)
     counts = [score.n for found in cells.values() for score in found]
     caption = f"{_data(place)}, {place.split}: {max(counts, default=0):,} questions"
+    if there[MOST:]:
+        caption += f"; not shown: {', '.join(COLUMNS[name] for name in there[MOST:])}"
     return table(["", *(COLUMNS[name] for name in names)], lines, caption)
 
 

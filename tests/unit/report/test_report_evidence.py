@@ -71,3 +71,28 @@ def test_findings_of_all_kinds_come_together(tmp_path):
         gather([tmp_path / name for name in ("a", "b", "c", "nowhere")])
     found = " ".join(problem.file for problem in error.value.problems)
     assert all(name in found for name in ("bench.json", "probe.json", "experts.json", "nowhere"))
+
+
+def test_a_metric_of_which_all_have_zero_is_shown(run):
+    whole = read_json(run / "results.json", list[Score])
+    names = (
+        "bleu_4",
+        "meteor",
+        "rouge_l",
+        "avg",
+        "exact_match",
+        "match_f1",
+        "meta_accuracy",
+        "judge",
+        "challenge_final",
+    )
+    zero = {"task": "all", "value": 0.0, "low": None, "high": None}
+    made = [whole[0].model_copy(update={"name": name, **zero}) for name in names]
+    write_json(run / "results.json", [score.model_dump() for score in made])
+    evidence = gather([run])
+    body = scores(evidence, roles_of(evidence.rows)).body
+    assert body.count("<span>0.00</span>") == 7
+    assert "not shown: Judge, Final score" in body
+    write_json(run / "results.json", [score.model_dump() for score in made[:2]])
+    body = scores(gather([run]), roles_of(evidence.rows)).body
+    assert "not shown" not in body and "ROUGE-L" not in body
