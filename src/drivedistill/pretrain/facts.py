@@ -172,16 +172,18 @@ def question_facts(sample: Sample) -> Iterator[Fact]:
 
 
 def place_of(tag: str, sample: Sample) -> Place | None:
-    """Where `<c1,CAM_FRONT,62.5,51.0>` points to, in pixels of the picture on disk; None for what is no such place.
+    """Where `<c1,CAM_FRONT,62.5,51.0>` points to, in pixels of the picture on disk.
+
+    None for what is no such place, and for one in a camera of which the sample has no picture: nothing can be seen there.
 
     Raises:
-        InputError: The sample has no picture of that camera.
+        InputError: The picture cannot be read.
     """
     match = OBJECT.fullmatch(tag)
     if match is None:
         return None
     _, camera, x, y = match.groups()
-    if not (NUMBER.fullmatch(x) and NUMBER.fullmatch(y)):
+    if camera not in sample.images or not (NUMBER.fullmatch(x) and NUMBER.fullmatch(y)):
         return None
     width, height = picture_size(sample, camera)
     return Place(CAMERAS.index(camera), float(x) / width, float(y) / height)

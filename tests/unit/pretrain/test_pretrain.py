@@ -135,6 +135,35 @@ def test_a_tag_whose_numbers_are_none_is_no_place(images, numbers):
     assert not asked(images, f"What is <c1,CAM_FRONT,{numbers}>?", "A car.")
 
 
+def test_a_place_in_a_camera_without_a_picture_is_passed_over(images):
+    front = {"CAM_FRONT": images["CAM_FRONT"]}
+    assert not asked(front, "What is <c1,CAM_BACK,40.0,60.0>?", "A car.")
+    assert not asked(images, "What is <c1,CAM_ROOF,40.0,60.0>?", "A car.")
+
+
+def test_key_objects_without_a_picture_or_a_place_do_not_stop_the_reading(roads, tmp_path):
+    file = "QA_dataset_nus/v1_1_train_nus.json"
+    made = json.loads((roads / file).read_text())
+    expected = read_frames(recipe(roads).data.sources)
+    frame = next(iter(next(iter(made.values()))["key_frames"].values()))
+    frame["image_paths"].pop("CAM_BACK", None)
+    frame["key_object_infos"] = {
+        "<c1,CAM_BACK,40.0,20.0>": {"Category": "Vehicle"},
+        "<c2,CAM_FRONT,4.0.1,20.0>": {"Category": "Vehicle"},
+        "<c3,CAM_FRONT,40.0,24.0>": {"Category": "Vehicle"},
+    }
+    frame["QA"] = {"perception": [{"Q": "What now?", "A": "Stop."}]}
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text(json.dumps(made))
+    for path in roads.iterdir():
+        if not (tmp_path / path.name).exists():
+            (tmp_path / path.name).symlink_to(path)
+    found = read_frames(recipe(tmp_path).data.sources)
+    assert {name: len(frames) for name, frames in found.items()} == {name: len(part) for name, part in expected.items()}
+    (mended,) = [f for part in found.values() for f in part if "CAM_BACK" not in f.images]
+    assert [fact.place for fact in mended.facts if fact.place] == [Place(0, 0.5, 0.5)]
+
+
 # --- lessons ----------------------------------------------------------------------------------------------------------
 
 
