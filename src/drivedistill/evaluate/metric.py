@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -22,6 +23,13 @@ class Metric(NamedTuple):
     """False: only in `results.json`, or in a table of its own."""
     ranks: bool = True
     """False: neither direction makes a model better, or it says nothing of the model; `compare` gives no verdict."""
+
+    @property
+    def highest(self) -> float:
+        """The largest value that a table can show; infinite where the unit has none."""
+        return self.factor * {"fraction": 1.0, "percent": 100.0, "of 100": 100.0, "of 10": 10.0}.get(
+            self.unit, math.inf
+        )
 
 
 METRICS: dict[str, Metric] = {

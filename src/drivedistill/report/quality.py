@@ -16,6 +16,7 @@ import numpy as np
 from drivedistill.evaluate.correct import is_right
 from drivedistill.evaluate.difference import Difference, difference, student_stretch
 from drivedistill.evaluate.measure import ENOUGH_SCENES, draw_scenes, mean_of
+from drivedistill.evaluate.metric import METRICS
 from drivedistill.evaluate.rows import QuestionSet, set_of
 from drivedistill.evaluate.same_questions import Answers, match
 from drivedistill.problems import InputError
@@ -139,13 +140,15 @@ def in_words(found: Difference | str) -> str:
     return f"{text}, no difference shown" if found.low <= 0 <= found.high else text
 
 
-def pooled(scores: Sequence[Score], factor: float) -> Figure:
-    """One score of several seeds: the mean, and an interval that knows of scenes and of seeds.
+def pooled(scores: Sequence[Score]) -> Figure:
+    """One score of several seeds as a table shows it: the mean, and an interval that knows of scenes and of seeds.
 
     The variance is that of the scenes (mean over seeds of what their own intervals say) plus that of the seeds over their
     number, and the interval is stretched by Student's quantile; see `evaluate/difference.py`, which has the draws. Without
-    intervals of their own, or with one seed, the scores keep what they have.
+    intervals of their own, or with one seed, the scores keep what they have. No interval leaves the metric's scale.
     """
+    metric = METRICS[scores[0].name]
+    factor = metric.factor
     values = [score.value * factor for score in scores]
     mean, n = statistics.fmean(values), min(score.n for score in scores)
     widths = [factor * (s.high - s.low) / 2 for s in scores if s.low is not None and s.high is not None]
@@ -160,4 +163,4 @@ def pooled(scores: Sequence[Score], factor: float) -> Figure:
     total = by_scenes + by_seeds
     inverse_df = by_seeds**2 / (len(values) - 1) / total**2 if total else 0.0
     half = 1.96 * math.sqrt(total) * student_stretch(inverse_df)
-    return Figure(mean, max(0.0, mean - half), mean + half, n)  # no score is below zero
+    return Figure(mean, max(0.0, mean - half), min(metric.highest, mean + half), n)  # no score is below zero

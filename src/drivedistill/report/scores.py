@@ -89,7 +89,7 @@ def _best(rows: Sequence[ReportRow], cells: dict[tuple[str, str], list[Score]], 
     """The row with the best mean among those that are not the teacher; None for a single one or a tie."""
     sign = 1 if METRICS[name].higher_is_better else -1
     means = {
-        row.name: round(sign * pooled(found, METRICS[name].factor).value, 2)
+        row.name: round(sign * pooled(found).value, 2)
         for row in rows
         if row is not roles.teacher and (found := cells[row.name, name])
     }
@@ -101,7 +101,7 @@ def _cell(row: ReportRow, regime: str, name: str, found: Sequence[Score], *, bes
     if not found:
         return el("span", "-", class_="none")
     metric = METRICS[name]
-    figure = pooled(found, metric.factor)
+    figure = pooled(found)
     value = f"{figure.value:.{metric.decimals}f}"
     parts = [el("strong", value, el("span", " ★", title="best of the students")) if best else el("span", value)]
     if figure.low is not None and figure.high is not None:

@@ -7,6 +7,7 @@ from drivedistill.problems import InputError
 from drivedistill.records import Prediction, Score, read_jsonl, write_json, write_jsonl
 from drivedistill.report.artefacts import read_json
 from drivedistill.report.evidence import gather
+from drivedistill.report.quality import pooled
 from drivedistill.report.roles import roles_of
 from drivedistill.report.scores import scores
 
@@ -96,3 +97,20 @@ def test_a_metric_of_which_all_have_zero_is_shown(run):
     write_json(run / "results.json", [score.model_dump() for score in made[:2]])
     body = scores(gather([run]), roles_of(evidence.rows)).body
     assert "not shown" not in body and "ROUGE-L" not in body
+
+
+def test_no_interval_leaves_its_scale():
+    common = {"unit": "fraction", "n": 100, "dataset": "d", "split": "test", "regime": "regular", "task": "all",
+              "decode": "greedy", "implementation": "equality"}  # fmt: skip
+    two = pooled([Score(name="exact_match", value=value, low=value, high=value, **common) for value in (0.6, 0.8)])
+    assert (two.low, two.high) == (0, 100)  # Student's interval of two values is wider than what there is
+    final = pooled(
+        [Score(name="challenge_final", value=value, low=value, high=value, **common) for value in (0.6, 0.8)]
+    )
+    assert (final.low, final.high) == (0, 1)
+    percent = pooled([Score(name="avg", value=value, low=value, high=value, **common) for value in (60, 80)])
+    assert (percent.low, percent.high) == (0, 100)
+    milliseconds = pooled(
+        [Score(name="latency_p50", value=value, low=value, high=value, **common) for value in (60, 80)]
+    )
+    assert milliseconds.high > 100

@@ -117,14 +117,14 @@ def seeds(values, half):
 
 
 def test_interval_of_several_seeds_knows_of_scenes_and_seeds():
-    one = pooled(seeds([0.5], 0.1), 100)
+    one = pooled(seeds([0.5], 0.1))
     assert (one.low, one.high) == (pytest.approx(40), pytest.approx(60))
-    same = pooled(seeds([0.5, 0.5, 0.5], 0.1), 100)
+    same = pooled(seeds([0.5, 0.5, 0.5], 0.1))
     assert (same.low, same.high) == (pytest.approx(40), pytest.approx(60))
-    apart = pooled(seeds([0.4, 0.5, 0.6], 0.1), 100)
+    apart = pooled(seeds([0.4, 0.5, 0.6], 0.1))
     assert apart.value == pytest.approx(50)
     assert apart.high - apart.low > 20
-    only_seeds = pooled(seeds([0.4, 0.5, 0.6], 0.0), 100)  # Student's interval of three values: 4.303 standard errors
+    only_seeds = pooled(seeds([0.4, 0.5, 0.6], 0.0))  # Student's interval of three values: 4.303 standard errors
     assert only_seeds.high - 50 == pytest.approx(4.303 * 100 * stdev([0.4, 0.5, 0.6]) / 3**0.5, rel=0.01)
 
 
