@@ -21,7 +21,7 @@ from drivedistill.evaluate.rows import QuestionSet, set_of
 from drivedistill.evaluate.same_questions import Answers, match
 from drivedistill.problems import InputError
 from drivedistill.records import Prediction, Score
-from drivedistill.report.evidence import ReportRow
+from drivedistill.report.evidence import ReportRow, Run
 from drivedistill.tables import with_interval
 
 REGIMES = ("regular", "corner")
@@ -78,11 +78,19 @@ def share_right(runs: Sequence[Sequence[Prediction]]) -> Figure:
 
 
 def gap(a: ReportRow, b: ReportRow, regime: str) -> Difference | str:
-    """Share of right answers of A minus that of B, in fractions; why there is none, in words."""
-    sides = [[Answers(row.name, judged(run)) for run in row.answered()] for row in (a, b)]
-    if not all(sides) or not all(run.rows for side in sides for run in side):
+    """Share of right answers of A minus that of B, in fractions; why there is none, in words.
+
+    Runs of the same seed are pairs where the rows have at least two seeds in common, and then only these count;
+    otherwise all runs count, and no two belong together.
+    """
+    runs = [[run for run in row.runs if judged(run.answers)] for row in (a, b)]
+    if not all(runs):
         return "answers are missing"
-    paired = a.seeds == b.seeds
+    common = [seed for seed in _seeds(runs[0]) if seed in _seeds(runs[1])]
+    paired = len(common) > 1
+    if paired:
+        runs = [sorted((run for run in side if run.facts.seed in common), key=_place) for side in runs]
+    sides = [[Answers(row.name, judged(run.answers)) for run in of] for row, of in zip((a, b), runs, strict=True)]
     try:
         matched = match(*sides, common=True, paired=paired)
     except InputError as error:
@@ -90,15 +98,25 @@ def gap(a: ReportRow, b: ReportRow, regime: str) -> Difference | str:
     whole = [found for found in matched if found.questions.regime == regime and not found.without]
     if not whole:
         return f"no questions of {PLACE[regime]} in common"
-    runs = [
+    answers = [
         [
             [item for found in whole for item in (found.a, found.b)[side].runs[place]]
             for place in range(len(sides[side]))
         ]
         for side in (0, 1)
     ]
-    rights = [[[float(is_right(item)) for item in run] for run in side] for side in runs]
-    return _difference(rights[0], runs[0][0], rights[1], paired=paired and len(sides[0]) == len(sides[1]))
+    rights = [[[float(is_right(item)) for item in run] for run in side] for side in answers]
+    return _difference(rights[0], answers[0][0], rights[1], paired=paired)
+
+
+def _seeds(runs: Sequence[Run]) -> list[int]:
+    """Those that are known, and that only one run has."""
+    seeds = [run.facts.seed for run in runs]
+    return [seed for seed in seeds if seed is not None and seeds.count(seed) == 1]
+
+
+def _place(run: Run) -> int:
+    return run.facts.seed or 0
 
 
 def condition_gap(a: Sequence[Prediction], b: Sequence[Prediction]) -> Difference:

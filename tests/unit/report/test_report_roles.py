@@ -1,0 +1,43 @@
+"""Who plays which part, which runs are pairs, which sets have right answers, and where pictures are read from."""
+
+from dataclasses import replace
+
+import pytest
+
+from drivedistill.report.quality import gap
+from drivedistill.report.roles import roles_of
+
+
+@pytest.fixture(scope="module")
+def roles(evidence):
+    return roles_of(evidence.rows)
+
+
+def with_seeds(row, answers):
+    """A row with a run for every seed; None: the run has no answers."""
+    first = row.runs[0]
+    runs = [
+        replace(first, facts=first.facts.model_copy(update={"seed": seed}), answers=rows or [])
+        for seed, rows in answers.items()
+    ]
+    return replace(row, runs=tuple(runs))
+
+
+def test_runs_of_the_same_seed_are_pairs(roles):
+    def wrong(rows, of):
+        return [item.model_copy(update={"prediction": "?"}) if place % of else item for place, item in enumerate(rows)]
+
+    rows = roles.teacher.runs[0].answers
+    worse = {0: wrong(rows, 2), 1: wrong(rows, 3), 2: wrong(rows, 5)}
+    student = with_seeds(roles.student, worse)
+    same = gap(with_seeds(roles.plain, worse), student, "regular")
+    assert (same.mean, same.low, same.high, same.num_runs) == (0, 0, 0, (3, 3))
+    gone = gap(with_seeds(roles.plain, worse | {0: None}), student, "regular")  # seed 1 is not paired with seed 0
+    assert (gone.mean, gone.low, gone.high, gone.num_runs) == (0, 0, 0, (2, 2))
+    turned = with_seeds(roles.plain, {1: worse[0], 0: worse[1]})
+    apart = gap(turned, with_seeds(roles.student, {0: worse[1], 1: worse[0], 2: None}), "regular")
+    assert (apart.mean, apart.low, apart.high) == (0, 0, 0)  # whatever their order
+    one = gap(with_seeds(roles.plain, worse), with_seeds(roles.student, {0: worse[0]}), "regular")
+    assert one.num_runs == (3, 1)  # a single seed in common is no reason to drop the others
+    none = gap(with_seeds(roles.plain, {None: worse[0]}), student, "regular")
+    assert none.num_runs == (1, 3)
