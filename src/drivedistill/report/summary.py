@@ -67,7 +67,8 @@ def quality(roles: Roles) -> Html | str:
         for rival, what in rivals
         if rival is not None and rival is not row
     ]
-    return f"{'; '.join([text, *found])}."
+    absent = f" Its teacher, {roles.absent}, is not among these runs." if roles.absent and roles.teacher is None else ""
+    return f"{'; '.join([text, *found])}.{absent}"
 
 
 def looking(evidence: Evidence, roles: Roles) -> Html | str:

@@ -6,6 +6,7 @@ import pytest
 
 from drivedistill.report.quality import gap
 from drivedistill.report.roles import roles_of
+from drivedistill.report.summary import quality
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +42,27 @@ def test_runs_of_the_same_seed_are_pairs(roles):
     assert one.num_runs == (3, 1)  # a single seed in common is no reason to drop the others
     none = gap(with_seeds(roles.plain, {None: worse[0]}), student, "regular")
     assert none.num_runs == (1, 3)
+
+
+def test_a_teacher_that_is_not_there_is_not_taken_for_a_student(evidence):
+    _, student, dis, clkd = evidence.rows
+
+    def like(row, name, folder, **facts):
+        run = replace(row.runs[0], folder=folder, facts=row.runs[0].facts.model_copy(update=facts))
+        return replace(row, name=name, label=name, runs=(run,))
+
+    folder = evidence.rows[0].runs[0].folder.with_name("elsewhere")
+    moved = like(evidence.rows[0], "moved", folder, params_m=60.0, steps=900)
+    found = roles_of([moved, dis, clkd])
+    assert found.teacher is None and found.student is None
+    assert found.absent is not None and found.absent.endswith("/teacher")
+    assert "is not among these runs" in quality(found)
+    with_student = roles_of([moved, student, dis, clkd])
+    assert with_student.student is student  # of the size of the distilled ones
+    assert roles_of(evidence.rows).absent is None
+    assert "is not among these runs" not in quality(roles_of(evidence.rows))
+    assert roles_of([moved]).student is moved  # nobody distils: it is what it seems
+    same_steps = like(moved, "moved", moved.runs[0].folder, steps=dis.runs[0].facts.steps)
+    assert roles_of([same_steps, dis]).student is None  # larger, however long it learnt
+    unknown = like(student, "student", student.runs[0].folder, params_m=None)
+    assert roles_of([unknown, dis]).student is unknown  # it learnt for as long
