@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from drivedistill.data.choices import letter_of
+from drivedistill.data.choices import asked_openly, letter_of
 from drivedistill.data.collate import collate, questions, refuse_long, refuse_unlabelled
 from drivedistill.data.images import Change, PictureCache
 from drivedistill.data.points import picture_size
@@ -166,11 +166,13 @@ def teacher_forced(subject: Subject, device: torch.device, batch: Sequence[Sampl
 def _text(subject: Subject, sample: Sample, ids: Tensor) -> str:
     """Words of token ids as the data set writes answers: points in pixels, the chosen option as a letter.
 
-    A point in a camera that the sample lacks stays as it is, and so does a text that names no option.
+    A point in a camera that the sample lacks stays as it is, and so does a text that names no option or that answers a
+    question which was read with its options.
     """
     text = decode(subject.preparation.tokenizer, ids).strip()
     reading = subject.preparation.reading
     if reading.coordinates == "unit":
         size = partial(picture_size, sample)
         text = POINT.sub(lambda m: to_pixels(m[0], size) if m[2] in sample.images else m[0], text)
-    return letter_of(sample.question, text) if reading.choices == "words" else text
+    openly = reading.choices == "words" and asked_openly(sample.question) != sample.question
+    return letter_of(sample.question, text) if openly else text

@@ -219,6 +219,17 @@ def test_points_come_back_in_pixels_and_unknown_cameras_stay(biased, monkeypatch
     assert six.text == "near <c1,CAM_FRONT,80.0,22.5>, <c2,CAM_BACK,86.9,11.1>"
 
 
+def test_what_was_asked_with_its_options_is_stored_as_written(biased, monkeypatch, drawn):
+    subject = biased(1)
+    reading = subject.preparation.reading.model_copy(update={"choices": "words"})
+    subject.preparation = replace(subject.preparation, reading=reading)
+    monkeypatch.setattr("drivedistill.evaluate.answering.load_subject", lambda *_: subject)
+    monkeypatch.setattr("drivedistill.evaluate.answering.decode", lambda *_: "Stopped.")
+    asked = drawn[0].model_copy(update={"question": "One of the following options: A. Going ahead. B. Stopped."})
+    (answer,) = local_answerer("any", decoding("greedy", 4), [asked])([asked])
+    assert answer.text == "Stopped."
+
+
 def test_an_option_answered_in_words_counts_as_its_letter(biased, monkeypatch, drawn, tmp_path):
     subject = biased(1)
     reading = subject.preparation.reading.model_copy(update={"choices": "words"})
