@@ -136,7 +136,7 @@ def show(split: Split, rows: Tensor, views: Sequence[int], readout: Readout) -> 
 def _count(state: State, loss: Tensor, per_epoch: int) -> None:
     value = float(loss.detach())
     if not torch.isfinite(loss):
-        raise RunError(f"the loss is {value} at step {state.step}; lower --learning-rate")
+        raise RunError(f"the loss is {value} at step {state.step}; lower --learning-rate and choose a new --out")
     state.step += 1
     state.unfinished += value
     if state.step % per_epoch == 0:

@@ -27,7 +27,7 @@ from drivedistill.pretrain.loop import Options, Split, drawn, show
 from drivedistill.pretrain.pictures import decode, normalise
 from drivedistill.pretrain.readout import Readout
 from drivedistill.pretrain.run import pretrain
-from drivedistill.problems import InputError
+from drivedistill.problems import InputError, RunError
 from drivedistill.recipe import Recipe
 from drivedistill.records import CAMERAS, Sample
 from drivedistill.signals import Interrupted
@@ -367,6 +367,12 @@ def test_other_options_cannot_go_on_and_nothing_is_replaced(roads, done):
         pretrain(recipe(roads), done, OPTIONS)
     with pytest.raises(InputError, match="epochs"):
         pretrain(recipe(roads), done, replace(OPTIONS, epochs=7), resume=True)
+
+
+def test_a_run_whose_loss_is_not_finite_says_what_can_be_done(roads, tmp_path):
+    with pytest.raises(RunError, match=r"not finite|nan|inf") as error:
+        pretrain(recipe(roads), tmp_path / "tower", replace(OPTIONS, learning_rate=1e30))
+    assert "lower --learning-rate and choose a new --out" in str(error.value)
 
 
 @pytest.mark.parametrize(
