@@ -22,7 +22,7 @@ def pretrain(
     views: Annotated[
         int, typer.Option(min=1, max=6, help="Views of a frame per step: the front, others at random.")
     ] = 3,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Peak; falls linearly to 0.")] = 3e-3,
+    learning_rate: Annotated[float, typer.Option(help="Peak, above 0; falls linearly to 0.")] = 3e-3,
     precision: Annotated[
         Literal["auto", "no", "bf16"], typer.Option(help="auto: bf16 where the processor computes in it.")
     ] = "auto",

@@ -6,6 +6,7 @@ DIR/recipe.yaml  options.json  pretrain.json  checkpoints/  model/config.json  m
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -50,10 +51,12 @@ def pretrain(
         What `pretrain.json` says.
 
     Raises:
-        InputError: The recipe's tower is no pyramid, its data cannot be used, or the folder holds something else.
+        InputError: The options cannot train, the recipe's tower is no pyramid, its data cannot be used, or the folder
+            holds something else.
         Interrupted: By a signal, after a checkpoint.
         RunError: The loss is not finite.
     """
+    _require_trainable(options)
     config = tower_config(recipe)
     _require_own_folder(recipe, folder, options, resume=resume)
     frames = read_frames(recipe.data.sources)
@@ -104,6 +107,19 @@ def fast_precision() -> Literal["no", "bf16"]:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
     return "bf16" if any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name) else "no"
+
+
+def _require_trainable(options: Options) -> None:
+    """Refuse options with which no step can be made."""
+    problems = []
+    if not (math.isfinite(options.learning_rate) and options.learning_rate > 0):
+        found, remedy = f"{options.learning_rate:g}", "leave it at its default, or choose another"
+        problems.append(Problem("command line", "--learning-rate", "a number above 0", found, remedy))
+    if options.batch_size * options.views < 2:
+        expected = "at least two pictures per step, whose mean and spread are taken"
+        problems.append(Problem("command line", "--batch-size", expected, "one", "raise --batch-size or --views"))
+    if problems:
+        raise InputError(problems)
 
 
 def _require_enough(frames: list[Frame], heads: list[Head], options: Options) -> None:

@@ -376,6 +376,26 @@ def test_a_run_whose_loss_is_not_finite_says_what_can_be_done(roads, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"learning_rate": math.inf}, "--learning-rate"),
+        ({"batch_size": 1, "views": 1}, "--batch-size"),
+    ],
+)
+def test_options_that_cannot_train_are_refused_before_anything_is_read(tmp_path, changes, option):
+    with pytest.raises(InputError) as error:
+        pretrain(recipe(tmp_path / "nowhere"), tmp_path / "tower", replace(OPTIONS, **changes))
+    assert [problem.record for problem in error.value.problems] == [option]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in changes.items()]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe(tmp_path / "nowhere").model_dump_json())
+    result = CliRunner().invoke(app, ["pretrain", str(path), "--out", str(tmp_path / "tower"), *flags])
+    assert isinstance(result.exception, InputError) and option in str(result.exception)
+    assert not (tmp_path / "tower").exists()
+
+
+@pytest.mark.parametrize(
     ("model", "found"),
     [
         ({"preset": "tiny", "overrides": {}}, "a tower of the kind `convnext`"),
