@@ -97,9 +97,9 @@ class PyramidModel(PreTrainedModel):
         """Tokens of `float[M, 3, H, W]`."""
         fine, coarse = self.trunk(pixel_values.contiguous(memory_format=torch.channels_last)).feature_maps
         grid = self.fine(fine) + functional.interpolate(self.coarse(coarse), scale_factor=2)
-        grid = self.grid_norm(functional.relu(grid))
+        grid = _standardised(functional.relu(grid), self.grid_norm)
         view = functional.relu(self.squeeze(coarse)).flatten(1)
-        view = self.view_norm(functional.relu(self.view(view)))
+        view = _standardised(functional.relu(self.view(view)), self.view_norm)
         tokens = torch.cat([grid.flatten(2).transpose(1, 2), view[:, None]], dim=1)
         return BaseModelOutput(last_hidden_state=tokens)
 
@@ -114,6 +114,14 @@ class PyramidModel(PreTrainedModel):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
             init.zeros_(module.bias)
+
+
+def _standardised(values: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
+    """`float[M, D, ...]` by the statistics of these pictures while training; one picture has none: by the running ones."""
+    if len(values) > 1:
+        standardised: Tensor = norm(values)
+        return standardised
+    return functional.batch_norm(values, norm.running_mean, norm.running_var, eps=norm.eps)
 
 
 def features_at(grid: Tensor, view: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -73,6 +73,22 @@ def test_features_are_standardised_and_do_not_depend_on_the_batch(tower):
     assert ((tokens[:, :16].flatten(0, 1).std(dim=0)[lively] - 1).abs() < 0.5).all()
 
 
+def test_a_single_picture_is_standardised_by_the_running_statistics(tower):
+    torch.manual_seed(2)
+    picture = torch.randn(1, 3, 32, 32)
+    before = {name: value.clone() for name, value in tower.state_dict().items() if name.split(".")[0].endswith("_norm")}
+    expected = tower(picture).last_hidden_state
+    for norm in (tower.grid_norm, tower.view_norm):
+        norm.train()
+    found = tower(picture).last_hidden_state
+    none = tower(picture[:0]).last_hidden_state
+    tower.eval()
+    torch.testing.assert_close(found, expected)
+    assert none.shape == (0, 17, 16)
+    after = tower.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
 def test_features_at_a_place_are_those_of_torchs_grid_sample():
     torch.manual_seed(0)
     grid, view = torch.randn(3, 25, 4), torch.tensor([0, 2, 2, 1, 1])
