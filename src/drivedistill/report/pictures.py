@@ -41,14 +41,11 @@ def find_samples(rows: Sequence[ReportRow], split: str) -> Library:
         split: Of their sources.
     """
     sources = {
-        (
-            source.format,
-            str(source.root),
-            source.files.get(split, "") if source.split_by == "file" else source.name,
-        ): source
+        _key(source, split): source
         for row in rows
         if row.recipe is not None
         for source in row.recipe.data.sources
+        if split in (source.files if source.split_by == "file" else source.fractions)
     }
     samples: dict[str, Sample] = {}
     missing: list[str] = []
@@ -62,9 +59,16 @@ def find_samples(rows: Sequence[ReportRow], split: str) -> Library:
     return Library(samples, tuple(missing))
 
 
+def _key(source: Source, split: str) -> tuple[str, ...]:
+    """What is read for a split: a source of the same key has the same questions in it."""
+    if source.split_by == "file":
+        return source.format, str(source.root), source.files[split]
+    return source.format, str(source.root), source.file, source.split_by, str(source.fractions), str(source.seed)
+
+
 def _only(source: Source, split: str) -> Source:
     """The source with no other file than the split's, and all of its questions."""
-    changes: dict[str, object] = {"every": {}, "templates": [], "limit": None}
+    changes: dict[str, object] = {"every": {}, "templates": [], "without": [], "limit": None}
     if source.split_by == "file":
         changes["files"] = {name: file for name, file in source.files.items() if name == split}
     return source.model_copy(update=changes)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from drivedistill.report.pictures import find_samples
 from drivedistill.report.quality import gap
 from drivedistill.report.roles import roles_of
 from drivedistill.report.summary import quality
@@ -66,3 +67,26 @@ def test_a_teacher_that_is_not_there_is_not_taken_for_a_student(evidence):
     assert roles_of([same_steps, dis]).student is None  # larger, however long it learnt
     unknown = like(student, "student", student.runs[0].folder, params_m=None)
     assert roles_of([unknown, dis]).student is unknown  # it learnt for as long
+
+
+def test_pictures_are_found_whatever_was_left_out_of_training(evidence):
+    student = evidence.rows[1]
+
+    def reading(**changes):
+        recipe = student.recipe
+        source = recipe.data.sources[0].model_copy(update=changes)
+        data = recipe.data.model_copy(update={"sources": [source]})
+        run = replace(student.runs[0], recipe=recipe.model_copy(update={"data": data}))
+        return replace(student, runs=(run,))
+
+    absent = find_samples([reading(without=["no such kind"])], "test")
+    assert len(absent.samples) == 80 and not absent.missing
+    other = reading(files={"train": "train"}, templates=["no such kind"])
+    assert find_samples([other], "test") == find_samples([], "test")
+    few, many = ({"train": 1 - share, "test": share} for share in (0.1, 0.9))
+    both = [reading(split_by="scene", file="test", fractions=shares) for shares in (few, many)]
+    counts = [len(find_samples([row], "test").samples) for row in both]
+    assert counts[0] < counts[1]
+    assert len(find_samples(list(reversed(both)), "test").samples) >= counts[1]  # neither hides the other
+    elsewhere = reading(split_by="scene", root=student.runs[0].folder / "nowhere", fractions={"train": 1.0})
+    assert find_samples([elsewhere], "test").missing == ()
