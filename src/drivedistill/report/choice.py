@@ -8,13 +8,12 @@ that a digest of seed and id decides. Once there are as many frames as are wante
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from drivedistill.evaluate.correct import is_right
-from drivedistill.evaluate.rows import set_of
+from drivedistill.evaluate.rows import QuestionSet, set_of
 from drivedistill.records import Prediction
-from drivedistill.report.quality import free_text_sets
 from drivedistill.report.roles import Roles
 
 ALL_RIGHT, ALL_WRONG, TEACHER_ONLY = "all right", "all wrong", "teacher right, a student wrong"
@@ -40,16 +39,16 @@ class Example:
         return self.question.scene, self.question.frame
 
 
-def examples(answers: Mapping[str, Sequence[Prediction]], roles: Roles) -> list[Example]:
+def examples(answers: Mapping[str, Sequence[Prediction]], roles: Roles, free: Collection[QuestionSet]) -> list[Example]:
     """The questions that everybody answered, with who is right.
 
     Args:
         answers: Name of a row -> its answers.
         roles: Says who is the teacher.
+        free: Sets that are answered in free text.
     """
     by_id = {name: {(set_of(item), item.id): item for item in rows} for name, rows in answers.items()}
     common = sorted(set.intersection(*(set(rows) for rows in by_id.values()))) if by_id else []
-    free = free_text_sets(next(iter(answers.values()))) if answers else set()
     found = []
     for key in common:
         given = {name: rows[key] for name, rows in by_id.items()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from drivedistill.data.prior import template
 from drivedistill.evaluate.looking import PRIOR
+from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.records import CLEAN, Prediction
 from drivedistill.report import charts
 from drivedistill.report.cells import gap_cell, none_cell
@@ -58,7 +59,7 @@ def _head(evidence: Evidence, probe: Probe) -> str:
 
 
 def _probe(evidence: Evidence, probe: Probe, head: str) -> Html:
-    answers = _common(probe)
+    answers = _common(probe, evidence.free_text)
     drawings = [drawing for regime in REGIMES if (drawing := _bars(answers, regime))]
     parts = [el("h3", head), charts.side_by_side(drawings)]
     if _controlled(probe):
@@ -66,9 +67,9 @@ def _probe(evidence: Evidence, probe: Probe, head: str) -> Html:
     return join(parts)
 
 
-def _common(probe: Probe) -> dict[str, list[Prediction]]:
+def _common(probe: Probe, free: Collection[QuestionSet]) -> dict[str, list[Prediction]]:
     """Answers that are right or wrong to the questions that were asked under every condition, in one order."""
-    by_id = {name: {item.id: item for item in judged(rows)} for name, rows in probe.answers.items()}
+    by_id = {name: {item.id: item for item in judged(rows, free)} for name, rows in probe.answers.items()}
     ids = sorted(set.intersection(*map(set, by_id.values())))
     return {name: [rows[id] for id in ids] for name, rows in by_id.items()}
 

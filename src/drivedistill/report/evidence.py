@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from drivedistill.evaluate.looking import PRIOR
+from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.metrics_file import read_metrics
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, load_recipe
@@ -29,6 +30,7 @@ from drivedistill.report.artefacts import (
     checked,
     read_json,
 )
+from drivedistill.report.free_text import free_text_sets
 from drivedistill.yaml_tree import read_tree
 
 T = TypeVar("T")
@@ -111,6 +113,8 @@ class Evidence:
     benches: list[Bench]
     probes: list[Probe]
     experts: list[Experts]
+    free_text: frozenset[QuestionSet]
+    """Sets of questions without right and wrong answers."""
 
     def row_of(self, path: str | Path) -> ReportRow | None:
         """The row whose run a path names."""
@@ -159,6 +163,9 @@ def gather(folders: Sequence[Path]) -> Evidence:
     experts = _read_all(folders, "experts.json", lambda path: read_json(path, Experts), problems)
     if problems:
         raise InputError(problems)
+    everything = [run.answers for row in rows for run in row.runs] + [
+        a for probe in probes for a in probe.answers.values()
+    ]
     return Evidence(
         title=", ".join(titles) or "Report",
         about=" ".join(abouts),
@@ -167,6 +174,7 @@ def gather(folders: Sequence[Path]) -> Evidence:
         benches=benches,
         probes=probes,
         experts=experts,
+        free_text=free_text_sets(item for answers in everything for item in answers),
     )
 
 

@@ -30,7 +30,7 @@ def gallery(evidence: Evidence, roles: Roles, *, most: int, seed: int) -> Sectio
     """
     title = "Real answers"
     rows = shown_rows([row for row in evidence.rows if row.answered()], roles, ROWS)
-    found = examples({row.name: row.answered()[0] for row in rows}, roles)
+    found = examples({row.name: row.answered()[0] for row in rows}, roles, evidence.free_text)
     if not found:
         what = "No question was answered by all of these runs." if rows else "No answers lie in these folders."
         return Section("answers", title, missing(what, "drivedistill predict RUN --split test"))

@@ -1,14 +1,15 @@
 """How good rows are: the share of answers that are right, per regime, with intervals over scenes and seeds.
 
 Sets of questions that are answered in free text (CODA-LM) have no right and wrong answers and are left out: they are known
-by their references, of which more than half differ from each other. What is right says `evaluate/correct.py`.
+by their references, of which more than half differ from each other. That is decided once, over all answers that lie there
+(`Evidence.free_text`), so that no two numbers of a page are about other sets. What is right says `evaluate/correct.py`.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,6 @@ from drivedistill.tables import with_interval
 
 REGIMES = ("regular", "corner")
 PLACE = {"regular": "regular roads", "corner": "corner cases"}
-FREE = 0.5
-"""A set with a larger share of references that differ from each other is answered in free text."""
 
 
 class Figure(NamedTuple):
@@ -49,24 +48,14 @@ def percent(value: float, low: float | None, high: float | None) -> Figure:
     return Figure(100 * value, None if low is None else 100 * low, None if high is None else 100 * high)
 
 
-def free_text_sets(answers: Iterable[Prediction]) -> set[QuestionSet]:
-    """The sets that are answered in free text."""
-    references: dict[QuestionSet, list[str]] = {}
-    for item in answers:
-        if item.reference is not None:
-            references.setdefault(set_of(item), []).append(item.reference)
-    return {place for place, texts in references.items() if len(set(texts)) > FREE * len(texts) and len(texts) > 2}
-
-
-def judged(answers: Sequence[Prediction]) -> list[Prediction]:
-    """The answers that are right or wrong."""
-    free = free_text_sets(answers)
+def judged(answers: Iterable[Prediction], free: Collection[QuestionSet]) -> list[Prediction]:
+    """The answers that are right or wrong: all but those to sets that are answered in free text."""
     return [item for item in answers if item.reference is not None and set_of(item) not in free]
 
 
-def right(row: ReportRow, regime: str) -> Figure | None:
+def right(row: ReportRow, regime: str, free: Collection[QuestionSet]) -> Figure | None:
     """Share of right answers in percent, mean over seeds; None where the row has none of that regime."""
-    runs = _aligned([[item for item in judged(run) if item.regime == regime] for run in row.answered()])
+    runs = _aligned([[item for item in judged(run, free) if item.regime == regime] for run in row.answered()])
     return share_right(runs) if runs and runs[0] else None
 
 
@@ -77,20 +66,20 @@ def share_right(runs: Sequence[Sequence[Prediction]]) -> Figure:
     return percent(found.mean, found.low, found.high)._replace(n=found.n, scenes=found.num_scenes)
 
 
-def gap(a: ReportRow, b: ReportRow, regime: str) -> Difference | str:
+def gap(a: ReportRow, b: ReportRow, regime: str, free: Collection[QuestionSet]) -> Difference | str:
     """Share of right answers of A minus that of B, in fractions; why there is none, in words.
 
     Runs of the same seed are pairs where the rows have at least two seeds in common, and then only these count;
     otherwise all runs count, and no two belong together.
     """
-    runs = [[run for run in row.runs if judged(run.answers)] for row in (a, b)]
+    runs = [[run for run in row.runs if judged(run.answers, free)] for row in (a, b)]
     if not all(runs):
         return "answers are missing"
     common = [seed for seed in _seeds(runs[0]) if seed in _seeds(runs[1])]
     paired = len(common) > 1
     if paired:
         runs = [sorted((run for run in side if run.facts.seed in common), key=_place) for side in runs]
-    sides = [[Answers(row.name, judged(run.answers)) for run in of] for row, of in zip((a, b), runs, strict=True)]
+    sides = [[Answers(row.name, judged(run.answers, free)) for run in of] for row, of in zip((a, b), runs, strict=True)]
     try:
         matched = match(*sides, common=True, paired=paired)
     except InputError as error:

@@ -35,7 +35,7 @@ def _latency(evidence: Evidence, bench: Bench) -> Html:
         points = []
         for place, model in enumerate(bench.models):
             row = evidence.row_of(model.model)
-            share = right(row, regime) if row else None
+            share = right(row, regime, evidence.free_text) if row else None
             if share is not None:
                 name = evidence.name_of(model.model)
                 tail = model.latency_p99_ms

@@ -38,7 +38,7 @@ def scores(evidence: Evidence, roles: Roles) -> Section:
         ]  # fmt: skip
     else:
         parts.append(missing("No run was scored.", "drivedistill score RUN/predictions/FILE.jsonl"))
-    return Section("scores", title, join([*parts, _right_differences(roles), _table_differences(evidence)]))
+    return Section("scores", title, join([*parts, _right_differences(evidence, roles), _table_differences(evidence)]))
 
 
 def _order(place: QuestionSet) -> tuple[bool, str, str]:
@@ -120,14 +120,17 @@ def _deviation(values: Sequence[float]) -> float:
     return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
-def _right_differences(roles: Roles) -> Html:
+def _right_differences(evidence: Evidence, roles: Roles) -> Html:
     """Who answers more questions right than whom."""
     players = roles.players()
     pairs = [(a, b) for place, b in enumerate(players) for a in players[place + 1 :]]
     pairs = [(a, b) for a, b in pairs if a.answered() and b.answered()]
     if not pairs:
         return Html("")
-    lines = [[f"{a.label} minus {b.label}", *(gap_cell(gap(a, b, regime)) for regime in REGIMES)] for a, b in pairs]
+    lines = []
+    for a, b in pairs:
+        gaps = [gap(a, b, regime, evidence.free_text) for regime in REGIMES]
+        lines.append([f"{a.label} minus {b.label}", *map(gap_cell, gaps)])
     caption = "Right answers, percentage points, on the same questions"
     return join([
         el("h3", "Differences"),

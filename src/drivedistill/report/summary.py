@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from drivedistill.evaluate.looking import PRIOR
 from drivedistill.evaluate.measure import ENOUGH_SCENES
+from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.records import CLEAN
 from drivedistill.report.artefacts import BenchModel, Value
 from drivedistill.report.evidence import Evidence, Probe
@@ -16,7 +17,7 @@ from drivedistill.report.roles import Roles
 
 def summary(evidence: Evidence, roles: Roles) -> Section:
     """The section."""
-    sentences = (faster(evidence, roles), quality(roles), looking(evidence, roles))
+    sentences = (faster(evidence, roles), quality(evidence, roles), looking(evidence, roles))
     return Section("summary", "In three sentences", el("ol", *(el("li", text) for text in sentences), class_="lead"))
 
 
@@ -51,19 +52,21 @@ def _speeds(evidence: Evidence) -> Iterator[tuple[BenchModel, BenchModel, Value]
                 yield by_name[model.against], model, model.speed_disk
 
 
-def quality(roles: Roles) -> Html | str:
+def quality(evidence: Evidence, roles: Roles) -> Html | str:
     """What is kept or lost against the teacher, and what is won over plain distillation."""
     row = roles.subject
-    own = {regime: right(row, regime) for regime in REGIMES} if row else {}
+    own = {regime: right(row, regime, evidence.free_text) for regime in REGIMES} if row else {}
     known = {regime: figure for regime, figure in own.items() if figure is not None}
     if row is None or not known:
         return _open("How good it is is not known: ", "drivedistill predict RUN --split test", " asks it.")
-    shares = " and ".join(f"{figure.text()} % of the questions about {PLACE[name]}" for name, figure in known.items())
-    text = f"{row.label} answers {shares} right"
+    shares = " and ".join(f"{figure.text()} % of those about {PLACE[name]}" for name, figure in known.items())
+    text = f"Of the questions that have one right answer, {row.label} answers {shares} right"
     rivals = [(roles.teacher, "its teacher"), (roles.plain, "plain distillation"), (roles.student, "no distillation")]
     found = [
         f"against {what}, {rival.label}: "
-        + " and ".join(f"{in_words(gap(row, rival, regime))} on {PLACE[regime]}" for regime in known)
+        + " and ".join(
+            f"{in_words(gap(row, rival, regime, evidence.free_text))} on {PLACE[regime]}" for regime in known
+        )
         for rival, what in rivals
         if rival is not None and rival is not row
     ]
@@ -79,14 +82,14 @@ def looking(evidence: Evidence, roles: Roles) -> Html | str:
         return _open("Whether it looks was not asked: ", "drivedistill probe RUN", asks)
     probe = next((each for each in probes if evidence.row_of(each.model) is roles.subject), probes[0])
     name = evidence.name_of(probe.model)
-    parts = [part for regime in REGIMES if (part := _looks(probe, name, regime))]
+    parts = [part for regime in REGIMES if (part := _looks(probe, name, regime, evidence.free_text))]
     return f"{'; '.join(parts)}." if parts else f"Whether {name} looks cannot be said: no answer of it can be right."
 
 
-def _looks(probe: Probe, name: str, regime: str) -> str:
+def _looks(probe: Probe, name: str, regime: str, free: Collection[QuestionSet]) -> str:
     """One regime's part of the sentence; empty where nothing can be right."""
     chosen = {
-        condition: {item.id: item for item in judged(rows) if item.regime == regime}
+        condition: {item.id: item for item in judged(rows, free) if item.regime == regime}
         for condition, rows in probe.answers.items()
         if condition in (CLEAN, "black", PRIOR)
     }

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from drivedistill.report.evidence import gather
+from drivedistill.report.free_text import free_text_sets
 from drivedistill.report.pictures import find_samples
-from drivedistill.report.quality import gap
+from drivedistill.report.quality import gap, judged, right
 from drivedistill.report.roles import roles_of
 from drivedistill.report.summary import quality
 
@@ -32,16 +34,18 @@ def test_runs_of_the_same_seed_are_pairs(roles):
     rows = roles.teacher.runs[0].answers
     worse = {0: wrong(rows, 2), 1: wrong(rows, 3), 2: wrong(rows, 5)}
     student = with_seeds(roles.student, worse)
-    same = gap(with_seeds(roles.plain, worse), student, "regular")
+    same = gap(with_seeds(roles.plain, worse), student, "regular", set())
     assert (same.mean, same.low, same.high, same.num_runs) == (0, 0, 0, (3, 3))
-    gone = gap(with_seeds(roles.plain, worse | {0: None}), student, "regular")  # seed 1 is not paired with seed 0
+    gone = gap(
+        with_seeds(roles.plain, worse | {0: None}), student, "regular", set()
+    )  # seed 1 is not paired with seed 0
     assert (gone.mean, gone.low, gone.high, gone.num_runs) == (0, 0, 0, (2, 2))
     turned = with_seeds(roles.plain, {1: worse[0], 0: worse[1]})
-    apart = gap(turned, with_seeds(roles.student, {0: worse[1], 1: worse[0], 2: None}), "regular")
+    apart = gap(turned, with_seeds(roles.student, {0: worse[1], 1: worse[0], 2: None}), "regular", set())
     assert (apart.mean, apart.low, apart.high) == (0, 0, 0)  # whatever their order
-    one = gap(with_seeds(roles.plain, worse), with_seeds(roles.student, {0: worse[0]}), "regular")
+    one = gap(with_seeds(roles.plain, worse), with_seeds(roles.student, {0: worse[0]}), "regular", set())
     assert one.num_runs == (3, 1)  # a single seed in common is no reason to drop the others
-    none = gap(with_seeds(roles.plain, {None: worse[0]}), student, "regular")
+    none = gap(with_seeds(roles.plain, {None: worse[0]}), student, "regular", set())
     assert none.num_runs == (1, 3)
 
 
@@ -57,11 +61,11 @@ def test_a_teacher_that_is_not_there_is_not_taken_for_a_student(evidence):
     found = roles_of([moved, dis, clkd])
     assert found.teacher is None and found.student is None
     assert found.absent is not None and found.absent.endswith("/teacher")
-    assert "is not among these runs" in quality(found)
+    assert "is not among these runs" in quality(replace(evidence, rows=[moved, dis, clkd]), found)
     with_student = roles_of([moved, student, dis, clkd])
     assert with_student.student is student  # of the size of the distilled ones
     assert roles_of(evidence.rows).absent is None
-    assert "is not among these runs" not in quality(roles_of(evidence.rows))
+    assert "is not among these runs" not in quality(evidence, roles_of(evidence.rows))
     assert roles_of([moved]).student is moved  # nobody distils: it is what it seems
     same_steps = like(moved, "moved", moved.runs[0].folder, steps=dis.runs[0].facts.steps)
     assert roles_of([same_steps, dis]).student is None  # larger, however long it learnt
@@ -90,3 +94,24 @@ def test_pictures_are_found_whatever_was_left_out_of_training(evidence):
     assert len(find_samples(list(reversed(both)), "test").samples) >= counts[1]  # neither hides the other
     elsewhere = reading(split_by="scene", root=student.runs[0].folder / "nowhere", fractions={"train": 1.0})
     assert find_samples([elsewhere], "test").missing == ()
+
+
+def test_free_text_is_decided_once_over_all_rows(evidence, roles):
+    rows = roles.student.runs[0].answers
+    told = [item.model_copy(update={"reference": f"story {place}"}) for place, item in enumerate(rows)]
+    assert len(free_text_sets(told)) == 2
+    assert len(free_text_sets([*told, *told, *told])) == 2  # more rows that answered it do not make it less so
+    few = [item for item in told if item.regime == "corner"][:5]
+    assert free_text_sets(few) == frozenset()  # five answers that differ say nothing
+    long = [item.model_copy(update={"reference": f"{item.reference} " + "of a road and its cars " * 3}) for item in few]
+    assert len(free_text_sets(long)) == 1
+    assert judged(few, free_text_sets(told)) == []
+    a, b = (with_seeds(row, {0: few}) for row in (roles.student, roles.plain))
+    assert gap(a, b, "corner", free_text_sets(told)) == "answers are missing"
+    assert gap(a, b, "corner", set()).n == 5
+    assert right(a, "corner", free_text_sets(told)) is None
+
+
+def test_one_decision_for_a_folder(folders, evidence):
+    assert gather(folders).free_text == frozenset()
+    assert "that have one right answer" in quality(evidence, roles_of(evidence.rows))

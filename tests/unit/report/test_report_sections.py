@@ -12,8 +12,9 @@ from drivedistill.evaluate.difference import Difference
 from drivedistill.records import Score, write_jsonl
 from drivedistill.report.choice import OUTCOMES, choose, examples
 from drivedistill.report.evidence import gather
+from drivedistill.report.free_text import free_text_sets
 from drivedistill.report.pictures import find_samples
-from drivedistill.report.quality import free_text_sets, gap, in_words, pooled, right
+from drivedistill.report.quality import gap, in_words, pooled, right
 from drivedistill.report.roles import parts_of, roles_of
 from drivedistill.report.scores import scores
 from drivedistill.report.summary import faster, looking, quality
@@ -76,22 +77,22 @@ def test_faster_only_where_the_interval_says_so(evidence, roles, tmp_path):
 def test_quality_is_that_of_the_answers(evidence, roles):
     answers = [item for item in roles.full.runs[0].answers if item.regime == "corner"]
     share = 100 * fmean(item.prediction == item.reference for item in answers)
-    found = right(roles.full, "corner")
+    found = right(roles.full, "corner", set())
     assert found.value == pytest.approx(share)
     assert found.low < share < found.high
     assert (found.n, found.scenes) == (40, 20)
-    text = quality(roles)
-    assert text.startswith("clkd answers ") and f"{share:.1f}" in text
+    text = quality(evidence, roles)
+    assert "clkd answers " in text and f"{share:.1f}" in text
     assert "too few scenes for a verdict" in text  # 20 of each regime
 
 
 def test_no_difference_is_claimed_where_the_interval_covers_zero(evidence, roles):
-    found = gap(roles.plain, roles.student, "regular")
+    found = gap(roles.plain, roles.student, "regular", set())
     assert found.low <= 0 <= found.high
-    assert gap(roles.student, roles.plain, "regular").mean == pytest.approx(-found.mean)
-    worse = gap(roles.student, roles.teacher, "regular")
+    assert gap(roles.student, roles.plain, "regular", set()).mean == pytest.approx(-found.mean)
+    worse = gap(roles.student, roles.teacher, "regular", set())
     assert worse.high < 0
-    assert gap(roles.full, replace(roles.student, runs=()), "regular") == "answers are missing"
+    assert gap(roles.full, replace(roles.student, runs=()), "regular", set()) == "answers are missing"
 
 
 def test_looking_compares_with_black_pictures_and_the_prior(evidence, roles):
@@ -106,7 +107,7 @@ def test_free_text_is_neither_right_nor_wrong(roles):
     assert free_text_sets(answers) == set()
     told = [item.model_copy(update={"reference": f"story {place}"}) for place, item in enumerate(answers)]
     assert len(free_text_sets(told)) == 2
-    found = examples({"student": told}, roles)
+    found = examples({"student": told}, roles, free_text_sets(told))
     assert {outcome for one in found for outcome in one.outcomes} == {"free text"}
 
 
@@ -151,7 +152,7 @@ def test_rows_of_one_name_are_told_apart(folders, tmp_path):
 
 
 def test_gallery_is_drawn_by_its_rule(evidence, roles):
-    found = examples({row.name: row.answered()[0] for row in evidence.rows}, roles)
+    found = examples({row.name: row.answered()[0] for row in evidence.rows}, roles, set())
     assert len(found) == 80
     chosen = choose(found, frames=16, most=36, seed=0)
     assert chosen == choose(list(reversed(found)), frames=16, most=36, seed=0)
@@ -165,7 +166,7 @@ def test_gallery_is_drawn_by_its_rule(evidence, roles):
 
 
 def test_outcomes_say_who_is_right(evidence, roles):
-    for one in examples({row.name: row.answered()[0] for row in evidence.rows}, roles):
+    for one in examples({row.name: row.answered()[0] for row in evidence.rows}, roles, set()):
         students = [value for name, value in one.right.items() if name != "teacher"]
         assert ("all right" in one.outcomes) == all(one.right.values())
         assert ("students differ" in one.outcomes) == (len(set(students)) > 1)
