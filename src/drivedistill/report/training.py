@@ -12,14 +12,20 @@ from drivedistill.report.roles import Roles
 
 CURVES = {
     "alpha": ("α, the weight of the teacher", "alpha"),
-    "ce": ("Loss on the references, nats per token", "cross-entropy"),
-    "h2g": ("Loss on what was mined, nats per token", "cross-entropy, hardest tokens"),
-    "forward_kl": ("Distance to the teacher, nats per token", "KL divergence"),
-    "reverse_kl": ("Distance to the teacher, nats per token", "reverse KL divergence"),
-    "jensen_shannon": ("Distance to the teacher, nats per token", "Jensen-Shannon divergence"),
-    "validation_loss": ("Loss on the validation split, nats per token", "validation loss"),
+    "ce": ("Loss on the references", "cross-entropy"),
+    "h2g": ("Loss on what was mined", "cross-entropy, hardest tokens"),
+    "forward_kl": ("Distance to the teacher", "KL divergence"),
+    "reverse_kl": ("Distance to the teacher", "reverse KL divergence"),
+    "jensen_shannon": ("Distance to the teacher", "Jensen-Shannon divergence"),
+    "validation_loss": ("Loss on the validation split", "validation loss"),
 }
 """What is drawn where it was logged: caption, name of the axis."""
+UNITS = {
+    "tokens": "nats per token",
+    "samples": "nats per token, mean over samples",
+    "sqrt": "nats per token, samples weighed by the root of their tokens",
+}
+"""Of a loss, by the recipe's `train.reduction`."""
 WIDE = 10
 """A loss whose largest value is so many times its smallest is drawn logarithmically."""
 POINTS = 80
@@ -53,6 +59,7 @@ def training(rows: Sequence[ReportRow], teacher: ReportRow | None, hidden: int) 
 
 def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> Html | None:
     curves = []
+    units: dict[str, list[str]] = {}
     for row in rows:
         pairs = _thinned([
             (float(record["step"]), float(record[key]))
@@ -63,6 +70,7 @@ def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> 
             curves.append(
                 charts.Curve(row.label, [step for step, _ in pairs], [value for _, value in pairs], series[row.label])
             )
+            units.setdefault(UNITS[row.recipe.train.reduction] if row.recipe else "nats", []).append(row.label)
     if not curves:
         return None
     caption, label = CURVES[key]
@@ -77,7 +85,14 @@ def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> 
         y_label=f"{label}{' (log)' if wide else ''}",
         log_y=wide,
     )
-    return figure(drawing, f"{caption}.")
+    return figure(drawing, f"{caption}{'' if key == 'alpha' else _unit(units)}.")
+
+
+def _unit(units: Mapping[str, Sequence[str]]) -> str:
+    """The unit of all curves, or whose is which: numbers of other units are not to be compared."""
+    if len(units) == 1:
+        return f", {next(iter(units))}"
+    return "; not one unit: " + "; ".join(f"{unit} ({', '.join(labels)})" for unit, labels in units.items())
 
 
 def _thinned(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,0 +1,44 @@
+"""Curves of a training: in the unit of its recipe, and with what a smaller number does not mean."""
+
+from dataclasses import replace
+
+import pytest
+
+from drivedistill.report.training import training
+
+
+def curves(*rows):
+    """The section of these rows."""
+    return training(rows, None, 0).body
+
+
+@pytest.fixture
+def changed(evidence):
+    """Makes a row whose recipe and log are others."""
+
+    def make(name, update, **logged):
+        row = next(row for row in evidence.rows if row.name == name)
+        run = row.runs[0]
+        sections = {part: getattr(run.recipe, part).model_copy(update=values) for part, values in update.items()}
+        log = [record | logged for record in run.log]
+        return replace(row, runs=(replace(run, recipe=run.recipe.model_copy(update=sections), log=log),))
+
+    return make
+
+
+def test_losses_are_in_the_unit_of_the_recipe(changed):
+    tokens, samples = changed("student", {}), changed("dis", {"train": {"reduction": "samples"}})
+    assert "Loss on the references, nats per token." in curves(tokens)
+    assert "Loss on the references, nats per token, mean over samples." in curves(samples)
+    root = changed("student", {"train": {"reduction": "sqrt"}})
+    assert "nats per token, samples weighed by the root of their tokens." in curves(root)
+    both = curves(tokens, samples)
+    assert "not one unit: nats per token (student); nats per token, mean over samples (dis)." in both
+    assert "not one unit" not in curves(tokens, changed("dis", {}))
+    assert "α, the weight of the teacher." in both  # has no unit
+
+
+def test_a_run_without_recipe_claims_no_unit(changed):
+    row = changed("student", {})
+    unknown = replace(row, runs=(replace(row.runs[0], recipe=None),))
+    assert "Loss on the references, nats." in curves(unknown)
