@@ -10,7 +10,7 @@ import torch
 from transformers import ViTImageProcessorPil
 
 from drivedistill import sections as cards
-from drivedistill.data.collate import Preparation
+from drivedistill.data.collate import Preparation, worded
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import load_tokenizer, require_ends, train_tokenizer
 from drivedistill.models.adapter import convert_adapter
@@ -130,10 +130,12 @@ def _built(
 def _from_preset(
     model: cards.Model, data: cards.Data, pictures: PictureCache, samples: Sequence[Sample], tokenizer: Any
 ) -> Subject:
+    reading = reading_of("driving_t5", data)
     if model.tokenizer or model.text_weights:
         tokenizer = load_tokenizer(str(model.tokenizer or model.text_weights))
     elif tokenizer is None:
-        texts = (text for sample in samples for text in (sample.question, sample.answer or ""))
+        asked = (worded(sample, reading) for sample in samples)
+        texts = (text for sample in asked for text in (sample.question, sample.answer or ""))
         tokenizer = train_tokenizer(texts, model.tokenizer_size)
     require_ends(tokenizer, str(model.tokenizer or model.text_weights or "the tokenizer"))
     assert model.preset is not None
@@ -161,7 +163,7 @@ def _from_preset(
     side = {"height": data.image_size, "width": data.image_size}
     processor = ViTImageProcessorPil(size=side, image_mean=mean, image_std=std)
     built = built.to(getattr(torch, model.dtype))
-    preparation = Preparation(reading_of("driving_t5", data), tokenizer, processor, pictures)
+    preparation = Preparation(reading, tokenizer, processor, pictures)
     return Subject(model.preset, built, preparation, frozenset(loaded))
 
 

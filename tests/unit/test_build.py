@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 import tiny
+from drivedistill.build import build_student
+from drivedistill.data.drivelm_challenge import CHOOSE
+from drivedistill.data.images import PictureCache
 from drivedistill.problems import InputError
 from drivedistill.runs import assemble
 from drivedistill.subject import load_subject, refuse_missing
@@ -36,3 +39,16 @@ def test_hub_ids_are_left_to_the_hub_and_what_is_there_is_fine(tmp_path, monkeyp
             refuse_missing({"model.path": name})
     with pytest.raises(InputError, match="no such file or folder"):
         load_subject("demo/student", None)
+
+
+@pytest.mark.parametrize(("choices", "listed"), [("letter", True), ("words", False)])
+def test_a_tokenizer_is_trained_on_what_the_model_reads_and_writes(tmp_path, choices, listed):
+    asked = f"Whither?{CHOOSE}A. Leftwards. B. Zigzagging."
+    fields = {**tiny.SPOKEN, "question": asked, "answer": "A"}
+    samples = [tiny.Sample(**{**fields, "id": str(number)}) for number in range(9)]
+    card = tiny.recipe(tmp_path, data__choices=choices, model__allow_random=True, model__tokenizer_size=420)
+    subject = build_student(card.model, card.data, PictureCache(0), samples)
+    tokenize = subject.preparation.tokenizer.tokenize
+    assert any("Zigzagging" in token for token in tokenize("It is Zigzagging.")) == listed
+    assert tokenize("Whither?")[0] == "Whither"
+    assert (tokenize("Leftwards.")[0] == "Leftwards") or listed, "the answer in words"

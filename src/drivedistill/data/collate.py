@@ -303,15 +303,16 @@ def _rows(targets: Tensor) -> Tensor:
 
 def _question(sample: Sample, reading: Reading) -> str:
     """The question as the tokenizer sees it; a decoder-only model's chat template comes around it later."""
-    text = _write(sample, _worded(sample, reading).question, reading)
+    text = _write(sample, worded(sample, reading).question, reading)
     return prompt(text) if reading.family == "driving_t5" else text
 
 
 def _answer(sample: Sample, reading: Reading) -> str:
-    return _write(sample, _worded(sample, reading).answer or "", reading)
+    return _write(sample, worded(sample, reading).answer or "", reading)
 
 
-def _worded(sample: Sample, reading: Reading) -> Sample:
+def worded(sample: Sample, reading: Reading) -> Sample:
+    """The sample with the question that a model is asked and the answer that it is to give, see `data/choices.py`."""
     return in_words(sample) if reading.choices == "words" else sample
 
 
