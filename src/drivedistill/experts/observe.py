@@ -136,6 +136,7 @@ class _Controls:
         }
         self._layers = layers
         self._hooks: list[Any] = []
+        self._apart = True
 
     def __enter__(self) -> _Controls:
         for name, layer in self._layers.items():
@@ -147,6 +148,7 @@ class _Controls:
 
             self._hooks.append(layer.router.register_forward_hook(ask))
         if hasattr(self._model, "apart"):
+            self._apart = self._model.apart
             self._model.apart = False  # a router that is asked once per batch decides in the order of the batch
         return self
 
@@ -154,7 +156,7 @@ class _Controls:
         for hook in self._hooks:
             hook.remove()
         if hasattr(self._model, "apart"):
-            self._model.apart = True
+            self._model.apart = self._apart
 
 
 @torch.no_grad()

@@ -103,6 +103,14 @@ def test_sums_are_those_of_the_training_log(subject: Subject, samples: list[Samp
             )
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_model_decodes_afterwards_as_it_did_before(folder: Path, samples: list[Sample], apart: bool) -> None:
+    model = with_experts("driving_t5", folder)
+    model.model.apart = apart
+    observe(model, samples[:2], draws=1)
+    assert model.model.apart is apart
+
+
 def test_text_and_image_tokens_are_all_tokens(use: Use) -> None:
     layers: dict[str, dict[str, Layer]] = {}
     for layer in use.layers:
