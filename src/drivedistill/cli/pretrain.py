@@ -26,6 +26,7 @@ def pretrain(
     precision: Annotated[
         Literal["auto", "no", "bf16"], typer.Option(help="auto: bf16 where the processor computes in it.")
     ] = "auto",
+    augment: Annotated[bool, typer.Option(help="Change pictures a little each time they are shown.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
 ) -> None:
     """Pre-train a small vision tower on what a DriveLM data set knows about its pictures.
@@ -39,7 +40,7 @@ def pretrain(
 
     keep_quiet()
     arithmetic = fast_precision() if precision == "auto" else precision
-    options = Options(epochs, batch_size, views, learning_rate, arithmetic)
+    options = Options(epochs, batch_size, views, learning_rate, arithmetic, augment)
     facts = work(load_recipe(recipe, overrides), out, options, resume=resume, say=typer.echo)
     typer.echo(_report(facts, out))
 

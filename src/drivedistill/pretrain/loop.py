@@ -16,6 +16,7 @@ from torch import Tensor
 
 from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover, save_checkpoint
 from drivedistill.optimize import learning_rate_factor, parameter_groups
+from drivedistill.pretrain.augment import changed
 from drivedistill.pretrain.lessons import Lessons
 from drivedistill.pretrain.pictures import normalise
 from drivedistill.pretrain.readout import Readout, Shown
@@ -44,6 +45,8 @@ class Options:
     """Of a frame in a step: the front one and others, which every step draws anew."""
     learning_rate: float = 3e-3
     precision: Literal["no", "bf16"] = "no"
+    augment: bool = True
+    """Change every picture a little each time it is shown (`augment.py`)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ def fit(readout: Readout, split: Split, seed: int, options: Options, checkpoints
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * learning_rate_factor(schedule, state.step, total, per_epoch)
             rows, views = drawn(state.step, len(split.present), seed, options)
-            loss = readout.loss(show(split, rows, views, readout), split.lessons, bf16=options.precision == "bf16")
+            loss = readout.loss(
+                show(split, rows, views, readout, _noise(state.step, seed, options)),
+                split.lessons,
+                bf16=options.precision == "bf16",
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -120,8 +127,10 @@ def drawn(step: int, frames: int, seed: int, options: Options) -> tuple[Tensor, 
     return order[place * size : place * size + size], [0, *sorted(others.tolist())]
 
 
-def show(split: Split, rows: Tensor, views: Sequence[int], readout: Readout) -> Shown:
-    """Frames as the tower is shown them: the views that are asked for and that exist."""
+def show(
+    split: Split, rows: Tensor, views: Sequence[int], readout: Readout, noise: torch.Generator | None = None
+) -> Shown:
+    """Frames as the tower is shown them: the views that are asked for and that exist, changed at random if there is noise."""
     device = readout.measures.weight.device
     asked = torch.zeros(len(CAMERAS), dtype=torch.bool)
     asked[list(views)] = True
@@ -129,8 +138,14 @@ def show(split: Split, rows: Tensor, views: Sequence[int], readout: Readout) -> 
     row, view = present.nonzero(as_tuple=True)
     picture_of = torch.full(present.shape, -1)
     picture_of[present] = torch.arange(len(row))
-    pictures = normalise(split.pictures[rows[row], view].to(device), *split.statistics)
-    return Shown(pictures, picture_of.to(device), rows.to(device))
+    pictures, moved = split.pictures[rows[row], view].to(device), None
+    if noise is not None:
+        pictures, moved = changed(pictures, noise)
+    return Shown(normalise(pictures, *split.statistics), picture_of.to(device), rows.to(device), moved)
+
+
+def _noise(step: int, seed: int, options: Options) -> torch.Generator | None:
+    return _generator(f"{seed} changes of step {step}") if options.augment else None
 
 
 def _count(state: State, loss: Tensor, per_epoch: int) -> None:

@@ -61,6 +61,6 @@ def _views(frame: Frame) -> Iterator[tuple[int, str]]:
 
 
 def normalise(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """`uint8[M, H, W, 3]` as a model is given them: `float[M, 3, H, W]`, see `data.collate.pixels`."""
+    """`[M, H, W, 3]` with values from 0 to 255 as a model is given them: `float[M, 3, H, W]`, see `data.collate.pixels`."""
     middle, spread = (torch.tensor(values, device=pictures.device) for values in (mean, std))
     return ((pictures.float() / 255 - middle) / spread).permute(0, 3, 1, 2)

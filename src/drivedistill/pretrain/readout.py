@@ -36,6 +36,8 @@ class Shown:
     """`int64[B, C]`: which of the M; -1 where a view is not shown."""
     frames: Tensor
     """`int64[B]`: which of the split's frames."""
+    moved: Tensor | None = None
+    """`float[M, 2]`: how far what was at a place of a picture is to the right and below, as shares of it; None: nowhere."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Readout(nn.Module):
         frame = slot[lessons.place_frame]
         picture = shown.picture_of[frame, lessons.place_view].where(frame >= 0, -1)
         here = (picture >= 0).nonzero().squeeze(1)
-        features = features_at(grid, picture[here], lessons.place[here, 0], lessons.place[here, 1])
+        place = lessons.place[here] if shown.moved is None else lessons.place[here] + shown.moved[picture[here]]
+        features = features_at(grid, picture[here], place[:, 0], place[:, 1])
         row = torch.full_like(picture, -1)
         row[here] = torch.arange(len(here), device=row.device)
         labels = lessons.place_labels[row[lessons.place_labels[:, 0]] >= 0]

@@ -317,7 +317,7 @@ def done(roads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_loss_falls_and_every_label_is_examined(roads, done):
     facts = json.loads((done / "pretrain.json").read_text())
     assert facts["steps"] == 18 and len(facts["losses"]) == 6
-    assert facts["losses"][-1] < 0.75 * facts["losses"][0]
+    assert facts["losses"][-1] < 0.9 * facts["losses"][0]
     category = facts["validation"]["kinds"]["Category"]
     assert category["labels"] == sum(
         fact.kind == "Category" for frame in read_frames(recipe(roads).data.sources)["val"] for fact in frame.facts
