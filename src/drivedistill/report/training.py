@@ -10,13 +10,18 @@ from drivedistill.report.evidence import ReportRow
 from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
 from drivedistill.report.roles import Roles
 
+DISTANCES = {
+    "forward_kl": "KL divergence",
+    "reverse_kl": "reverse KL divergence",
+    "jensen_shannon": "Jensen-Shannon divergence",
+}
 CURVES = {
     "alpha": ("α, the weight of the teacher", "alpha"),
+    "alpha_corner": ("α on corner cases", "alpha"),
     "ce": ("Loss on the references", "cross-entropy"),
     "h2g": ("Loss on what was mined", "cross-entropy, hardest tokens"),
-    "forward_kl": ("Distance to the teacher", "KL divergence"),
-    "reverse_kl": ("Distance to the teacher", "reverse KL divergence"),
-    "jensen_shannon": ("Distance to the teacher", "Jensen-Shannon divergence"),
+    **{key: ("Distance to the teacher", name) for key, name in DISTANCES.items()},
+    **{f"{key}_corner": ("Distance to the teacher, corner cases' part", name) for key, name in DISTANCES.items()},
     "validation_loss": ("Loss on the validation split", "validation loss"),
 }
 """What is drawn where it was logged: caption, name of the axis."""
@@ -50,11 +55,29 @@ def training(rows: Sequence[ReportRow], teacher: ReportRow | None, hidden: int) 
     more = f" {hidden} more rows of the table are not drawn." if hidden else ""
     note = "The first seed of every row. α is how much the teacher counts beside the references; it falls where it is "
     note += f"released. Validation is each row's own.{more}"
-    parts = [paragraph(note), charts.legend(series), charts.side_by_side(drawings)]
+    parts = [paragraph(note), charts.legend(series), charts.side_by_side(drawings), *_distances(students or rows)]
     own = [drawing for key in CURVES if teacher and (drawing := _drawing([teacher], key, series))]
     if own and students:
         parts += [el("h3", f"The teacher's own training: {teacher.label if teacher else ''}"), charts.side_by_side(own)]
     return Section("training", title, join(parts))
+
+
+def _distances(rows: Sequence[ReportRow]) -> list[Html]:
+    """What the distance of a row is not, where it cannot be read as the others'."""
+    unheard = {"regular": "corner cases", "trusted": "samples that the teacher does not understand"}
+    said = []
+    for row in rows:
+        keys = {key for record in row.runs[0].log for key in record}
+        if not keys & DISTANCES.keys() or row.recipe is None:
+            continue
+        if (on := row.recipe.distill.on) in unheard:
+            said.append(f"Rows of {unheard[on]} add nothing to the distance of {row.label} but are counted, so that it looks "
+                        "smaller than one over all rows.")  # fmt: skip
+        if on == "mined":
+            said.append(f"The distance of {row.label} is the mean over what was mined, the hardest.")
+        if keys & {f"{key}_corner" for key in DISTANCES}:
+            said.append(f"{row.label} logs regular and corner cases apart: their two distances add up to the whole.")
+    return [el("p", " ".join(said), class_="note")] if said else []
 
 
 def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> Html | None:
@@ -76,7 +99,7 @@ def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> 
     caption, label = CURVES[key]
     said = "; ".join(f"{curve.name}: from {curve.ys[0]:.3g} to {curve.ys[-1]:.3g}" for curve in curves)
     lowest, highest = (end(value for curve in curves for value in curve.ys) for end in (min, max))
-    wide = key != "alpha" and lowest > 0 and highest > WIDE * lowest
+    wide = not key.startswith("alpha") and lowest > 0 and highest > WIDE * lowest
     drawing = charts.lines(
         curves,
         title=caption,
@@ -85,7 +108,7 @@ def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> 
         y_label=f"{label}{' (log)' if wide else ''}",
         log_y=wide,
     )
-    return figure(drawing, f"{caption}{'' if key == 'alpha' else _unit(units)}.")
+    return figure(drawing, f"{caption}{'' if key.startswith('alpha') else _unit(units)}.")
 
 
 def _unit(units: Mapping[str, Sequence[str]]) -> str:

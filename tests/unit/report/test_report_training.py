@@ -42,3 +42,29 @@ def test_a_run_without_recipe_claims_no_unit(changed):
     row = changed("student", {})
     unknown = replace(row, runs=(replace(row.runs[0], recipe=None),))
     assert "Loss on the references, nats." in curves(unknown)
+
+
+@pytest.mark.parametrize("on", ["regular", "trusted"])
+def test_a_distance_that_is_smaller_for_free_is_said_so(changed, on):
+    free = "add nothing to the distance of dis but are counted"
+    assert free in curves(changed("dis", {"distill": {"on": on}}))
+    assert free not in curves(changed("dis", {}))
+    assert free not in curves(changed("dis", {"distill": {"on": "mined"}}))
+
+
+def test_a_distance_over_what_was_mined_is_said_so(changed):
+    mined = "The distance of clkd is the mean over what was mined, the hardest"
+    assert mined in curves(changed("clkd", {"distill": {"on": "mined"}}))
+    assert mined not in curves(changed("clkd", {}))
+
+
+def test_corner_cases_with_a_weight_of_their_own_are_drawn(changed):
+    body = curves(changed("clkd", {}, alpha_corner=0.625, forward_kl_corner=0.375))
+    assert "α on corner cases" in body and "from 0.625 to 0.625" in body
+    assert (
+        "Distance to the teacher, corner cases&#x27; part" in body
+        or "Distance to the teacher, corner cases' part" in body
+    )
+    assert "from 0.375 to 0.375" in body
+    assert "clkd logs regular and corner cases apart: their two distances add up to the whole" in body
+    assert "apart" not in curves(changed("clkd", {}))
