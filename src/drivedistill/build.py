@@ -140,6 +140,7 @@ def _from_preset(
     require_ends(tokenizer, str(model.tokenizer or model.text_weights or "the tokenizer"))
     assert model.preset is not None
     vocabulary = None if model.text_weights else len(tokenizer)
+    _refuse_other_points(model, data)
     overrides = {**model.overrides, "points": data.points}
     config = build_config(model.preset, vocab_size=vocabulary, image_size=data.image_size, overrides=overrides)
     config.layout = data.layout
@@ -165,6 +166,14 @@ def _from_preset(
     built = built.to(getattr(torch, model.dtype))
     preparation = Preparation(reading, tokenizer, processor, pictures)
     return Subject(model.preset, built, preparation, frozenset(loaded))
+
+
+def _refuse_other_points(model: cards.Model, data: cards.Data) -> None:
+    """A model is built for the points that it is given, or for none."""
+    wanted = model.overrides.get("points", data.points)
+    if wanted != data.points:
+        expected, found = f"{str(data.points).lower()}, as data.points", str(wanted).lower()
+        raise InputError(Problem("recipe", "model.overrides.points", expected, found, "remove it: data.points decides"))
 
 
 def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:

@@ -39,10 +39,10 @@ def samples(folder):
     return [sample.model_copy(update={"question": text}) for sample, text in zip(made[:4], asked, strict=True)]
 
 
-def build(folder, tower="convnext", **data):
+def build(folder, tower="convnext", more=None, **data):
     torch.manual_seed(0)
     text = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
-    overrides = {"text": text, "vision": TOWERS[tower], "fusion_hidden": 8}
+    overrides = {"text": text, "vision": TOWERS[tower], "fusion_hidden": 8} | (more or {})
     card = cards.Model(preset="tiny", overrides=overrides, tokenizer_size=300, allow_random=True)
     subject = build_student(card, section(folder, **{"points": True, **data}), PictureCache(50), SPOKEN)
     subject.model.eval()
@@ -182,3 +182,12 @@ def test_lora_leaves_the_places_learning(folder):
     subject = build_student(card, section(folder, points=True), PictureCache(50), SPOKEN)
     learning = {name for name, parameter in subject.model.named_parameters() if parameter.requires_grad}
     assert any(name.endswith("points.place.weight") for name in learning)
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_a_model_that_is_to_be_built_otherwise_than_it_is_asked_is_refused(folder, points):
+    assert build(folder, more={"points": points}, points=points).model.config.points == points
+    with pytest.raises(InputError) as error:
+        build(folder, more={"points": not points}, points=points)
+    (problem,) = error.value.problems
+    assert (problem.record, problem.found) == ("model.overrides.points", str(not points).lower())
