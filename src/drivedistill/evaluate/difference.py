@@ -146,7 +146,7 @@ def _drawn(
         centre += sign * point.mean()
         by_scenes += sign * (value.mean(axis=0) - point.mean())
         if m > 1:
-            by_runs += sign * np.sqrt(m / (m - 1)) * ((_shares(m, num_draws, generator) - 1 / m) * value).sum(axis=0)
+            by_runs += sign * run_noise(value, generator)
             variance = point.var(ddof=1) / m
             run_variance += variance
             inverse_df += variance**2 / (m - 1)
@@ -159,6 +159,20 @@ def student_stretch(inverse_df: float) -> float:
     """How much wider an interval must be when the variance is known from few values: Student's 97.5 % quantile over the
     normal one, at one over the degrees of freedom (0: all that there are)."""
     return float(np.interp(inverse_df, _INVERSE_DF, _STUDENT) / _STUDENT[0])
+
+
+def run_noise(values: Floats, generator: np.random.Generator) -> Floats:
+    """How the mean over m drawn runs departs from that over all runs, `float64[R]`, its variance made unbiased.
+
+    Args:
+        values: `float64[m, R]`: a metric of every run in every draw of scenes.
+        generator: Draws the runs.
+    """
+    m, num_draws = values.shape
+    if m == 1:
+        return np.zeros(num_draws)
+    shares = _shares(m, num_draws, generator)
+    return np.asarray(np.sqrt(m / (m - 1)) * ((shares - 1 / m) * values).sum(axis=0))
 
 
 def _shares(m: int, num_draws: int, generator: np.random.Generator) -> Floats:

@@ -55,7 +55,7 @@ def judged(answers: Iterable[Prediction], free: Collection[QuestionSet]) -> list
 
 def right(row: ReportRow, regime: str, free: Collection[QuestionSet]) -> Figure | None:
     """Share of right answers in percent, mean over seeds; None where the row has none of that regime."""
-    runs = _aligned([[item for item in judged(run, free) if item.regime == regime] for run in row.answered()])
+    runs = aligned([[item for item in judged(run, free) if item.regime == regime] for run in row.answered()])
     return share_right(runs) if runs and runs[0] else None
 
 
@@ -126,7 +126,7 @@ def _difference(
     return difference(sides[0], sides[1], draws, paired=paired)
 
 
-def _aligned(runs: Sequence[Sequence[Prediction]]) -> list[list[Prediction]]:
+def aligned(runs: Sequence[Sequence[Prediction]]) -> list[list[Prediction]]:
     """The questions that all runs answered, in one order."""
     if not runs:
         return []

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from drivedistill.evaluate.looking import PRIOR
 from drivedistill.evaluate.measure import ENOUGH_SCENES
 from drivedistill.evaluate.rows import QuestionSet
-from drivedistill.records import CLEAN
+from drivedistill.records import CLEAN, Prediction
 from drivedistill.report.artefacts import BenchModel, Value
-from drivedistill.report.evidence import Evidence, Probe
+from drivedistill.report.evidence import Evidence, Probe, ReportRow
 from drivedistill.report.markup import Html, Section, el, join
 from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, gap, in_words, judged, right, share_right
+from drivedistill.report.recovered import NOTHING_LOST, recovered
 from drivedistill.report.roles import Roles
 
 
 def summary(evidence: Evidence, roles: Roles) -> Section:
-    """The section."""
+    """The section: three sentences, and what else there is to say in a list below."""
     sentences = (faster(evidence, roles), quality(evidence, roles), looking(evidence, roles))
-    return Section("summary", "In three sentences", el("ol", *(el("li", text) for text in sentences), class_="lead"))
+    body = [el("ol", *(el("li", text) for text in sentences), class_="lead")]
+    if more := [*_regained(evidence, roles), *_against(evidence, roles), *_looked(evidence, roles)]:
+        body += [el("h3", "More exactly"), el("ul", *(el("li", text) for text in more))]
+    return Section("summary", "In three sentences", join(body))
 
 
 def faster(evidence: Evidence, roles: Roles) -> Html | str:
@@ -53,59 +57,108 @@ def _speeds(evidence: Evidence) -> Iterator[tuple[BenchModel, BenchModel, Value]
 
 
 def quality(evidence: Evidence, roles: Roles) -> Html | str:
-    """What is kept or lost against the teacher, and what is won over plain distillation."""
+    """What is won over plain distillation, or else over no distillation; the mere share where there is neither."""
+    row, shares = roles.subject, _shares(evidence, roles)
+    if row is None or not shares:
+        return _open("How good it is is not known: ", "drivedistill predict RUN --split test", " asks it.")
+    absent = f" Its teacher, {roles.absent}, is not among these runs." if roles.absent and roles.teacher is None else ""
+    rival, what = next(iter(_rivals(roles)), (None, ""))
+    if rival is None:
+        text = " and ".join(f"{figure.text()} % right on {PLACE[regime]}" for regime, figure in shares.items())
+        return f"Of the questions that have one right answer, {row.label} answers {text}.{absent}"
+    return f"Right answers to the questions that have one right answer: {_beside(evidence, row, rival, what, shares)}.{absent}"
+
+
+def _rivals(roles: Roles) -> list[tuple[ReportRow, str]]:
+    """With whom the subject is compared, the most telling one first."""
+    rivals = [(roles.plain, "plain distillation"), (roles.student, "no distillation"), (roles.teacher, "its teacher")]
+    return [(rival, what) for rival, what in rivals if rival and rival is not roles.subject and rival.answered()]
+
+
+def _shares(evidence: Evidence, roles: Roles) -> dict[str, Figure]:
+    """The subject's share of right answers by regime, where it has any."""
     row = roles.subject
     own = {regime: right(row, regime, evidence.free_text) for regime in REGIMES} if row else {}
-    known = {regime: figure for regime, figure in own.items() if figure is not None}
-    if row is None or not known:
-        return _open("How good it is is not known: ", "drivedistill predict RUN --split test", " asks it.")
-    shares = " and ".join(f"{figure.text()} % of those about {PLACE[name]}" for name, figure in known.items())
-    text = f"Of the questions that have one right answer, {row.label} answers {shares} right"
-    rivals = [(roles.teacher, "its teacher"), (roles.plain, "plain distillation"), (roles.student, "no distillation")]
-    found = [
-        f"against {what}, {rival.label}: "
-        + " and ".join(
-            f"{in_words(gap(row, rival, regime, evidence.free_text))} on {PLACE[regime]}" for regime in known
-        )
-        for rival, what in rivals
-        if rival is not None and rival is not row
-    ]
-    absent = f" Its teacher, {roles.absent}, is not among these runs." if roles.absent and roles.teacher is None else ""
-    return f"{'; '.join([text, *found])}.{absent}"
+    return {regime: figure for regime, figure in own.items() if figure is not None}
+
+
+def _beside(evidence: Evidence, row: ReportRow, rival: ReportRow, what: str, regimes: Iterable[str]) -> str:
+    gaps = [f"{in_words(gap(row, rival, regime, evidence.free_text))} on {PLACE[regime]}" for regime in regimes]
+    return f"{row.label} against {what}, {rival.label}: {' and '.join(gaps)}"
+
+
+def _against(evidence: Evidence, roles: Roles) -> Iterator[str]:
+    """What the second sentence leaves out: the shares themselves, and the other comparisons."""
+    row, shares = roles.subject, _shares(evidence, roles)
+    rivals = _rivals(roles)
+    if row is None or not shares or not rivals:
+        return
+    figures = [f"{figure.text()} % on {PLACE[regime]}" for regime, figure in shares.items()]
+    yield f"{row.label} answers right: {' and '.join(figures)}."
+    yield from (f"{_beside(evidence, row, rival, what, shares)}." for rival, what in rivals[1:])
+
+
+def _regained(evidence: Evidence, roles: Roles) -> Iterator[str]:
+    """The share of the plain student's loss against the teacher that distillation wins back on regular roads."""
+    row = roles.full or roles.plain
+    if row is None or roles.student is None or roles.teacher is None:
+        return
+    found = recovered(row, roles.student, roles.teacher, "regular", evidence.free_text)
+    against = f"against its teacher on {PLACE['regular']}"
+    if found == NOTHING_LOST:
+        yield f"{roles.student.label}, the plain student, loses nothing measurable, so there is nothing to recover ({against})."
+    elif isinstance(found, str):
+        yield f"How much {row.label} recovers of what the plain student loses {against} is not known: {found}."
+    else:
+        yield f"{row.label} recovers {found.text('.0f')} % of what {roles.student.label}, the plain student, loses {against}."
 
 
 def looking(evidence: Evidence, roles: Roles) -> Html | str:
-    """Whether it looks: with its pictures, with black ones, and what can be had without a model that sees."""
-    probes = [probe for probe in evidence.probes if {CLEAN, "black"} <= probe.answers.keys()]
-    if not probes:
+    """Whether it looks: with its pictures and with black ones."""
+    probe = _probe(evidence, roles)
+    if probe is None:
         asks = " shows it black pictures, and asks the text-only prior."
         return _open("Whether it looks was not asked: ", "drivedistill probe RUN", asks)
-    probe = next((each for each in probes if evidence.row_of(each.model) is roles.subject), probes[0])
-    name = evidence.name_of(probe.model)
-    parts = [part for regime in REGIMES if (part := _looks(probe, name, regime, evidence.free_text))]
-    return f"{'; '.join(parts)}." if parts else f"Whether {name} looks cannot be said: no answer of it can be right."
+    name, parts = evidence.name_of(probe.model), []
+    for regime in REGIMES:
+        if sides := _sides(probe, regime, evidence.free_text):
+            seen = condition_gap(sides[CLEAN], sides["black"])
+            looks = seen.low is not None and seen.low > 0 and seen.num_scenes >= ENOUGH_SCENES
+            parts.append(f"{'looks' if looks else 'is not shown to look'} on {PLACE[regime]} ({in_words(seen)})")
+    if not parts:
+        return f"Whether {name} looks cannot be said: no answer of it can be right."
+    return f"With its own pictures instead of black ones, {name} {' and '.join(parts)}."
 
 
-def _looks(probe: Probe, name: str, regime: str, free: Collection[QuestionSet]) -> str:
-    """One regime's part of the sentence; empty where nothing can be right."""
+def _probe(evidence: Evidence, roles: Roles) -> Probe | None:
+    """That of the subject, or else the first one with black pictures."""
+    probes = [probe for probe in evidence.probes if {CLEAN, "black"} <= probe.answers.keys()]
+    return next((each for each in probes if evidence.row_of(each.model) is roles.subject), next(iter(probes), None))
+
+
+def _sides(probe: Probe, regime: str, free: Collection[QuestionSet]) -> dict[str, list[Prediction]]:
+    """Condition -> answers to the questions that were asked under all of them; empty where nothing can be right."""
     chosen = {
         condition: {item.id: item for item in judged(rows, free) if item.regime == regime}
         for condition, rows in probe.answers.items()
         if condition in (CLEAN, "black", PRIOR)
     }
     ids = sorted(set.intersection(*map(set, chosen.values())))
-    if not ids:
-        return ""
-    sides = {condition: [rows[id] for id in ids] for condition, rows in chosen.items()}
-    shares = {condition: f"{share_right([rows]).value:.1f} %" for condition, rows in sides.items()}
-    seen = condition_gap(sides[CLEAN], sides["black"])
-    looks = seen.low is not None and seen.low > 0 and seen.num_scenes >= ENOUGH_SCENES
-    text = f"{name} {'looks' if looks else 'is not shown to look'} on {PLACE[regime]}: {shares[CLEAN]} right with its"
-    text += f" pictures, {shares['black']} with black ones ({in_words(seen)})"
-    if PRIOR in sides:
-        beside = in_words(condition_gap(sides["black"], sides[PRIOR]))
-        text += f", where the text-only prior has {shares[PRIOR]} (black minus prior: {beside})"
-    return text
+    return {condition: [rows[id] for id in ids] for condition, rows in chosen.items()} if ids else {}
+
+
+def _looked(evidence: Evidence, roles: Roles) -> Iterator[str]:
+    """The shares behind the third sentence, and what can be had without a model that sees."""
+    probe = _probe(evidence, roles)
+    for regime in REGIMES if probe else ():
+        if probe and (sides := _sides(probe, regime, evidence.free_text)):
+            shares = {condition: f"{share_right([rows]).value:.1f} %" for condition, rows in sides.items()}
+            text = f"{evidence.name_of(probe.model)} on {PLACE[regime]}: {shares[CLEAN]} right with its pictures, "
+            text += f"{shares['black']} with black ones"
+            if PRIOR in sides:
+                beside = in_words(condition_gap(sides["black"], sides[PRIOR]))
+                text += f", where the text-only prior has {shares[PRIOR]} (black minus prior: {beside})"
+            yield f"{text}."
 
 
 def lead(evidence: Evidence) -> Html:

@@ -17,7 +17,7 @@ from drivedistill.report.pictures import find_samples
 from drivedistill.report.quality import gap, in_words, pooled, right
 from drivedistill.report.roles import parts_of, roles_of
 from drivedistill.report.scores import scores
-from drivedistill.report.summary import faster, looking, quality
+from drivedistill.report.summary import faster, looking, summary
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def test_quality_is_that_of_the_answers(evidence, roles):
     assert found.value == pytest.approx(share)
     assert found.low < share < found.high
     assert (found.n, found.scenes) == (40, 20)
-    text = quality(evidence, roles)
-    assert "clkd answers " in text and f"{share:.1f}" in text
+    text = summary(evidence, roles).body
+    assert "clkd answers right: " in text and f"{share:.1f}" in text
     assert "too few scenes for a verdict" in text  # 20 of each regime
 
 
@@ -97,7 +97,7 @@ def test_no_difference_is_claimed_where_the_interval_covers_zero(evidence, roles
 
 def test_looking_compares_with_black_pictures_and_the_prior(evidence, roles):
     text = looking(evidence, roles)
-    assert "with black ones" in text and "text-only prior" in text
+    assert "instead of black ones" in text
     assert "is not shown to look" in text  # too few scenes, however large the difference
     assert "drivedistill probe" in looking(replace(evidence, probes=[]), roles)
 
