@@ -68,7 +68,7 @@ def test_defaults_are_filled_in(card):
         ("train.batch_size=0", "train.batch_size"),
         ("train.batch_size=2.5", "train.batch_size"),
         ("train.batch_size=[8]", "train.batch_size"),
-        ("train.steps=0", "train.steps"),
+        ("train.steps=-1", "train.steps"),
         ("train.epochs=0", "train.epochs"),
         ("train.decay=1.5", "train.decay"),
         ("train.schedule=cosin", "train.schedule"),
