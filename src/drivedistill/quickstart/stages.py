@@ -192,7 +192,8 @@ def _bench(work: Work) -> Instrument:
     runs = tuple(work.run_of(row).folder for row in (TEACHER, PLAIN, BEST))
     out = work.call.out / "bench"
     asked = ["bench", *map(str, runs), "--split", work.table.score.splits[0], "--limit", str(work.budget.benched)]
-    asked += ["--max-new-tokens", str(work.table.score.max_new_tokens), "--out", str(out)]
+    # One thread: threads of a tiny model wait for one another, and on a busy machine for everybody else.
+    asked += ["--threads", "1", "--max-new-tokens", str(work.table.score.max_new_tokens), "--out", str(out)]
     return Instrument("bench", asked, runs, out / "bench.json")
 
 

@@ -24,10 +24,10 @@ def test_more_processes_at_a_time_learn_longer(minutes):
 
 
 @pytest.mark.parametrize("jobs", [2, 4])
-@pytest.mark.parametrize("minutes", [5, 10, 30])
+@pytest.mark.parametrize("minutes", [8, 10, 30])
 def test_all_stages_together_fit_into_the_minutes(minutes, jobs):
     total = sum(budget(minutes, jobs).seconds(jobs).values())
-    assert 0.9 * 60 * minutes < total <= 60 * minutes
+    assert 0.9 * 60 * minutes < total <= 0.96 * 60 * minutes, "all of the time is used, and some is kept"
 
 
 def test_ten_minutes_on_two_cores():
