@@ -18,9 +18,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Folder of everything; new, empty, or an earlier quickstart.")] = Path(
         "quickstart"
     ),
-    minutes: Annotated[
-        float, typer.Option(min=3, help="About how long it may take; shorter calls than six take longer.")
-    ] = 10.0,
+    minutes: Annotated[float, typer.Option(min=3, help="About how long it may take; at least six.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the data and of the students.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, at most one per core.")] = 2,
     teacher: Annotated[

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FEWEST_STEPS = 40
-"""Below them the students have learnt nothing that could be compared; a call of less than six minutes takes longer than asked."""
+"""Below them nothing is learnt that could be compared; a call of less than six minutes takes longer than asked."""
 SPARE = 0.05
 """Share of the time that is kept for what was not foreseen."""
 
