@@ -8,6 +8,7 @@ OUT/bench/           bench.json, bench.md, rsdr.svg and the answers under the cl
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,6 +111,7 @@ def settings(call: Call, budget: Budget, teacher: Teacher, card: Table) -> dict[
         "minutes": call.minutes,
         "seed": call.seed,
         "overrides": list(call.overrides),
+        "recipes": hashlib.sha256(b"".join(file.read_bytes() for file in sorted(RECIPE.parent.iterdir()))).hexdigest(),
         "budget": asdict(budget),
         "teacher": {"path": teacher.path.as_posix(), "sha256": teacher.digest, "origin": teacher.origin},
         "score": card.score.model_dump(mode="json"),

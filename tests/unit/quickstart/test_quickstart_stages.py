@@ -15,7 +15,7 @@ from stand_in import play
 from drivedistill.ablate.jobs import Ending, run_jobs
 from drivedistill.problems import InputError, RunError
 from drivedistill.quickstart.origin import FILES
-from drivedistill.quickstart.plan import Call
+from drivedistill.quickstart.plan import RECIPE, Call
 from drivedistill.quickstart.record import NAME
 from drivedistill.quickstart.run import describe, quickstart
 from drivedistill.signals import Interrupted
@@ -171,6 +171,17 @@ def test_a_folder_made_in_another_way_is_refused_or_replaced(call, called):
     quickstart(other, overwrite=True, say=lambda text: None)
     assert verbs(called()).count("predict") == len(ROWS)
     assert (call.out / "mine.txt").read_text() == "kept"
+
+
+def test_a_newer_version_with_other_recipes_is_said_in_one_sentence(call, monkeypatch, tmp_path):
+    quickstart(call, say=lambda text: None)
+    newer = shutil.copytree(RECIPE.parent, tmp_path / "newer")
+    base = newer / "quickstart_clkd.yaml"
+    base.write_text(base.read_text().replace("schedule: cosine", "schedule: linear"))
+    monkeypatch.setattr("drivedistill.quickstart.plan.RECIPE", newer / RECIPE.name)
+    with pytest.raises(InputError) as caught:
+        quickstart(call, say=lambda text: None)
+    assert [problem.record for problem in caught.value.problems] == ["recipes"]
 
 
 def test_somebody_elses_folder_is_left_alone(call):
