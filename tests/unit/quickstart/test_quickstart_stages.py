@@ -68,6 +68,7 @@ def call(tmp_path, world, monkeypatch) -> Call:
 
 def in_turns(jobs, out, descriptor, at_once, board):
     """`run_jobs` without processes."""
+    assert not {need for job in jobs for need in job.needs} & {job.name for job in jobs}, "within a stage nobody waits"
     endings = {}
     for job in jobs:
         codes = (play(command[len(LINE) :]) for command in job.commands())
