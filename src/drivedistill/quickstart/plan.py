@@ -17,6 +17,7 @@ from typing import Any
 from drivedistill.ablate.card import Scoring, Table, TableRow, load_table
 from drivedistill.ablate.plan import PlannedRun, plan
 from drivedistill.evaluate.captions.java import find_java, scorers_folder
+from drivedistill.pretrain.run import fast_precision
 from drivedistill.problems import InputError
 from drivedistill.quickstart.budget import Budget
 from drivedistill.quickstart.origin import Teacher
@@ -64,6 +65,7 @@ def planned(call: Call, budget: Budget, teacher: Teacher) -> tuple[Table, list[P
     sources = read_tree(base)["data"]["sources"]
     roots = {f"data.sources.{i}.root": (call.out / source["root"]).as_posix() for i, source in enumerate(sources)}
     shared = roots | {f"data.{name}": value for name, value in teacher.reading.items()}
+    shared["train.precision"] = fast_precision()  # of this machine: bf16 is slower than fp32 where it is emulated
     score = card.score.model_copy(update=_scorers() | {"limit": budget.questions})
     changes = {
         "rows": [_row(row, shared, call, budget, teacher) for row in card.rows],
