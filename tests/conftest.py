@@ -45,6 +45,9 @@ BUDGET_S = {
     "unit/evaluate": 55,
     "unit/ablate": 10,
     "unit/world": 90,
+    "unit/report": 20,
+    "unit/pretrain": 10,
+    "unit/quickstart": 20,
     "unit": 50,
     "e2e": 190,
 }
