@@ -2,6 +2,7 @@
 
 teacher/   config.json  model.safetensors  tokenizer.json  preprocessor_config.json  reading.json  README.md
            origin.json: {"generator", "version", "data_hash", "recipe", ...}, of a demo teacher
+           half_tower/: the same files of a student with half of its blocks and of its tower, matched to the whole tower
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from drivedistill.world.dataset.folder import GENERATOR
 DEMO = Path(__file__).parent / "teacher"
 """The one that comes with the package."""
 ORIGIN = "origin.json"
+HALF_TOWER = "half_tower"
 FILES = ("config.json", "model.safetensors", "reading.json")
 """Without them a folder holds no model of ours."""
 
@@ -35,6 +37,8 @@ class Teacher:
     """Fields of a recipe's data section: students read as their teacher does."""
     origin: dict[str, Any]
     """What it says about where it comes from; empty where it says nothing."""
+    half_tower: Path | None = None
+    """A student that sees as it does with half of its tower, where it brings one."""
 
 
 def examine(path: Path | None = None) -> Teacher:
@@ -55,7 +59,10 @@ def examine(path: Path | None = None) -> Teacher:
     _require_this_world(folder, origin)
     saved = load_json(model / FILES[2], "how a model reads")
     reading = {name: value for name, value in saved.items() if name in Data.model_fields}
-    return Teacher(folder, sha256(model / FILES[1]), reading, origin)
+    half = folder / HALF_TOWER
+    if half.is_dir() and (missing := [half / name for name in FILES if not (half / name).is_file()]):
+        raise InputError(missing_file(file, "a file of the student with half a tower", remedy) for file in missing)
+    return Teacher(folder, sha256(model / FILES[1]), reading, origin, half if half.is_dir() else None)
 
 
 def _require_this_world(folder: Path, origin: dict[str, Any]) -> None:

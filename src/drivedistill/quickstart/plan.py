@@ -20,14 +20,14 @@ from drivedistill.evaluate.captions.java import find_java, scorers_folder
 from drivedistill.pretrain.run import fast_precision
 from drivedistill.problems import InputError
 from drivedistill.quickstart.budget import Budget
-from drivedistill.quickstart.origin import Teacher
+from drivedistill.quickstart.origin import FILES, Teacher, sha256
 from drivedistill.yaml_tree import read_tree
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.yaml"
 SIZE = 112
 """Width and height of the world's pictures, in pixels."""
-TEACHER, PLAIN, BEST = "teacher", "student", "clkd"
-"""Rows that the instruments look at."""
+TEACHER, PLAIN, BEST, SMALL = "teacher", "student", "clkd", "small"
+"""Rows that the instruments look at; the last begins with the teacher's half tower."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,10 @@ def planned(call: Call, budget: Budget, teacher: Teacher) -> tuple[Table, list[P
     shared = roots | {f"data.{name}": value for name, value in teacher.reading.items()}
     shared["train.precision"] = fast_precision()  # of this machine: bf16 is slower than fp32 where it is emulated
     score = card.score.model_copy(update=_scorers() | {"limit": budget.questions})
+    rows = [row for row in card.rows if row.name != SMALL or teacher.half_tower]
     changes = {
-        "rows": [_row(row, shared, call, budget, teacher) for row in card.rows],
+        "rows": [_row(row, shared, call, budget, teacher) for row in rows],
+        "differences": [pair for pair in card.differences if SMALL not in pair or teacher.half_tower],
         "seeds": [call.seed],
         "score": score,
         "columns": [name for name in card.columns if score.meteor or name not in ("METEOR", "Avg")],
@@ -79,17 +81,17 @@ def planned(call: Call, budget: Budget, teacher: Teacher) -> tuple[Table, list[P
 
 def _row(row: TableRow, shared: dict[str, Any], call: Call, budget: Budget, teacher: Teacher) -> TableRow:
     """A row with the numbers of this call; what it sets itself comes before, what the user sets comes last."""
-    if "model.path" in row.uses:
-        steps = budget.steps
-        own: dict[str, Any] = {
-            "train.steps": steps,
-            "train.warmup_steps": steps // 10,
-            "train.validate_every": max(1, steps // 2),
+    own: dict[str, Any] = {}
+    if "model.path" not in row.uses:
+        own["model.path"] = ((row.name == SMALL and teacher.half_tower) or teacher.path).as_posix()
+    if row.name != TEACHER:
+        own |= {
+            "train.steps": budget.steps,
+            "train.warmup_steps": budget.steps // 10,
+            "train.validate_every": max(1, budget.steps // 2),
         }
-    else:
-        own = {"model.path": teacher.path.as_posix()}
     fields = [f"{name}={json.dumps(value)}" for name, value in (shared | own).items()]
-    mine = call.overrides if "model.path" in row.uses else [text for text in call.overrides if text.startswith("data.")]
+    mine = call.overrides if row.name != TEACHER else [text for text in call.overrides if text.startswith("data.")]
     return row.model_copy(update={"set": [*row.set, *fields, *mine]})
 
 
@@ -116,5 +118,6 @@ def settings(call: Call, budget: Budget, teacher: Teacher, card: Table) -> dict[
         "recipes": hashlib.sha256(b"".join(file.read_bytes() for file in sorted(RECIPE.parent.iterdir()))).hexdigest(),
         "budget": asdict(budget),
         "teacher": {"path": teacher.path.as_posix(), "sha256": teacher.digest, "origin": teacher.origin},
+        "half_tower": teacher.half_tower and sha256(teacher.half_tower / FILES[1]),
         "score": card.score.model_dump(mode="json"),
     }

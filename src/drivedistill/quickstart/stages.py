@@ -14,13 +14,13 @@ from pathlib import Path
 from drivedistill.ablate.board import ProgressList, job_of
 from drivedistill.ablate.card import CACHE, Table
 from drivedistill.ablate.jobs import Job, run_jobs
-from drivedistill.ablate.plan import CLI, PlannedRun, answering, cache_command, learning
+from drivedistill.ablate.plan import CLI, PlannedRun, answering, cache_command, commands, learning
 from drivedistill.ablate.results import tabulate
 from drivedistill.ablate.table import write_table
 from drivedistill.problems import RunError
 from drivedistill.quickstart.budget import Budget
 from drivedistill.quickstart.origin import sha256
-from drivedistill.quickstart.plan import BEST, PLAIN, SIZE, TEACHER, Call
+from drivedistill.quickstart.plan import BEST, PLAIN, SIZE, SMALL, TEACHER, Call
 from drivedistill.quickstart.record import Record
 from drivedistill.signals import Interrupted
 from drivedistill.world.dataset.folder import Settings, finished
@@ -158,7 +158,9 @@ def _tabulated(work: Work) -> bool:
 
 
 def _student_commands(work: Work, run: PlannedRun) -> list[list[str]]:
-    """Learn and answer; the teacher only answers. The features are cached, so nobody waits for another."""
+    """Learn and answer; the teacher only answers. Features are cached; those of the half tower come first."""
+    if run.row == SMALL:
+        return commands(run, work.table.score)
     return [*(learning(run) if run.row != TEACHER else []), *answering(run, work.table.score)]
 
 
@@ -189,7 +191,7 @@ def _controls(work: Work) -> list[Instrument]:
 
 
 def _bench(work: Work) -> Instrument:
-    runs = tuple(work.run_of(row).folder for row in (TEACHER, PLAIN, BEST))
+    runs = tuple(run.folder for run in work.runs if run.row in (TEACHER, PLAIN, BEST, SMALL))
     out = work.call.out / "bench"
     asked = ["bench", *map(str, runs), "--split", work.table.score.splits[0], "--limit", str(work.budget.benched)]
     # One thread: threads of a tiny model wait for one another, and on a busy machine for everybody else.

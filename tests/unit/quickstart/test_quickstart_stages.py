@@ -14,10 +14,11 @@ from stand_in import play
 
 from drivedistill.ablate.jobs import Ending, run_jobs
 from drivedistill.problems import InputError, RunError
-from drivedistill.quickstart.origin import FILES
+from drivedistill.quickstart.origin import FILES, HALF_TOWER
 from drivedistill.quickstart.plan import RECIPE, Call
 from drivedistill.quickstart.record import NAME
 from drivedistill.quickstart.run import describe, quickstart
+from drivedistill.recipe import load_recipe
 from drivedistill.signals import Interrupted
 from drivedistill.world.dataset.write import Stopped
 
@@ -116,6 +117,24 @@ def test_all_stages_in_their_order_and_a_second_call_makes_nothing_again(call, c
     after = {path: path.stat().st_mtime_ns for path in call.out.rglob("*") if path.name not in (NAME, ".lock")}
     changed = {path.name for path in before if before[path] != after.get(path)}
     assert changed <= {"table.yaml", "table"}, "the plan alone is written again"
+
+
+def test_a_teacher_with_half_a_tower_has_one_student_more(call, called):
+    shutil.copytree(call.teacher, call.teacher / HALF_TOWER)
+    quickstart(call, say=lambda text: None)
+    lines = called()
+    assert verbs(lines).count("predict") == len(ROWS) + 1
+    small = [line for line in lines if f"{call.table}/small/seed-0" in line and not line.startswith("bench")]
+    assert verbs(small) == ["cache", "distill", "predict", "score"], "its tower's features are its own"
+    bench = next(line for line in lines if line.startswith("bench"))
+    assert f"{call.table}/small/seed-0" in bench and bench.count("/seed-0") == 4
+    recipe = load_recipe(call.table / "small" / "seed-0" / "recipe.yaml")
+    assert recipe.model.path == (call.teacher / HALF_TOWER).as_posix() and recipe.model.shrink is None
+    whole = load_recipe(call.table / "clkd" / "seed-0" / "recipe.yaml")
+    assert (recipe.train, recipe.distill, recipe.mining) == (whole.train, whole.distill, whole.mining)
+    (call.teacher / HALF_TOWER / "model.safetensors").write_text("other weights")
+    with pytest.raises(InputError, match="half_tower"):
+        quickstart(call, say=lambda text: None)
 
 
 def test_a_failure_is_said_and_the_same_call_goes_on_behind_it(call, called, monkeypatch, capsys):
