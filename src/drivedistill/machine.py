@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ def machine_facts() -> dict[str, Any]:
             "accelerate": accelerate.__version__,
         },
         "git_commit": _commit(),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
     }
 
 

@@ -137,8 +137,17 @@ def _drawn(
     if paired:
         parts = [(points[0] - points[1], values[0] - values[1], 1.0)]
     parts.sort(key=lambda part: tuple(part[0]))  # so that B - A draws the same runs as A - B
-    generator = np.random.default_rng([seed, 1])  # not the stream that drew the scenes
-    num_draws = len(draws.counts)
+    return drawn_sum(parts, np.random.default_rng([seed, 1]))  # not the stream that drew the scenes
+
+
+def drawn_sum(parts: Sequence[tuple[Floats, Floats, float]], generator: np.random.Generator) -> Floats:
+    """A signed sum of means over runs in every draw of scenes and runs, `float64[R]`; see the top of the file.
+
+    Args:
+        parts: A metric of every run, `float64[m]`; the same in every draw of scenes, `float64[m, R]`; its sign.
+        generator: Draws the runs.
+    """
+    num_draws = parts[0][1].shape[1]
     centre, by_scenes, by_runs = 0.0, np.zeros(num_draws), np.zeros(num_draws)
     inverse_df = run_variance = 0.0
     for point, value, sign in parts:

@@ -152,7 +152,7 @@ def bars(groups: Mapping[str, Sequence[Bar]], *, title: str, desc: str, highest:
     """
     every = [bar for group in groups.values() for bar in group]
     left = min(170, 12 + max(7.3 * len(bar.label) for bar in every))
-    room = 7.3 * max(len(bar.text) for bar in every) + 8
+    room = 8.4 * max(len(bar.text) for bar in every) + 8  # digits are wider than letters
     top = highest or max(max(bar.value, bar.high or 0) for bar in every) or 1.0
     axis = Axis(0, top, left, WIDTH - room)
     parts: list[Html] = []

@@ -115,6 +115,8 @@ class Evidence:
     experts: list[Experts]
     free_text: frozenset[QuestionSet]
     """Sets of questions without right and wrong answers."""
+    roots: tuple[Path, ...] = ()
+    """Folders in which the report's own lie, absolute: paths are shown relative to them."""
 
     def row_of(self, path: str | Path) -> ReportRow | None:
         """The row whose run a path names."""
@@ -175,6 +177,7 @@ def gather(folders: Sequence[Path]) -> Evidence:
         probes=probes,
         experts=experts,
         free_text=free_text_sets(item for answers in everything for item in answers),
+        roots=tuple(dict.fromkeys(folder.resolve().parent for folder in folders)),
     )
 
 

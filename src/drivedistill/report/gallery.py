@@ -8,6 +8,7 @@ from drivedistill.data.prior import OBJECT
 from drivedistill.report.choice import OUTCOMES, Example, choose, examples
 from drivedistill.report.evidence import Evidence, ReportRow
 from drivedistill.report.markup import Html, Section, el, join, missing, paragraph
+from drivedistill.report.paths import shown_path
 from drivedistill.report.pictures import Library, find_samples, views
 from drivedistill.report.quality import PLACE
 from drivedistill.report.roles import Roles, shown_rows
@@ -40,7 +41,7 @@ def gallery(evidence: Evidence, roles: Roles, *, most: int, seed: int) -> Sectio
     for example in sorted(chosen, key=lambda one: one.question.regime != "regular"):
         frames.setdefault(example.frame, []).append(example)
     cards = [_card(asked, rows, roles, library) for asked in frames.values()]
-    parts = [paragraph(_rule(found, chosen, seed)), *_without_pictures(library), _filters(chosen), *cards]
+    parts = [paragraph(_rule(found, chosen, seed)), *_without_pictures(library, evidence), _filters(chosen), *cards]
     return Section("answers", title, join(parts))
 
 
@@ -53,8 +54,13 @@ def _rule(found: Sequence[Example], chosen: Sequence[Example], seed: int) -> str
     )
 
 
-def _without_pictures(library: Library) -> list[Html]:
-    return [el("p", f"Without pictures: {text}", class_="missing") for text in library.missing]
+def _without_pictures(library: Library, evidence: Evidence) -> list[Html]:
+    """Which data are not here; a recipe's relative paths begin where its command was called."""
+    if not library.missing:
+        return []
+    found = dict.fromkeys(f"{shown_path(item.file, evidence.roots)}: {item.found}" for item in library.missing)
+    where = "Call the command from the folder in which the recipes' data lie."
+    return [el("p", f"Without pictures: {'; '.join(found)}. {where}", class_="missing")]
 
 
 def _filters(chosen: Sequence[Example]) -> Html:
@@ -83,7 +89,7 @@ def _card(asked: Sequence[Example], rows: Sequence[ReportRow], roles: Roles, lib
     return el(
         "article",
         head,
-        el("div", *pictures, el("div", *questions, class_="questions"), class_="beside"),
+        el("div", *pictures, el("div", *questions, class_="questions"), class_="beside" if pictures else None),
         class_="frame",
     )
 

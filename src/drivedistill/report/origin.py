@@ -13,16 +13,22 @@ import drivedistill
 from drivedistill.report.artefacts import Machine
 from drivedistill.report.evidence import Evidence, ReportRow, Run
 from drivedistill.report.markup import Html, Section, el, join, paragraph, table
+from drivedistill.report.paths import shown_command, shown_path, shown_tree
 
 
 def origin(evidence: Evidence) -> Section:
     """The section."""
-    parts = [paragraph(f"This page was made by drivedistill {drivedistill.__version__} from the files that the commands below "
-                       "left behind; the same files give the same page.")]  # fmt: skip
+    parts = [
+        paragraph(
+            f"This page was made by drivedistill {drivedistill.__version__} from the files that the commands below "
+            "left behind; the same files give the same page. Of paths elsewhere it shows the names alone."
+        )
+    ]
     if evidence.rows:
         head = ["", "seeds", "M parameters", "active", "steps", "minutes", "device", "threads", "finished"]
         parts.append(table(head, map(_cost, evidence.rows), "The trainings"))
-    parts += [_data(evidence.rows), _versions(evidence), _commands(evidence), *map(_recipe, evidence.rows)]
+    parts += [_data(evidence), _versions(evidence), _commands(evidence)]
+    parts += [_recipe(row, evidence.roots) for row in evidence.rows]
     return Section("origin", "How it was made", join(parts))
 
 
@@ -43,16 +49,18 @@ def _cost(row: ReportRow) -> list[str]:
     ]
 
 
-def _data(rows: Sequence[ReportRow]) -> Html:
+def _data(evidence: Evidence) -> Html:
     sources = {
         (source.name, source.format, source.regime, str(source.root)): source.root
-        for row in rows
+        for row in evidence.rows
         if row.recipe is not None
         for source in row.recipe.data.sources
     }
     if not sources:
         return Html("")
-    lines = [[*key[:3], el("code", key[3]), *_manifest(root)] for key, root in sources.items()]
+    lines = [
+        [*key[:3], el("code", shown_path(key[3], evidence.roots)), *_manifest(root)] for key, root in sources.items()
+    ]
     return table(["source", "format", "regime", "folder", "made by", "data hash"], lines, "The data", left=6)
 
 
@@ -86,22 +94,18 @@ def _versions(evidence: Evidence) -> Html:
 
 
 def _commands(evidence: Evidence) -> Html:
-    commands = list(dict.fromkeys(text for machine in _machines(evidence) if (text := _command(machine.command))))
+    made = [machine.command for machine in _machines(evidence) if machine.command]
+    commands = list(dict.fromkeys(shown_command(text, evidence.roots) for text in made))
     if not commands:
         return Html("")
     text = el("pre", el("code", "\n".join(commands)), tabindex="0")
     return el("details", el("summary", f"Commands ({len(commands)})"), text)
 
 
-def _command(text: str) -> str:
-    """A command line as one types it: the program's own path is this package's."""
-    program, _, rest = text.partition(" ")
-    return f"drivedistill {rest}" if program else ""
-
-
-def _recipe(row: ReportRow) -> Html:
+def _recipe(row: ReportRow, roots: Sequence[Path]) -> Html:
     run: Run = row.runs[0]
     if run.recipe is None:
         return Html("")
-    text = yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    tree = shown_tree(run.recipe.model_dump(mode="json"), roots)
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return el("details", el("summary", f"Recipe of {row.label}"), el("pre", el("code", text), tabindex="0"))

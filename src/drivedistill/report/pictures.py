@@ -11,7 +11,7 @@ from pathlib import Path
 from drivedistill.data.images import image_size, load_image
 from drivedistill.data.mixture import load_source
 from drivedistill.data.prior import NUMBER, OBJECT
-from drivedistill.problems import InputError
+from drivedistill.problems import InputError, Problem
 from drivedistill.records import Prediction, Sample
 from drivedistill.report.evidence import ReportRow
 from drivedistill.report.markup import Html, el
@@ -29,8 +29,8 @@ class Library:
 
     samples: dict[str, Sample]
     """By id."""
-    missing: tuple[str, ...]
-    """Sources that could not be read, and why."""
+    missing: tuple[Problem, ...]
+    """Why sources could not be read."""
 
 
 def find_samples(rows: Sequence[ReportRow], split: str) -> Library:
@@ -48,12 +48,12 @@ def find_samples(rows: Sequence[ReportRow], split: str) -> Library:
         if split in (source.files if source.split_by == "file" else source.fractions)
     }
     samples: dict[str, Sample] = {}
-    missing: list[str] = []
+    missing: list[Problem] = []
     for source in sources.values():
         try:
             found = load_source(_only(source, split)).get(split, [])
         except InputError as error:  # a report can be made where the data are not
-            missing.append(str(error.problems[0]))
+            missing.append(error.problems[0])
             continue
         samples |= {sample.id: sample for sample in found}
     return Library(samples, tuple(missing))
@@ -94,7 +94,9 @@ def _view(camera: str, path: Path, asked: Sequence[Prediction], samples: Sequenc
         width, height = image_size(path)
         source = data_uri(path)
     except InputError as error:
-        return el("figure", el("p", str(error.problems[0]), class_="missing"), el("figcaption", name))
+        return el(
+            "figure", el("p", f"{path.name}: {error.problems[0].found}", class_="missing"), el("figcaption", name)
+        )
     marks = []
     for label, x, y in _places(asked, camera):
         where = f"left:{_percent(x, width)};top:{_percent(y, height)}"

@@ -11,8 +11,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from drivedistill.evaluate.correct import is_right
-from drivedistill.evaluate.difference import run_noise, student_stretch
-from drivedistill.evaluate.measure import ENOUGH_SCENES, Draws, Floats, draw_scenes, drawn_values, interval, mean_of
+from drivedistill.evaluate.difference import drawn_sum
+from drivedistill.evaluate.measure import (
+    ENOUGH_SCENES,
+    LEVEL,
+    Draws,
+    Floats,
+    draw_scenes,
+    drawn_values,
+    interval,
+    mean_of,
+)
 from drivedistill.evaluate.rows import QuestionSet
 from drivedistill.records import Prediction
 from drivedistill.report.evidence import ReportRow
@@ -25,7 +34,7 @@ TOO_FEW = "too few scenes"
 def recovered(
     row: ReportRow, student: ReportRow, teacher: ReportRow, regime: str, free: Collection[QuestionSet]
 ) -> Figure | str:
-    """The share, in percent, with its 95 % interval; why there is none, in words.
+    """The share, in percent, with its 95 % interval, below zero where more is lost; why there is none, in words.
 
     Args:
         row: Who distils.
@@ -51,9 +60,7 @@ def recovered(
     low, _ = interval(drawn_best - drawn_plain)
     if low is None or low <= 0:
         return NOTHING_LOST
-    with np.errstate(divide="ignore", invalid="ignore"):  # a draw without a quotient leaves no interval
-        shares = (drawn_mine - drawn_plain) / (drawn_best - drawn_plain)
-    return percent((mine - plain) / (best - plain), *interval(shares))
+    return percent((mine - plain) / (best - plain), *_quotient(drawn_mine - drawn_plain, drawn_best - drawn_plain))
 
 
 def _side(runs: Sequence[Sequence[Prediction]], draws: Draws, number: int) -> tuple[float, Floats]:
@@ -61,8 +68,14 @@ def _side(runs: Sequence[Sequence[Prediction]], draws: Draws, number: int) -> tu
     measures = [mean_of([float(is_right(item)) for item in run], "") for run in runs]
     points = np.array([measure.point for measure in measures])
     values = np.stack([drawn_values(measure, draws) for measure in measures])
-    by_scenes, by_runs = values.mean(axis=0) - points.mean(), run_noise(values, np.random.default_rng([0, 1, number]))
-    variance = points.var(ddof=1) / len(points) if len(points) > 1 else 0.0
-    total = variance + by_scenes.var()
-    stretch = student_stretch(variance**2 / (len(points) - 1) / total**2) if variance > 0 else 1.0
-    return float(points.mean()), points.mean() + stretch * (by_scenes + by_runs)
+    return float(points.mean()), drawn_sum([(points, values, 1.0)], np.random.default_rng([0, 1, number]))
+
+
+def _quotient(won: Floats, lost: Floats) -> tuple[float, float] | tuple[None, None]:
+    """95 % percentile interval of won / lost. A draw in which nothing is lost lies beyond both ends, so it only widens it."""
+    tail = (1 - LEVEL) / 2
+    low, high = (
+        np.quantile(np.divide(won, lost, out=np.full(len(lost), beyond), where=lost > 0), level)
+        for beyond, level in ((-np.inf, tail), (np.inf, 1 - tail))
+    )
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else (None, None)

@@ -11,6 +11,7 @@ from drivedistill.records import CLEAN, Prediction
 from drivedistill.report.artefacts import BenchModel, Value
 from drivedistill.report.evidence import Evidence, Probe, ReportRow
 from drivedistill.report.markup import Html, Section, el, join
+from drivedistill.report.paths import shown_path
 from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, gap, in_words, judged, right, share_right
 from drivedistill.report.recovered import NOTHING_LOST, recovered
 from drivedistill.report.roles import Roles
@@ -61,7 +62,9 @@ def quality(evidence: Evidence, roles: Roles) -> Html | str:
     row, shares = roles.subject, _shares(evidence, roles)
     if row is None or not shares:
         return _open("How good it is is not known: ", "drivedistill predict RUN --split test", " asks it.")
-    absent = f" Its teacher, {roles.absent}, is not among these runs." if roles.absent and roles.teacher is None else ""
+    absent = ""
+    if roles.absent and roles.teacher is None:
+        absent = f" Its teacher, {shown_path(roles.absent, evidence.roots)}, is not among these runs."
     rival, what = next(iter(_rivals(roles)), (None, ""))
     if rival is None:
         text = " and ".join(f"{figure.text()} % right on {PLACE[regime]}" for regime, figure in shares.items())
@@ -83,8 +86,8 @@ def _shares(evidence: Evidence, roles: Roles) -> dict[str, Figure]:
 
 
 def _beside(evidence: Evidence, row: ReportRow, rival: ReportRow, what: str, regimes: Iterable[str]) -> str:
-    gaps = [f"{in_words(gap(row, rival, regime, evidence.free_text))} on {PLACE[regime]}" for regime in regimes]
-    return f"{row.label} against {what}, {rival.label}: {' and '.join(gaps)}"
+    gaps = [f"on {PLACE[regime]} {in_words(gap(row, rival, regime, evidence.free_text))}" for regime in regimes]
+    return f"{row.label} against {what}, {rival.label}: {'; '.join(gaps)}"
 
 
 def _against(evidence: Evidence, roles: Roles) -> Iterator[str]:
@@ -110,7 +113,19 @@ def _regained(evidence: Evidence, roles: Roles) -> Iterator[str]:
     elif isinstance(found, str):
         yield f"How much {row.label} recovers of what the plain student loses {against} is not known: {found}."
     else:
-        yield f"{row.label} recovers {found.text('.0f')} % of what {roles.student.label}, the plain student, loses {against}."
+        yield f"{row.label} {_share_of_loss(found)} of what {roles.student.label}, the plain student, loses {against}."
+
+
+def _share_of_loss(found: Figure) -> str:
+    """`recovers 40 [10, 70] %`, or `loses another`; where the interval covers zero, neither is shown."""
+    verb = "recovers"
+    if found.value < 0:
+        low, high = (None if end is None else -end for end in (found.high, found.low))
+        verb, found = "loses another", Figure(-found.value, low, high)
+    text = f"{verb} {found.text('.0f')} %"
+    if found.low is None or found.high is None:
+        return f"{text} (without an interval)"
+    return f"{text} (no difference shown)" if found.low <= 0 <= found.high else text
 
 
 def looking(evidence: Evidence, roles: Roles) -> Html | str:

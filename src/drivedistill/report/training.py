@@ -49,15 +49,25 @@ def training(rows: Sequence[ReportRow], teacher: ReportRow | None, hidden: int) 
     series = {row.label: place for place, row in enumerate(rows)}
     students = [row for row in rows if row is not teacher]
     drawings = [drawing for key in CURVES if (drawing := _drawing(students or rows, key, series))]
-    if not drawings:
+    own = [drawing for key in CURVES if teacher and (drawing := _drawing([teacher], key, series))] if students else []
+    undrawn = _undrawn(rows)
+    if not drawings and not own:
         remedy = "drivedistill distill RECIPE --out RUN"
-        return Section("training", title, missing("No metrics.jsonl of a training lies in these folders.", remedy))
+        nothing = missing("No metrics.jsonl of a training lies in these folders.", remedy)
+        return Section("training", title, join(undrawn or [nothing]))
     more = f" {hidden} more rows of the table are not drawn." if hidden else ""
     note = "The first seed of every row. α is how much the teacher counts beside the references; it falls where it is "
     note += f"released. Validation is each row's own.{more}"
-    parts = [paragraph(note), charts.legend(series), charts.side_by_side(drawings), *_distances(students or rows)]
-    own = [drawing for key in CURVES if teacher and (drawing := _drawing([teacher], key, series))]
-    if own and students:
+    learnt = {row.label for row in rows if any(len(_records(row, key)) > 1 for key in CURVES)}
+    names = {label: place for label, place in series.items() if label in learnt}
+    parts = [
+        paragraph(note),
+        charts.legend(names),
+        charts.side_by_side(drawings),
+        *_distances(students or rows),
+        *undrawn,
+    ]
+    if own:
         parts += [el("h3", f"The teacher's own training: {teacher.label if teacher else ''}"), charts.side_by_side(own)]
     return Section("training", title, join(parts))
 
@@ -80,16 +90,36 @@ def _distances(rows: Sequence[ReportRow]) -> list[Html]:
     return [el("p", " ".join(said), class_="note")] if said else []
 
 
+def _undrawn(rows: Sequence[ReportRow]) -> list[Html]:
+    """What was recorded a single time, in words: one point is no curve."""
+    said = []
+    for row in rows:
+        nothing = row.runs[0].facts.steps == 0
+        once = {name: records[0] for key, (_, name) in CURVES.items() if len(records := _records(row, key)) == 1}
+        figures = ", ".join(
+            f"{name} {value:.3g}{'' if nothing else f' at step {step:.0f}'}" for name, (step, value) in once.items()
+        )
+        what = "learnt nothing in its run (0 steps)" if nothing else "recorded once, which makes no curve"
+        if nothing or figures:
+            said.append(f"{row.label} {what}{f': {figures}' if figures else ''}.")
+    return [el("p", " ".join(said), class_="note")] if said else []
+
+
+def _records(row: ReportRow, key: str) -> list[tuple[float, float]]:
+    """The steps of the first run at which something was recorded, and what."""
+    return [
+        (float(record["step"]), float(record[key]))
+        for record in row.runs[0].log
+        if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int)
+    ]
+
+
 def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> Html | None:
     curves = []
     units: dict[str, list[str]] = {}
     for row in rows:
-        pairs = _thinned([
-            (float(record["step"]), float(record[key]))
-            for record in row.runs[0].log
-            if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int)
-        ])  # fmt: skip
-        if pairs:
+        pairs = _thinned(_records(row, key))
+        if len(pairs) > 1:
             curves.append(
                 charts.Curve(row.label, [step for step, _ in pairs], [value for _, value in pairs], series[row.label])
             )

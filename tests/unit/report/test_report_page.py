@@ -104,6 +104,7 @@ def test_pictures_that_are_not_here_are_named_once(tmp_path):
     text = page(gather([table]))
     assert text.count("Without pictures: ") == 1
     assert "<img" not in text and 'class="question"' in text
+    assert 'class="beside"' not in text  # no empty column where the pictures would be
 
 
 def test_other_folders_are_refused_together(tmp_path):

@@ -142,7 +142,7 @@ def test_table_has_seeds_published_figures_and_its_differences(tmp_path):
     assert [(row.label, row.seeds) for row in evidence.rows] == [("#2 Student", [0, 1])]
     body = scores(evidence, roles_of(evidence.rows)).body
     assert "2 seeds" in body and "paper 61.5" in body
-    assert "later minus #2 Student" in body and "-1.50 ▼" in body
+    assert "later minus #2 Student" in body and "−1.50 ▼" in body
 
 
 def test_rows_of_one_name_are_told_apart(folders, tmp_path):

@@ -3,11 +3,13 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from drivedistill.report.recovered import recovered
+from drivedistill.report.quality import Figure
+from drivedistill.report.recovered import _quotient, recovered
 from drivedistill.report.roles import roles_of
-from drivedistill.report.summary import looking, quality, summary
+from drivedistill.report.summary import _share_of_loss, looking, quality, summary
 
 INTERVAL = re.compile(r"\[[−+\d.]+, [−+\d.]+\]")
 
@@ -56,6 +58,40 @@ def test_recovered_share_is_exact_on_known_answers(roles):
     assert 0 < found.low < 50 < found.high < 100
     assert recovered(teacher, student, teacher, "regular", set())[:3] == pytest.approx((100, 100, 100))
     assert recovered(student, student, teacher, "regular", set())[:3] == pytest.approx((0, 0, 0))
+
+
+def test_a_share_below_zero_is_another_loss(evidence, roles):
+    student = times(roles.student, 4, lambda place, copy: place % 2 == 0)
+    teacher = times(roles.teacher, 4, lambda place, copy: True)
+    worse = times(roles.full, 4, lambda place, copy: place % 4 == 0)
+    found = recovered(worse, student, teacher, "regular", set())
+    assert found.value == pytest.approx(-50) and found.high < 0
+    text = summary(evidence, replace(roles, teacher=teacher, student=student, full=worse)).body
+    assert (
+        f"clkd loses another 50 [{-found.high:.0f}, {-found.low:.0f}] % of what student, the plain student, loses"
+        in text
+    )
+    assert "recovers" not in text
+
+
+def test_words_of_a_share_claim_only_what_the_interval_shows():
+    assert _share_of_loss(Figure(40, 10, 70)) == "recovers 40 [10, 70] %"
+    assert _share_of_loss(Figure(40, -10, 90)) == "recovers 40 [−10, 90] % (no difference shown)"
+    assert _share_of_loss(Figure(-40, -90, 10)) == "loses another 40 [−10, 90] % (no difference shown)"
+    assert _share_of_loss(Figure(-40, None, None)) == "loses another 40 % (without an interval)"
+
+
+def test_draws_in_which_nothing_is_lost_only_widen_the_interval(roles):
+    """The student loses a little in most draws, and nothing or less in one or two of a hundred."""
+    missed = ((1, 0), (8, 1), (20, 0), (33, 2), (47, 3), (60, 1), (71, 0))
+    teacher = times(roles.teacher, 4, lambda place, copy: (place, copy) != (5, 1))
+    student = times(roles.student, 4, lambda place, copy: (place, copy) not in missed)
+    found = recovered(times(roles.full, 4, lambda place, copy: place % 2 == 0), student, teacher, "regular", set())
+    assert found.low is not None and found.low < found.value < found.high < 0
+    lost = np.linspace(-0.02, 0.98, 1000)  # 20 of 1,000 draws
+    low, high = _quotient(np.ones(1000), lost)
+    assert 1 / lost[25] <= high <= 1 / lost[24]  # 25 of the largest left out, these 20 among them
+    assert 1 / lost[-5] <= low <= 1 / lost[-6]  # and among the 25 smallest, too
 
 
 def test_several_seeds_widen_the_recovered_share(roles):

@@ -58,6 +58,27 @@ def test_a_distance_over_what_was_mined_is_said_so(changed):
     assert mined not in curves(changed("clkd", {}))
 
 
+def shortened(row, steps, log):
+    """The row with another log."""
+    run = row.runs[0]
+    return replace(row, runs=(replace(run, log=log, facts=run.facts.model_copy(update={"steps": steps})),))
+
+
+def test_one_point_is_said_and_not_drawn(changed):
+    teacher, student = changed("teacher", {}), changed("student", {})
+    asleep = shortened(teacher, 0, [{"step": 0, "validation_loss": 2.7309}])
+    body = training([asleep, student], asleep, 0).body
+    assert "teacher learnt nothing in its run (0 steps): validation loss 2.73." in body
+    assert "The teacher's own training" not in body and "teacher's own" not in body.replace("&#x27;", "'")
+    legend = body[body.index('class="legend"') : body.index("</ul>")]
+    assert "student" in legend and "teacher" not in legend
+    alone = training([asleep], asleep, 0).body
+    assert "<svg" not in alone and "learnt nothing" in alone and "No metrics.jsonl" not in alone
+    once = curves(shortened(student, 40, [*student.runs[0].log, {"step": 40, "validation_loss": 1.5}]))
+    assert "student recorded once, which makes no curve: validation loss 1.5 at step 40." in once
+    assert "Loss on the validation split" not in once and "Loss on the references" in once
+
+
 def test_corner_cases_with_a_weight_of_their_own_are_drawn(changed):
     body = curves(changed("clkd", {}, alpha_corner=0.625, forward_kl_corner=0.375))
     assert "α on corner cases" in body and "from 0.625 to 0.625" in body
