@@ -18,7 +18,6 @@ as far as nothing random such as dropout is in the model).
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from pathlib import Path
@@ -37,10 +36,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from drivedistill.folders import WRITING, flush_folder, remove_folder, write_folder
 from drivedistill.problems import InputError, Problem
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
-_TEMPORARY = ".writing-"
 
 
 def save_checkpoint(
@@ -71,25 +70,19 @@ def save_checkpoint(
     if not dist.is_initialized() or dist.get_rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
-        temporary = folder / f"{_TEMPORARY}{target.name}"
-        temporary.mkdir()
         unique, aliases = _without_aliases(weights)
-        save_file(unique, temporary / "model.safetensors")
         flat = {f"{name}|{key}": value for name, s in moments["state"].items() for key, value in s.items()}
-        save_file(
-            {key: torch.as_tensor(value).contiguous() for key, value in flat.items()},
-            temporary / "optimizer.safetensors",
-        )
-        save_file(generators, temporary / "random.safetensors")
-        if extra:
-            save_file(extra, temporary / "extra.safetensors")
-        (temporary / "state.json").write_text(json.dumps({**state, "aliases": aliases}, indent=1), "utf-8")
-        _flush(temporary)
-        if target.exists():
-            _remove(target)
-        temporary.rename(target)
+        with write_folder(target) as new:
+            save_file(unique, new / "model.safetensors")
+            save_file(
+                {key: torch.as_tensor(value).contiguous() for key, value in flat.items()}, new / "optimizer.safetensors"
+            )
+            save_file(generators, new / "random.safetensors")
+            if extra:
+                save_file(extra, new / "extra.safetensors")
+            (new / "state.json").write_text(json.dumps({**state, "aliases": aliases}, indent=1), "utf-8")
         _point_links(folder, target, state)
-        _flush_folder(folder)
+        flush_folder(folder)
         _drop_old(folder, keep)
     if dist.is_initialized():
         dist.barrier()
@@ -148,7 +141,7 @@ def recover(folder: Path) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove folders and links that never got their final name."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
+    for leftover in folder.glob(f"{WRITING}*"):
         if leftover.is_symlink():
             leftover.unlink()
         else:
@@ -240,7 +233,7 @@ def _point_links(folder: Path, newest: Path, state: dict[str, Any]) -> None:
 
 def _point(link: Path, target: Path) -> None:
     """Make `link` a relative symbolic link to `target`, in one step."""
-    temporary = link.with_name(f"{_TEMPORARY}{link.name}")
+    temporary = link.with_name(f"{WRITING}{link.name}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)
     temporary.replace(link)
@@ -250,26 +243,4 @@ def _drop_old(folder: Path, keep: int) -> None:
     best = (folder / "best").resolve()
     for old in _checkpoints(folder)[:-keep]:
         if old.resolve() != best:
-            _remove(old)
-
-
-def _remove(old: Path) -> None:
-    """Remove a checkpoint so that a kill in between cannot leave half of it under a valid name."""
-    doomed = old.with_name(f"{_TEMPORARY}old-{old.name}")
-    old.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            remove_folder(old)

@@ -37,6 +37,7 @@ from drivedistill.distill.cache import open_cache
 from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective, VisionMatch
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
+from drivedistill.folders import write_folder
 from drivedistill.machine import machine_facts
 from drivedistill.metrics_file import read_metrics, write_metrics
 from drivedistill.models.parameters import count_parameters
@@ -331,9 +332,8 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Write the run's tokenizer once; a resumed run must find it whole, whenever the process before was killed."""
     if folder.is_dir():
         return
-    temporary = folder.with_name(f".writing-{folder.name}")
-    tokenizer.save_pretrained(temporary)
-    temporary.rename(folder)
+    with write_folder(folder) as new:
+        tokenizer.save_pretrained(new)
 
 
 def _log(folder: Path, accelerator: Accelerator) -> Callable[[dict[str, Any]], None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from drivedistill.data.collate import Family, Preparation, Reading
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact
 from drivedistill.distill.teacher import Identity, identity_of
+from drivedistill.folders import write_folder
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm, require_all_tensors
 from drivedistill.models.int8 import dequantize, is_quantized
@@ -109,21 +109,15 @@ def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
     anywhere.
     """
     merged = _plain(model)
-    temporary = folder.with_name(f".writing-{folder.name}")
-    _clear(temporary)
-    merged.save_pretrained(temporary)
-    subject.preparation.tokenizer.save_pretrained(temporary)
-    subject.preparation.processor.save_pretrained(temporary)
-    if subject.preparation.reading.family == "hf_vlm":
-        keep_video_entry(model_folder(subject.name), temporary)
-    (temporary / READING).write_text(subject.preparation.reading.model_dump_json(indent=2) + "\n", "utf-8")
-    (temporary / "README.md").write_text(card, "utf-8")
-    old = folder.with_name(f".old-{folder.name}")
-    _clear(old)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    _clear(old)
+    reading = subject.preparation.reading
+    with write_folder(folder) as new:
+        merged.save_pretrained(new)
+        subject.preparation.tokenizer.save_pretrained(new)
+        subject.preparation.processor.save_pretrained(new)
+        if reading.family == "hf_vlm":
+            keep_video_entry(model_folder(subject.name), new)
+        (new / READING).write_text(reading.model_dump_json(indent=2) + "\n", "utf-8")
+        (new / "README.md").write_text(card, "utf-8")
 
 
 def _plain(model: Any) -> Any:
@@ -289,8 +283,3 @@ def method(recipe: Recipe) -> Iterator[str]:
         yield f"{model.adapter_experts.experts} adapter experts ({model.adapter_experts.router})"
     if experts := model.ffn_experts:
         yield f"{experts.experts} feed-forward experts ({experts.kind}, {experts.router})"
-
-
-def _clear(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from drivedistill import checkpoint
+from drivedistill import checkpoint, folders
 from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover, remove_unfinished, save_checkpoint
 from drivedistill.problems import InputError
 
@@ -176,21 +176,26 @@ class Killed(BaseException):
     """What `kill -9` is to a test."""
 
 
-MOMENTS = ["save_file", "_flush", "_point_links", "_point", "_flush_folder", "_drop_old", "_remove", "os.fsync"]
+MOMENTS = [
+    *(
+        (checkpoint, name)
+        for name in ("save_file", "_point_links", "_point", "flush_folder", "_drop_old", "remove_folder")
+    ),
+    *((folders, name) for name in ("flush", "flush_folder")),
+    *((os, name) for name in ("fsync", "rename")),
+]
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("where", "name"), MOMENTS, ids=[f"{where.__name__}.{name}" for where, name in MOMENTS])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_death_at_any_moment_leaves_a_whole_checkpoint_and_recovery_mends_the_links(
-    tmp_path, monkeypatch, moment, after
+    tmp_path, monkeypatch, where, name, after
 ):
     model, optimizer = learner()
     for step in (1, 2):
         learn(model, optimizer, 1)
         save(tmp_path, step, model, optimizer, keep=1, best_step=1)
     learn(model, optimizer, 1)
-    where = os if moment == "os.fsync" else checkpoint
-    name = moment.rpartition(".")[2]
     original = getattr(where, name)
 
     def dying(*arguments):

@@ -32,6 +32,7 @@ LAYERS = {
             "signals",
             "metrics_file",
             "tables",
+            "folders",
         ),
         0,
     ),

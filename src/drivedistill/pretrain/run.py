@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from drivedistill.folders import write_folder
 from drivedistill.models.driving_t5_config import DrivingT5Config
 from drivedistill.models.presets import build_config, image_statistics
 from drivedistill.models.pyramid import PyramidModel
@@ -80,7 +80,8 @@ def pretrain(
         "losses": [round(loss, 4) for loss in state.losses],
         "validation": _validate(readout, heads, splits["val"]) if "val" in splits else None,
     }
-    _save_tower(readout.tower, folder / "model")
+    with write_folder(folder / "model") as new:
+        readout.tower.save_pretrained(new)
     write_json(folder / "pretrain.json", facts)
     return facts
 
@@ -186,12 +187,3 @@ def _claim(recipe: Recipe, folder: Path, options: Options) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, folder / "recipe.yaml")
     write_json(folder / "options.json", asdict(options))
-
-
-def _save_tower(tower: PyramidModel, folder: Path) -> None:
-    """As `save_pretrained` writes it, completely or not at all."""
-    temporary = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    tower.save_pretrained(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)

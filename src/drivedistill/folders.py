@@ -1,0 +1,74 @@
+"""Folders that exist completely or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WRITING = ".writing-"
+"""How the names of folders and links begin that nobody may read yet."""
+
+
+@contextmanager
+def write_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `folder` at the end of the block.
+
+    Until then, and if the block fails, the folder before is left as it is. What is new is on the disk before it gets its name.
+    A process that is killed leaves one of the two under the name; between the renames at the end it leaves both beside it,
+    whole. The next call clears up.
+    """
+    temporary = folder.with_name(f"{WRITING}{folder.name}")
+    _clear(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        flush(temporary)
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    old = _aside(folder)
+    if folder.exists():
+        _clear(old)
+        folder.rename(old)
+    temporary.rename(folder)
+    flush_folder(folder.parent)
+    _clear(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that a kill in between cannot leave half of it under a valid name."""
+    old = _aside(folder)
+    _clear(old)
+    folder.rename(old)
+    shutil.rmtree(old)
+
+
+def flush(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            flush_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{WRITING}old-{folder.name}")
+
+
+def _clear(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
