@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from drivedistill.data import READERS
 from drivedistill.data.prior import template_name
@@ -74,26 +74,24 @@ def load_source(source: Source) -> dict[str, list[Sample]]:
                 shared,
             )
     if source.templates:
-        splits = _of_templates(source, splits)
+        splits = _chosen(source, "templates", splits)
     if source.without:
-        splits = _without(source, splits)
+        splits = _chosen(source, "without", splits)
     if source.every:
         splits = _thinned(source, splits)
     return {name: samples[: source.limit] for name, samples in splits.items()}
 
 
-def _of_templates(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
-    """The questions of the kinds that the source names; every kind must be there."""
-    _refuse_unknown(source, "templates", source.templates, splits)
-    wanted = set(source.templates)
-    return {name: [item for item in samples if template_name(item) in wanted] for name, samples in splits.items()}
-
-
-def _without(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
-    """All questions but those of the kinds that the source leaves out; every kind must be there."""
-    _refuse_unknown(source, "without", source.without, splits)
-    left_out = set(source.without)
-    return {name: [item for item in samples if template_name(item) not in left_out] for name, samples in splits.items()}
+def _chosen(
+    source: Source, field: Literal["templates", "without"], splits: dict[str, list[Sample]]
+) -> dict[str, list[Sample]]:
+    """Only the kinds of questions that `templates` names, or all but those of `without`; every kind must be there."""
+    named: list[str] = getattr(source, field)
+    _refuse_unknown(source, field, named, splits)
+    return {
+        name: [item for item in samples if (template_name(item) in named) == (field == "templates")]
+        for name, samples in splits.items()
+    }
 
 
 def _thinned(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
