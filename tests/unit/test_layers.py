@@ -33,6 +33,7 @@ LAYERS = {
             "metrics_file",
             "tables",
             "folders",
+            "precision",
         ),
         0,
     ),
@@ -177,6 +178,10 @@ def test_reading_and_scoring_load_no_torch():
     light += ["evaluate.submission", "evaluate.score_table", "report"]
     code = "\n".join(f"import drivedistill.{name}" for name in light)
     assert not modules_after(code) & HEAVY
+
+
+def test_quickstart_leaves_the_heavy_work_to_its_commands():
+    assert not modules_after("import drivedistill.quickstart.plan, drivedistill.quickstart.run") & HEAVY
 
 
 def test_help_answers_at_once():

@@ -33,8 +33,8 @@ def pretrain(
 
     Example: drivedistill pretrain recipes/demo_teacher.yaml --out runs/demo_tower
     """
+    from drivedistill.precision import fast_precision
     from drivedistill.pretrain.loop import Options
-    from drivedistill.pretrain.run import fast_precision
     from drivedistill.pretrain.run import pretrain as work
     from drivedistill.recipe import load_recipe
 

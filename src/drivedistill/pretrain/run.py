@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -101,13 +101,6 @@ def tower_config(recipe: Recipe) -> DrivingT5Config:
         found = f"a tower of the kind `{config.vision.model_type}`, for which published weights can be had"
         raise InputError(Problem("recipe", "model.preset", expected, found, f"use those weights, or {remedy}"))
     return config
-
-
-def fast_precision() -> Literal["no", "bf16"]:
-    """`bf16` where the processor computes in it, `no` where it would only be imitated."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name) else "no"
 
 
 def _require_trainable(options: Options) -> None:

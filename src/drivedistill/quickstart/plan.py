@@ -17,7 +17,7 @@ from typing import Any
 from drivedistill.ablate.card import Scoring, Table, TableRow, load_table
 from drivedistill.ablate.plan import PlannedRun, plan
 from drivedistill.evaluate.captions.java import find_java, scorers_folder
-from drivedistill.pretrain.run import fast_precision
+from drivedistill.precision import fast_precision
 from drivedistill.problems import InputError
 from drivedistill.quickstart.budget import Budget
 from drivedistill.quickstart.origin import FILES, Teacher, sha256
