@@ -14,8 +14,8 @@ from drivedistill.report.score_table import row_name, score_cell, scores_of, set
 COLUMNS = {
     "brier": "Brier score ↓",
     "auroc": "AUROC",
-    "accuracy_at_50": "Right among the surer half",
-    "calibration_error": "Calibration error ↓",
+    "accuracy_at_50": "Surer half right, %",
+    "calibration_error": "Calibration error, % ↓",
 }
 NOTE = (
     "Confidence is the mean probability of the tokens a model wrote. The Brier score is the mean of (confidence − right)²; "
