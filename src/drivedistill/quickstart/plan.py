@@ -17,7 +17,6 @@ from typing import Any
 from drivedistill.ablate.card import Scoring, Table, TableRow, load_table
 from drivedistill.ablate.plan import PlannedRun, plan
 from drivedistill.evaluate.captions.java import find_java, scorers_folder
-from drivedistill.precision import fast_precision
 from drivedistill.problems import InputError
 from drivedistill.quickstart.budget import Budget
 from drivedistill.quickstart.origin import FILES, Teacher, sha256
@@ -54,8 +53,8 @@ class Call:
         return self.out / "table"
 
 
-def planned(call: Call, budget: Budget, teacher: Teacher) -> tuple[Table, list[PlannedRun]]:
-    """The table and its runs; nothing is written.
+def planned(call: Call, budget: Budget, teacher: Teacher, precision: str) -> tuple[Table, list[PlannedRun]]:
+    """The table and its runs; nothing is written. Students learn in `precision`.
 
     Raises:
         InputError: Overrides do not fit, or the scorers are not installed.
@@ -65,7 +64,7 @@ def planned(call: Call, budget: Budget, teacher: Teacher) -> tuple[Table, list[P
     sources = read_tree(base)["data"]["sources"]
     roots = {f"data.sources.{i}.root": (call.out / source["root"]).as_posix() for i, source in enumerate(sources)}
     shared = roots | {f"data.{name}": value for name, value in teacher.reading.items()}
-    shared["train.precision"] = fast_precision()  # of this machine: bf16 is slower than fp32 where it is emulated
+    shared["train.precision"] = precision
     score = card.score.model_copy(update=_scorers() | {"limit": budget.questions})
     rows = [row for row in card.rows if row.name != SMALL or teacher.half_tower]
     changes = {
@@ -109,7 +108,7 @@ def _scorers() -> dict[str, Any]:
     return {"meteor": True, "tokenizer": Scoring().tokenizer}
 
 
-def settings(call: Call, budget: Budget, teacher: Teacher, card: Table) -> dict[str, Any]:
+def settings(call: Call, budget: Budget, teacher: Teacher, precision: str, card: Table) -> dict[str, Any]:
     """What the folder is a function of, for `quickstart.json`."""
     return {
         "minutes": call.minutes,
@@ -117,6 +116,7 @@ def settings(call: Call, budget: Budget, teacher: Teacher, card: Table) -> dict[
         "overrides": list(call.overrides),
         "recipes": hashlib.sha256(b"".join(file.read_bytes() for file in sorted(RECIPE.parent.iterdir()))).hexdigest(),
         "budget": asdict(budget),
+        "precision": precision,
         "teacher": {"path": teacher.path.as_posix(), "sha256": teacher.digest, "origin": teacher.origin},
         "half_tower": teacher.half_tower and sha256(teacher.half_tower / FILES[1]),
         "score": card.score.model_dump(mode="json"),

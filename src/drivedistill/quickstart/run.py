@@ -16,6 +16,7 @@ import typer
 from drivedistill.ablate.findings import other_plan
 from drivedistill.ablate.jobs import locked
 from drivedistill.ablate.plan import CLI, write_plan
+from drivedistill.precision import fast_precision
 from drivedistill.problems import InputError, Problem, RunError
 from drivedistill.quickstart.budget import Budget, budget
 from drivedistill.quickstart.origin import Teacher, examine
@@ -76,12 +77,14 @@ def _cores() -> int:
 
 
 def _prepared(call: Call, teacher: Teacher, descriptor: int) -> Work:
-    """The plan; that of an earlier call goes on with its budget, whatever the number of jobs is now."""
+    """The plan; that of an earlier call goes on with its budget and precision, whatever machine it is on now."""
     record = Record(call.out)
     known = record.settings if record.settings.get("minutes") == call.minutes else {}
     share = Budget(**known["budget"]) if known else budget(call.minutes, call.jobs)
-    card, runs = planned(call, share, teacher)
-    record.require(settings(call, share, teacher, card))
+    # bf16 is slower than fp32 where it is emulated. Asking takes torch, which one who only looks again need not wait for.
+    precision = known.get("precision") or fast_precision()
+    card, runs = planned(call, share, teacher, precision)
+    record.require(settings(call, share, teacher, precision, card))
     if problems := other_plan(card, runs, call.table):
         raise InputError(problems)
     return Work(call, share, card, runs, record, descriptor)
