@@ -7,6 +7,7 @@ under `time`). A quiet machine is faster. Every process works on one thread.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 FEWEST_STEPS = 40
@@ -22,7 +23,7 @@ ROW_S = 31
 """Of a row: starting to train, to answer and to score, and METEOR."""
 ANSWER_S, SETS = 0.072, 3
 """An answer in a batch of 64; sets of questions: regular, corner, CODA-LM."""
-STEP_S = 0.55
+STEP_S = 0.4
 """Mean over the six students."""
 BENCH_START_S, BENCHED_S = 25, 0.5
 """Three models and the memory of each, in a process of its own; one question, of all of them, in both ways."""
@@ -62,13 +63,14 @@ class Budget:
 def budget(minutes: float, jobs: int) -> Budget:
     """What fits into `minutes` when `jobs` processes of one thread run at a time.
 
-    The data and the questions depend on the minutes alone; what is left of the time is for learning.
+    The data and the questions depend on the minutes alone; what is left of the time is for learning. Beyond ten minutes the
+    questions grow with the root of the time, as learning is worth more than narrower intervals.
 
     Args:
         minutes: Of a machine that does nothing else.
         jobs: Processes at a time, not more than there are cores.
     """
-    questions = max(20, round(20 * minutes - 50))
+    questions = max(20, round(min(20 * minutes - 50, 150 * math.sqrt(minutes / 10))))
     rest = Budget(
         keyframes=max(120, round(150 * minutes)),
         steps=0,
