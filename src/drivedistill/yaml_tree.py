@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,17 @@ import yaml
 
 from drivedistill.problems import InputError, Problem, missing_file
 
+_BOOL = "tag:yaml.org,2002:bool"
+
 
 class _Yaml(yaml.SafeLoader):
-    """Plain YAML in which a key may occur once; others silently keep the last of two."""
+    """Plain YAML in which a key may occur once (others silently keep the last of two), and in which `on`, `off`, `yes` and `no`
+    are words as in YAML 1.2: `on: trusted` is a field of ours."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, by first letter, as the base has them
+        first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -20,6 +29,9 @@ class _Yaml(yaml.SafeLoader):
                 mark = node.value[position][0].start_mark
                 raise yaml.constructor.ConstructorError(None, None, f"the key `{key}` for the second time", mark)
         return super().construct_mapping(node, deep)
+
+
+_Yaml.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_tree(path: Path, what: str = "a recipe (YAML)") -> dict[str, Any]:
@@ -58,7 +70,7 @@ def set_field(tree: dict[str, Any], override: str, place: str = "command line") 
         remedy = "write e.g. train.learning_rate=3e-4"
         raise InputError(Problem(place, override, "key.sub=value", "no `key=`", remedy))
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, _Yaml)
     except (yaml.YAMLError, ValueError) as error:
         found = f"{value} ({getattr(error, 'problem', None) or ' '.join(str(error).split())})"
         remedy = f"put a text into single quotes, and all into double ones for the shell: \"{key}='...'\""

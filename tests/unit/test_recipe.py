@@ -9,6 +9,7 @@ import yaml
 
 from drivedistill.problems import InputError
 from drivedistill.recipe import Recipe, load_recipe, save_recipe
+from drivedistill.yaml_tree import read_tree, set_field
 
 CARD = """
 name: card
@@ -266,3 +267,14 @@ def test_recipe_cannot_be_changed_after_loading(card):
     recipe = load_recipe(card)
     with pytest.raises(ValueError, match="frozen"):
         recipe.train.steps = 3
+
+
+def test_on_and_no_are_words_in_files_and_on_the_command_line(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("distill: {on: trusted, other: no}\nflags: [true, False, yes]\n")
+    tree = read_tree(path)
+    assert tree == {"distill": {"on": "trusted", "other": "no"}, "flags": [True, False, "yes"]}
+    set_field(tree, "distill={on: mined, weight: 2.0, release: null}")
+    assert tree["distill"] == {"on": "mined", "weight": 2.0, "release": None}
+    set_field(tree, "flags=true")
+    assert tree["flags"] is True
