@@ -56,16 +56,20 @@ stored in half precision. The tower has learnt to see as the whole one does; the
 nothing since the others were cut out: `drivedistill quickstart` teaches it to answer.
 
 - **Training**: mean squared difference to the teacher's features for {steps:,} steps of the pictures of {batch} questions
-  ({hours:.1f} hours of one processor core), seed {seed}; difference left on validation: {loss:.2f} of a variance of 1.
-- **Pictures** of the train split (data hash `{data_hash}`, {generator} {version}, seed 0, 6,000 key frames), one in eighteen
-  of a corner case. No answer was looked at.
+  ({hours:.1f} hours on one core that also did other things), seed {seed}; difference left on validation: {loss:.2f} of a variance of 1.
+- **Pictures** of the train split, one in eighteen of a corner case (data hash
+  `{data_hash}`, {generator} {version}, seed 0, 6,000 key
+  frames). No answer was looked at.
 - **Made with** recipes/demo_half_tower.yaml; docs/log.md says how well it sees.
 - **Licence**: that of the package. Data and weights were made by its own code.
 """
 
 
 def pack(run: Path, world: Path, out: Path) -> dict[str, Any]:
-    """Write the teacher, or the student with half of its tower; returns what `origin.json` says."""
+    """Write the teacher, or the student with half of its tower; returns what `origin.json` says.
+
+    What was in the folder before is gone, so the teacher comes first: another one needs another half tower.
+    """
     matched = load_recipe(run / "recipe.yaml").distill.signal == "vision"
     subject = load_subject(str(run), PictureCache(1))
     facts = json.loads((run / "run.json").read_text("utf-8"))
