@@ -56,7 +56,7 @@ stored in half precision. The tower has learnt to see as the whole one does; the
 nothing since the others were cut out: `drivedistill quickstart` teaches it to answer.
 
 - **Training**: mean squared difference to the teacher's features for {steps:,} steps of the pictures of {batch} questions
-  ({hours:.1f} hours on one core that also did other things), seed {seed}; difference left on validation: {loss:.2f} of a variance of 1.
+  ({hours:.1f} hours on one core that also did other things), seed {seed}. Left on validation: {loss:.2f} of a variance of 1.
 - **Pictures** of the train split, one in eighteen of a corner case (data hash
   `{data_hash}`, {generator} {version}, seed 0, 6,000 key
   frames). No answer was looked at.
