@@ -16,12 +16,20 @@ from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, g
 from drivedistill.report.recovered import NOTHING_LOST, recovered
 from drivedistill.report.roles import Roles
 
+Pair = tuple[BenchModel, BenchModel, Value]
+"""A benched model, another one, and how many times as fast the other one is."""
+
 
 def summary(evidence: Evidence, roles: Roles) -> Section:
     """The section: three sentences, and what else there is to say in a list below."""
     sentences = (faster(evidence, roles), quality(evidence, roles), looking(evidence, roles))
     body = [el("ol", *(el("li", text) for text in sentences), class_="lead")]
-    if more := [*_regained(evidence, roles), *_against(evidence, roles), *_looked(evidence, roles)]:
+    if more := [
+        *_fastest(evidence, roles),
+        *_regained(evidence, roles),
+        *_against(evidence, roles),
+        *_looked(evidence, roles),
+    ]:
         body += [el("h3", "More exactly"), el("ul", *(el("li", text) for text in more))]
     return Section("summary", "In three sentences", join(body))
 
@@ -31,16 +39,34 @@ def faster(evidence: Evidence, roles: Roles) -> Html | str:
     pairs = list(_speeds(evidence))
     if not pairs:
         return _open("How much faster it is was not measured: ", "drivedistill bench TEACHER STUDENT", " does it.")
-    mine = [pair for pair in pairs if roles.subject is not None and evidence.row_of(pair[1].model) is roles.subject]
-    first, model, ratio = (mine or pairs)[0]
-    names = [evidence.name_of(each.model) for each in (model, first)]
-    assert ratio.value is not None
-    text = f"{names[0]} answers {Figure(ratio.value, ratio.low, ratio.high).text('.2f')} times as fast as {names[1]}"
+    first, model, ratio = _leading(pairs, evidence, roles)
+    text = _pace(evidence, first, model, ratio)
     if ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high:
+        names = [evidence.name_of(each.model) for each in (model, first)]
         text = f"No difference in speed is shown between {names[0]} and {names[1]} ({text})"
     times = f"median {model.latency_p50_ms:.1f} ms instead of {first.latency_p50_ms:.1f} ms"
     threads = f"{model.threads} thread{'s' if model.threads > 1 else ''}"
     return f"{text}, from the pictures on disk to the last word ({times}; {model.device}, {threads})."
+
+
+def _leading(pairs: list[Pair], evidence: Evidence, roles: Roles) -> Pair:
+    """The pair with the subject, or else the first one."""
+    mine = [pair for pair in pairs if roles.subject is not None and evidence.row_of(pair[1].model) is roles.subject]
+    return (mine or pairs)[0]
+
+
+def _pace(evidence: Evidence, first: BenchModel, model: BenchModel, ratio: Value) -> str:
+    assert ratio.value is not None
+    times = Figure(ratio.value, ratio.low, ratio.high).text(".2f")
+    return f"{evidence.name_of(model.model)} answers {times} times as fast as {evidence.name_of(first.model)}"
+
+
+def _fastest(evidence: Evidence, roles: Roles) -> Iterator[str]:
+    """Who is faster still than the first sentence says."""
+    if pairs := list(_speeds(evidence)):
+        first, model, ratio = max(pairs, key=lambda pair: pair[2].value or 0.0)
+        if (ratio.low or 0.0) > 1 and model is not _leading(pairs, evidence, roles)[1]:
+            yield f"{_pace(evidence, first, model, ratio)}, the most here (median {model.latency_p50_ms:.1f} ms)."
 
 
 def _open(before: str, command: str, after: str) -> Html:
@@ -48,7 +74,7 @@ def _open(before: str, command: str, after: str) -> Html:
     return join([before, el("code", command), after])
 
 
-def _speeds(evidence: Evidence) -> Iterator[tuple[BenchModel, BenchModel, Value]]:
+def _speeds(evidence: Evidence) -> Iterator[Pair]:
     """Models with the one that they are compared with, and how many times as fast they are."""
     for bench in evidence.benches:
         by_name = {model.name: model for model in bench.models}

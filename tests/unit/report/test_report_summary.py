@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from drivedistill.report.artefacts import Value
 from drivedistill.report.quality import Figure
 from drivedistill.report.recovered import _quotient, recovered
 from drivedistill.report.roles import roles_of
-from drivedistill.report.summary import _share_of_loss, looking, quality, summary
+from drivedistill.report.summary import _share_of_loss, faster, looking, quality, summary
 
 INTERVAL = re.compile(r"\[[−+\d.]+, [−+\d.]+\]")
 
@@ -113,3 +114,20 @@ def test_nothing_is_recovered_where_nothing_is_lost(evidence, roles):
     assert "loses nothing measurable, so there is nothing to recover" in body
     assert recovered(roles.full, roles.student, roles.teacher, "regular", set()) == "too few scenes"
     assert "too few scenes" in summary(evidence, roles).body
+
+
+def test_who_is_faster_than_the_subject_is_said_below(evidence, roles):
+    first, *others = evidence.benches[0].models
+    subject = next(each for each in others if evidence.row_of(each.model) is roles.subject)
+
+    def said(low):
+        quick = subject.model_copy(
+            update={"name": "quick", "model": "runs/quick", "speed_disk": Value(value=3.25, low=low, high=3.5)}
+        )
+        bench = evidence.benches[0].model_copy(update={"models": [first, subject, quick]})
+        changed = replace(evidence, benches=[bench])
+        assert "quick" not in faster(changed, roles)
+        return summary(changed, roles).body
+
+    assert "quick answers 3.25 [3.00, 3.50] times as fast as teacher, the most here" in said(3.0)
+    assert "the most here" not in said(0.9), "no difference is shown"
