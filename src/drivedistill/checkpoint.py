@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from drivedistill.folders import WRITING, flush_folder, remove_folder, write_folder
+from drivedistill.folders import WRITING, clear_up, flush_folder, remove_folder, write_folder
 from drivedistill.problems import InputError, Problem
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -69,7 +68,7 @@ def save_checkpoint(
     target = folder / f"step-{state['step']:06d}"
     if not dist.is_initialized() or dist.get_rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder)
+        clear_up(folder)
         unique, aliases = _without_aliases(weights)
         flat = {f"{name}|{key}": value for name, s in moments["state"].items() for key, value in s.items()}
         with write_folder(target) as new:
@@ -134,18 +133,9 @@ def recover(folder: Path) -> None:
     Raises:
         InputError: The newest checkpoint's `state.json` is damaged.
     """
-    remove_unfinished(folder)
+    clear_up(folder)
     if newest := last_checkpoint(folder):
         _point_links(folder, newest, _state(newest))
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove folders and links that never got their final name."""
-    for leftover in folder.glob(f"{WRITING}*"):
-        if leftover.is_symlink():
-            leftover.unlink()
-        else:
-            shutil.rmtree(leftover)
 
 
 def _without_aliases(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

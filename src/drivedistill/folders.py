@@ -10,6 +10,8 @@ from pathlib import Path
 
 WRITING = ".writing-"
 """How the names of folders and links begin that nobody may read yet."""
+OLD = f"{WRITING}old-"
+"""And of folders whose place a newer one is taking."""
 
 
 @contextmanager
@@ -18,9 +20,12 @@ def write_folder(folder: Path) -> Iterator[Path]:
 
     Until then, and if the block fails, the folder before is left as it is. What is new is on the disk before it gets its name.
     A process that is killed leaves one of the two under the name; between the renames at the end it leaves both beside it,
-    whole. The next call clears up.
+    whole, and `clear_up` gives the old one its name back.
     """
     temporary = folder.with_name(f"{WRITING}{folder.name}")
+    old = folder.with_name(f"{OLD}{folder.name}")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
     _clear(temporary)
     temporary.mkdir(parents=True)
     try:
@@ -29,7 +34,6 @@ def write_folder(folder: Path) -> Iterator[Path]:
     except Exception:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    old = _aside(folder)
     if folder.exists():
         _clear(old)
         folder.rename(old)
@@ -40,10 +44,22 @@ def write_folder(folder: Path) -> Iterator[Path]:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder so that a kill in between cannot leave half of it under a valid name."""
-    old = _aside(folder)
-    _clear(old)
-    folder.rename(old)
-    shutil.rmtree(old)
+    gone = folder.with_name(f"{WRITING}gone-{folder.name}")
+    _clear(gone)
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def clear_up(parent: Path) -> None:
+    """Put right what killed processes left in a folder of folders: names are given back, what never got one is removed."""
+    for old in parent.glob(f"{OLD}*"):
+        if not (whole := parent / old.name.removeprefix(OLD)).exists():
+            old.rename(whole)
+    for leftover in parent.glob(f"{WRITING}*"):
+        if leftover.is_symlink():
+            leftover.unlink()
+        else:
+            shutil.rmtree(leftover)
 
 
 def flush(folder: Path) -> None:
@@ -63,10 +79,6 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{WRITING}old-{folder.name}")
 
 
 def _clear(folder: Path) -> None:

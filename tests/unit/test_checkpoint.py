@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from drivedistill import checkpoint, folders
-from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover, remove_unfinished, save_checkpoint
+from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover, save_checkpoint
+from drivedistill.folders import clear_up
 from drivedistill.problems import InputError
 
 
@@ -157,11 +158,21 @@ def test_half_written_folders_are_ignored_and_removed(tmp_path):
     half = tmp_path / ".writing-step-000002"
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
-    (tmp_path / ".writing-old-step-000000").mkdir()
+    (tmp_path / ".writing-gone-step-000000").mkdir()
+    (tmp_path / ".writing-old-step-000001").mkdir()
     (tmp_path / ".writing-last").symlink_to("nowhere")
     assert last_checkpoint(tmp_path).name == "step-000001"
-    remove_unfinished(tmp_path)
+    clear_up(tmp_path)
     assert names(tmp_path) == ["last", "step-000001"]
+
+
+def test_a_checkpoint_that_was_giving_way_to_a_newer_one_is_given_back(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "step-000001").rename(tmp_path / ".writing-old-step-000001")  # killed between the two renames
+    (tmp_path / ".writing-step-000001").mkdir()
+    recover(tmp_path)
+    assert names(tmp_path) == ["last", "step-000001"] and last_checkpoint(tmp_path).name == "step-000001"
+    load_file(tmp_path / "step-000001" / "model.safetensors")
 
 
 def test_saving_steps_over_what_a_killed_process_left(tmp_path):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from drivedistill import folders
-from drivedistill.folders import remove_folder, write_folder
+from drivedistill.folders import clear_up, remove_folder, write_folder
 
 
 class Killed(BaseException):
@@ -57,8 +57,9 @@ MOMENTS = [(folders, "flush", 1), (folders, "flush_folder", 1), (os, "fsync", 1)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("cleared", [False, True], ids=["as-left", "cleared-up"])
 @pytest.mark.parametrize(("where", "name", "time"), MOMENTS)
-def test_death_at_any_moment_loses_nothing(tmp_path, monkeypatch, where, name, time, after):
+def test_death_at_any_moment_loses_nothing(tmp_path, monkeypatch, where, name, time, after, cleared):
     fill(tmp_path / "model", "one")
     original, times = getattr(where, name), []
 
@@ -75,6 +76,9 @@ def test_death_at_any_moment_loses_nothing(tmp_path, monkeypatch, where, name, t
             fill(tmp_path / "model", "two")
     left = [whole(tmp_path / found) for found in (".writing-old-model", "model") if (tmp_path / found).exists()]
     assert left in (["one"], ["two"], ["one", "two"])
+    if cleared:
+        clear_up(tmp_path)
+        assert whole(tmp_path / "model") in left and names(tmp_path) == ["model"]
     fill(tmp_path / "model", "three")
     assert whole(tmp_path / "model") == "three" and names(tmp_path) == ["model"]
 
@@ -84,7 +88,7 @@ def test_what_is_removed_leaves_its_name_first(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda folder: (folder / "a.txt").unlink())
         remove_folder(tmp_path / "model")
-    assert names(tmp_path) == [".writing-old-model"]
+    assert names(tmp_path) == [".writing-gone-model"], "half of it, which nobody may take for the whole"
     fill(tmp_path / "model", "two")
     remove_folder(tmp_path / "model")
     assert names(tmp_path) == []
