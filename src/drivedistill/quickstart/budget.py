@@ -25,8 +25,8 @@ ANSWER_S, SETS = 0.072, 3
 """An answer in a batch of 64; sets of questions: regular, corner, CODA-LM."""
 STEP_S = 0.4
 """Mean over the six students."""
-BENCH_START_S, BENCHED_S = 25, 0.5
-"""Three models and the memory of each, in a process of its own; one question, of all of them, in both ways."""
+BENCH_START_S, BENCHED_S = 30, 0.6
+"""Four models and the memory of each, in a process of its own; one question, of all of them, in both ways."""
 STUDENTS, ROWS = 6, 7
 
 
@@ -49,10 +49,11 @@ class Budget:
         """About how long every stage takes when `jobs` processes run at a time on as many idle cores."""
         answers = ROWS * SETS * self.questions * ANSWER_S
         probe = START_S + 2 * SETS * self.probed * 0.8 * ANSWER_S  # answers to black pictures are short
+        half_tower = START_S + self.keyframes * FEATURES_S / 2
         found = {
             "data": COMPILE_S + self.keyframes * KEY_FRAME_S / jobs,
             "teacher": 2 * START_S + self.keyframes * FEATURES_S,
-            "students": START_S + (ROWS * ROW_S + answers + STUDENTS * self.steps * STEP_S) / jobs,
+            "students": START_S + (ROWS * ROW_S + half_tower + answers + STUDENTS * self.steps * STEP_S) / jobs,
             "controls": START_S + 2 * probe / min(2, jobs),
             "bench": BENCH_START_S + self.benched * BENCHED_S,
             "report": 5.0,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,19 @@ def _row(row: TableRow, shared: dict[str, Any], call: Call, budget: Budget, teac
             "train.validate_every": max(1, budget.steps // 2),
         }
     fields = [f"{name}={json.dumps(value)}" for name, value in (shared | own).items()]
-    mine = call.overrides if row.name != TEACHER else [text for text in call.overrides if text.startswith("data.")]
-    return row.model_copy(update={"set": [*row.set, *fields, *mine]})
+    return row.model_copy(update={"set": [*row.set, *fields, *_concerning(row, call.overrides)]})
+
+
+def _concerning(row: TableRow, overrides: Sequence[str]) -> list[str]:
+    """Those of the user's changes that are about something the row has: `mining.samples=75` gives no row a miner."""
+    if row.name == TEACHER:
+        return [text for text in overrides if text.startswith("data.")]
+    absent = {name for name, _, value in (text.partition("=") for text in row.set) if value == "null"}
+    if "teacher" in absent:
+        absent.add("distill")
+    return [
+        text for text in overrides if not any(f"{text.partition('=')[0]}.".startswith(f"{name}.") for name in absent)
+    ]
 
 
 def _scorers() -> dict[str, Any]:

@@ -47,14 +47,17 @@ def quickstart(call: Call, *, overwrite: bool = False, say: Callable[[str], None
     call = replace(call, jobs=min(call.jobs, _cores()))
     teacher = examine(call.teacher)
     _require_ours(call.out)
-    if overwrite:
-        _remove(call.out)
     call.out.mkdir(parents=True, exist_ok=True)
     with locked(call.out) as descriptor, _disk_full_in_words(call.out):
+        if overwrite:
+            planned(
+                call, budget(call.minutes, call.jobs), teacher, fast_precision()
+            )  # refuses before anything is removed
+            _remove(call.out)
         work = _prepared(call, teacher, descriptor)
         _require_room(work)
-        write_plan(work.table, work.runs, call.table)
         work.record.write()
+        write_plan(work.table, work.runs, call.table)
         _each(work, say)
     return report_file(call)
 

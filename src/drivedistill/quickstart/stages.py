@@ -83,7 +83,7 @@ class Stage:
     """Whether it has been done, and with what is here now."""
     work: Callable[[], None]
     commands: Callable[[], list[list[str]]]
-    """What a user would type to the same effect."""
+    """Its command lines, of `drivedistill`."""
 
 
 def stages(work: Work) -> list[Stage]:
@@ -247,14 +247,19 @@ def _report_digest(work: Work) -> str:
 
 
 def _reported(work: Work) -> bool:
-    return report_file(work.call).is_file() and work.record.made_from.get("report") == _report_digest(work)
+    page = report_file(work.call)
+    if not page.is_file():
+        return False
+    made = work.record.made_from
+    return made.get("report") == _report_digest(work) and made.get(page.name) == sha256(page)
 
 
 def _report(work: Work) -> None:
     from drivedistill.report import write_report
 
     write_report(_folders(work), report_file(work.call))
-    work.record.made_from["report"] = _report_digest(work)
+    page = report_file(work.call)
+    work.record.made_from |= {"report": _report_digest(work), page.name: sha256(page)}
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------------

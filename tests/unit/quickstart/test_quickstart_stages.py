@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from stand_in import play
 
-from drivedistill.ablate.jobs import Ending, run_jobs
+from drivedistill.ablate.jobs import Ending, locked, run_jobs
 from drivedistill.problems import InputError, RunError
 from drivedistill.quickstart.origin import FILES, HALF_TOWER
 from drivedistill.quickstart.plan import RECIPE, Call
@@ -135,6 +135,40 @@ def test_a_teacher_with_half_a_tower_has_one_student_more(call, called):
     (call.teacher / HALF_TOWER / "model.safetensors").write_text("other weights")
     with pytest.raises(InputError, match="half_tower"):
         quickstart(call, say=lambda text: None)
+
+
+def test_a_change_reaches_the_rows_that_have_what_is_changed(call):
+    changes = (
+        "mining.samples=75",
+        "model.ffn_experts.k=1",
+        "distill.weight=2",
+        "model.shrink.encoder=[0]",
+        "train.batch_size=4",
+    )
+    quickstart(replace(call, overrides=changes), say=lambda text: None)
+    recipes = {row: load_recipe(call.table / row / "seed-0" / "recipe.yaml") for row in ROWS}
+    assert {row for row in ROWS if recipes[row].mining} == {"h2g", "clkd"}
+    assert {row for row in ROWS if recipes[row].model.ffn_experts} == {"moe", "h2g", "clkd"}
+    assert recipes["clkd"].mining.samples == 75 and recipes["moe"].model.ffn_experts.k == 1
+    assert recipes["dis"].distill.weight == 2 and recipes["student"].teacher is None
+    assert recipes["student"].model.shrink.encoder == [0] and recipes["teacher"].model.shrink is None
+    assert [recipes[row].train.batch_size for row in ("student", "clkd")] == [4, 4]
+
+
+def test_a_page_that_somebody_else_wrote_over_is_written_again(call):
+    report = quickstart(call, say=lambda text: None)
+    report.write_text("another page")
+    assert quickstart(call, say=lambda text: None).read_text() == "page"
+
+
+def test_nothing_is_removed_before_the_new_call_is_known_to_be_possible(call):
+    quickstart(call, say=lambda text: None)
+    with pytest.raises(InputError, match="stepps"):
+        quickstart(replace(call, overrides=("train.stepps=3",)), overwrite=True, say=lambda text: None)
+    assert (call.table / "table.md").is_file()
+    with locked(call.out), pytest.raises(InputError):
+        quickstart(call, overwrite=True, say=lambda text: None)
+    assert (call.table / "table.md").is_file()
 
 
 def test_a_failure_is_said_and_the_same_call_goes_on_behind_it(call, called, monkeypatch, capsys):
