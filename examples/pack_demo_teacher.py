@@ -41,7 +41,8 @@ roads. It is small enough to be halved in a demonstration and knows no real road
 - **Architecture**: a vision tower of {vision:.2f} M parameters (`models/pyramid.py`) and a T5 of {text:.2f} M (4 + 4 blocks),
   {total:.2f} M in all, stored in half precision.
 - **Taught on** {questions:,} questions of the train split of `regular/` (data hash `{data_hash}`, {generator} {version},
-  seed 0, 6,000 key frames). It never saw a corner case; checkpoint chosen by the validation split of `regular/`.
+  seed {world_seed}, {keyframes:,} key frames). It never saw a corner case; checkpoint chosen by the validation split of
+  `regular/`.
 - **Training**: the tower on what the data know about its pictures (`drivedistill pretrain`), then frozen; the rest for
   {steps:,} steps of {batch} questions ({hours:.1f} hours of one processor core), seed {seed}.
 - **Made with** recipes/demo_teacher.yaml; how well it answers is in docs/log.md.
@@ -58,7 +59,7 @@ nothing since the others were cut out: `drivedistill quickstart` teaches it to a
 - **Training**: mean squared difference to the teacher's features for {steps:,} steps of the pictures of {batch} questions
   ({hours:.1f} hours on one core that also did other things), seed {seed}. Left on validation: {loss:.2f} of a variance of 1.
 - **Pictures** of the train split, one in eighteen of a corner case (data hash
-  `{data_hash}`, {generator} {version}, seed 0, 6,000 key
+  `{data_hash}`, {generator} {version}, seed {world_seed}, {keyframes:,} key
   frames). No answer was looked at.
 - **Made with** recipes/demo_half_tower.yaml; docs/log.md says how well it sees.
 - **Licence**: that of the package. Data and weights were made by its own code.
@@ -70,7 +71,11 @@ def pack(run: Path, world: Path, out: Path) -> dict[str, Any]:
 
     What was in the folder before is gone, so the teacher comes first: another one needs another half tower.
     """
-    matched = load_recipe(run / "recipe.yaml").distill.signal == "vision"
+    recipe = load_recipe(run / "recipe.yaml")
+    matched = recipe.distill.signal == "vision"
+    expected = "demo_half_tower" if matched else "demo_teacher"
+    if recipe.name != expected:
+        raise SystemExit(f"{run} is a run of the recipe `{recipe.name}`; the card tells of recipes/{expected}.yaml.")
     subject = load_subject(str(run), PictureCache(1))
     facts = json.loads((run / "run.json").read_text("utf-8"))
     manifest = json.loads((world / "manifest.json").read_text("utf-8"))
@@ -83,7 +88,7 @@ def pack(run: Path, world: Path, out: Path) -> dict[str, Any]:
         "data_hash": manifest["data_hash"],
         "golden_hash": golden["data_hash"],
         "libraries": manifest["libraries"],
-        "recipe": f"recipes/{'demo_half_tower' if matched else 'demo_teacher'}.yaml",
+        "recipe": f"recipes/{expected}.yaml",
         **{key: facts[key] for key in ("seed", "steps", "seconds", "best_step", "best_validation_loss", "versions")},
     }
     batch = round(facts["epochs"] * facts["questions"]["train"] / facts["steps"])
@@ -95,6 +100,8 @@ def pack(run: Path, world: Path, out: Path) -> dict[str, Any]:
         batch=batch,
         hours=facts["seconds"] / 3600,
         loss=facts["best_validation_loss"],
+        world_seed=manifest["seed"],
+        keyframes=manifest["keyframes"],
         **{key: origin[key] for key in ("data_hash", "generator", "version", "steps", "seed")},
     )
     save_subject(subject, subject.model.half(), out, card)
