@@ -3,6 +3,7 @@
 RUN/run.json recipe.yaml metrics.jsonl results.json predictions/*.jsonl      a run
 TABLE/table.yaml table.json ROW/seed-S/                                      a table of `drivedistill ablate`
 bench.json, probe.json, experts.json                                         in these folders, or up to four below
+QUICKSTART/table/                                                            the table, where the folder itself is no run
 """
 
 from __future__ import annotations
@@ -141,11 +142,12 @@ def gather(folders: Sequence[Path]) -> Evidence:
         InputError: A folder is missing or holds nothing of a report; a file cannot be read. All findings.
     """
     problems: list[Problem] = []
+    places = [_place(folder) for folder in folders]
     rows: list[ReportRow] = []
     differences: list[DifferenceLine] = []
     titles: list[str] = []
     abouts: list[str] = []
-    for folder in folders:
+    for folder in places:
         try:
             card = _card(folder)
             found = _table_rows(folder, card) if card else _run_rows(folder)
@@ -160,14 +162,14 @@ def gather(folders: Sequence[Path]) -> Evidence:
                 differences += read_json(folder / "table.json", TableResults).differences
         except InputError as error:
             problems += error.problems
+    folders = [*places, *folders]
     benches = _read_all(folders, "bench.json", lambda path: read_json(path, Bench), problems)
     probes = _read_all(folders, "probe.json", _probe, problems)
     experts = _read_all(folders, "experts.json", lambda path: read_json(path, Experts), problems)
     if problems:
         raise InputError(problems)
-    everything = [run.answers for row in rows for run in row.runs] + [
-        a for probe in probes for a in probe.answers.values()
-    ]
+    answered = [run.answers for row in rows for run in row.runs]
+    asked = [answers for probe in probes for answers in probe.answers.values()]
     return Evidence(
         title=", ".join(titles) or "Report",
         about=" ".join(abouts),
@@ -176,9 +178,16 @@ def gather(folders: Sequence[Path]) -> Evidence:
         benches=benches,
         probes=probes,
         experts=experts,
-        free_text=free_text_sets(item for answers in everything for item in answers),
-        roots=tuple(dict.fromkeys(folder.resolve().parent for folder in folders)),
+        free_text=free_text_sets(item for answers in [*answered, *asked] for item in answers),
+        roots=tuple(dict.fromkeys(place.resolve().parent for place in places)),
     )
+
+
+def _place(folder: Path) -> Path:
+    """Where the rows of a folder lie: in itself, or else, as a quickstart's, in the table in it."""
+    inner = folder / "table"
+    own = (folder / "table.yaml").is_file() or any(map(_is_run, (folder, *folder.glob("seed-*"))))
+    return inner if (inner / "table.yaml").is_file() and not own else folder
 
 
 def _named(folder: Path, names: Iterable[str]) -> Iterator[Path]:
@@ -210,21 +219,21 @@ def _card(folder: Path) -> TableCard | None:
 
 def _table_rows(folder: Path, card: TableCard) -> list[ReportRow]:
     """Rows of which a run has begun."""
-    return [row for line in card.rows if (row := _row(line, sorted((folder / line.name).glob("seed-*"))))]
+    return [row for line in card.rows if (row := _row(line, (folder / line.name).glob("seed-*")))]
 
 
 def _run_rows(folder: Path) -> list[ReportRow]:
     """A run, or one for every seed."""
-    if any((folder / sign).exists() for sign in SIGNS):
-        row = _row(TableRow(name=folder.resolve().name), [folder])
-    else:
-        row = _row(TableRow(name=folder.resolve().name), sorted(folder.glob("seed-*")))
+    row = _row(TableRow(name=folder.resolve().name), [folder] if _is_run(folder) else folder.glob("seed-*"))
     return [row] if row else []
 
 
-def _row(line: TableRow, folders: Sequence[Path]) -> ReportRow | None:
-    found = [folder for folder in folders if any((folder / sign).exists() for sign in SIGNS)]
-    runs = tuple(_run(folder) for folder in sorted(found, key=lambda path: (len(path.name), path.name)))
+def _is_run(folder: Path) -> bool:
+    return any((folder / sign).exists() for sign in SIGNS)
+
+
+def _row(line: TableRow, folders: Iterable[Path]) -> ReportRow | None:
+    runs = tuple(map(_run, sorted(filter(_is_run, folders), key=lambda path: (len(path.name), path.name))))
     return ReportRow(line.name, line.label or line.name, runs, line.published) if runs else None
 
 

@@ -1,12 +1,13 @@
 """What of a folder belongs to a report: whose scores, whose answers, whose probes, and what they are drawn from."""
 
 import pytest
-from made_runs import answers_to, made_samples, make_probe, make_run
+from made_runs import answers_to, made_samples, make_bench, make_experts, make_probe, make_run, make_table
 
 from drivedistill.problems import InputError
 from drivedistill.records import Prediction, Score, read_jsonl, write_json, write_jsonl
 from drivedistill.report.artefacts import read_json
 from drivedistill.report.evidence import gather
+from drivedistill.report.page import page
 from drivedistill.report.quality import pooled
 from drivedistill.report.roles import roles_of
 from drivedistill.report.scores import scores
@@ -114,3 +115,16 @@ def test_no_interval_leaves_its_scale():
         [Score(name="latency_p50", value=value, low=value, high=value, **common) for value in (60, 80)]
     )
     assert milliseconds.high > 100
+
+
+def test_the_folder_around_a_table_and_its_bench_is_both(tmp_path):
+    around = tmp_path / "quick"
+    table = make_table(around)
+    make_bench(around / "bench", {str(table / "student" / "seed-0"): (40.0, None)})
+    deep = table / "student" / "seed-0" / "experts" / "test"  # four below the table, five below what is around
+    make_experts(deep, str(table / "student" / "seed-0"))
+    whole = gather([around])
+    assert [row.label for row in whole.rows] == ["#2 Student"] and len(whole.benches) == len(whole.experts) == 1
+    assert page(whole) == page(gather([table, around / "bench"]))
+    write_jsonl(around / "metrics.jsonl", [])  # a run of its own, which happens to have a table in it
+    assert [row.name for row in gather([around]).rows] == ["quick"]
