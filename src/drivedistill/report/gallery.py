@@ -13,7 +13,7 @@ from drivedistill.report.pictures import Library, find_samples, views
 from drivedistill.report.quality import PLACE
 from drivedistill.report.roles import Roles, shown_rows
 
-ROWS = 6
+ROWS = 7
 """Rows whose answers are shown."""
 FRAMES = 16
 LONG = 600

@@ -19,7 +19,7 @@ from drivedistill.report.scores import scores
 from drivedistill.report.summary import lead, summary
 from drivedistill.report.training import mined, training
 
-DRAWN = 6
+DRAWN = 7
 """Rows in a chart of curves; more cannot be told apart."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drivedistill.progress import counted
 from drivedistill.report import charts
 from drivedistill.report.evidence import ReportRow
 from drivedistill.report.markup import Html, Section, el, figure, join, missing, paragraph, table
@@ -55,7 +56,7 @@ def training(rows: Sequence[ReportRow], teacher: ReportRow | None, hidden: int) 
         remedy = "drivedistill distill RECIPE --out RUN"
         nothing = missing("No metrics.jsonl of a training lies in these folders.", remedy)
         return Section("training", title, join(undrawn or [nothing]))
-    more = f" {hidden} more rows of the table are not drawn." if hidden else ""
+    more = f" {counted(hidden, 'more row')} of the table {'is' if hidden == 1 else 'are'} not drawn." if hidden else ""
     note = "The first seed of every row. α is how much the teacher counts beside the references; it falls where it is "
     note += f"released. Validation is each row's own.{more}"
     learnt = {row.label for row in rows if any(len(_records(row, key)) > 1 for key in CURVES)}

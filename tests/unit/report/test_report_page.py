@@ -10,9 +10,13 @@ from typer.testing import CliRunner
 
 from drivedistill.cli import app
 from drivedistill.problems import InputError
+from drivedistill.quickstart.plan import RECIPE
 from drivedistill.report import write_report
+from drivedistill.report.charts import SERIES
 from drivedistill.report.evidence import gather
-from drivedistill.report.page import page
+from drivedistill.report.gallery import ROWS
+from drivedistill.report.page import DRAWN, page
+from drivedistill.yaml_tree import read_tree
 
 SECTIONS = ["summary", "scores", "latency", "training", "mined", "experts", "rsdr", "controls", "answers", "origin"]
 
@@ -84,6 +88,11 @@ def test_every_control_has_a_name(text):
     assert sum(tag == "select" for tag, _ in reader.elements) == 3
     assert re.search(r"<label>Task <select name=\"task\">", text)
     assert re.search(r'<output aria-live="polite" id="shown">(\d+) of \1 questions shown</output>', text)
+
+
+def test_every_row_of_the_quickstart_is_drawn_and_quoted():
+    rows = len(read_tree(RECIPE)["rows"])
+    assert rows <= DRAWN <= SERIES and rows <= ROWS
 
 
 def test_missing_artefacts_are_one_sentence_with_a_command(tmp_path):

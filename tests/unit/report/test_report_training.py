@@ -26,6 +26,12 @@ def changed(evidence):
     return make
 
 
+def test_rows_that_are_not_drawn_are_counted(evidence):
+    assert " 1 more row of the table is not drawn." in training(evidence.rows, None, 1).body
+    assert " 2 more rows of the table are not drawn." in training(evidence.rows, None, 2).body
+    assert "not drawn" not in training(evidence.rows, None, 0).body
+
+
 def test_losses_are_in_the_unit_of_the_recipe(changed):
     tokens, samples = changed("student", {}), changed("dis", {"train": {"reduction": "samples"}})
     assert "Loss on the references, nats per token." in curves(tokens)
