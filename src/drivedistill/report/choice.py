@@ -32,6 +32,7 @@ class Example:
     right: dict[str, bool | None]
     """Likewise; None where the answer is free text."""
     outcomes: tuple[str, ...]
+    """Those of `OUTCOMES` that hold; one does at least."""
 
     @property
     def frame(self) -> tuple[str, str]:
@@ -80,10 +81,9 @@ def choose(found: Sequence[Example], *, frames: int, most: int, seed: int) -> li
     """At most `most` questions of at most `frames` frames; see the top of the file."""
     waiting: dict[tuple[int, str, int], list[Example]] = {}
     for example in sorted(found, key=lambda one: _digest(seed, one.question.id)):
-        first = OUTCOMES.index(example.outcomes[0]) if example.outcomes[0] in OUTCOMES else 0
         regime = int(example.question.regime != "regular")
-        for outcome in {OUTCOMES.index(name) for name in example.outcomes} or {first}:
-            waiting.setdefault((outcome, example.question.task, regime), []).append(example)
+        for outcome in example.outcomes:
+            waiting.setdefault((OUTCOMES.index(outcome), example.question.task, regime), []).append(example)
     chosen: dict[str, Example] = {}
     seen: set[tuple[str, str]] = set()
     while len(chosen) < most and any(waiting.values()):

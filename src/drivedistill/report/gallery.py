@@ -96,7 +96,7 @@ def _card(asked: Sequence[Example], rows: Sequence[ReportRow], roles: Roles, lib
 
 def _question(example: Example, rows: Sequence[ReportRow], roles: Roles) -> Html:
     item = example.question
-    about = el("p", f"{item.task}, {item.regime}: {', '.join(example.outcomes) or 'one answer'}", class_="about")
+    about = el("p", f"{item.task}, {item.regime}: {', '.join(example.outcomes)}", class_="about")
     lines = [el("div", el("dt", "Reference"), el("dd", with_tags(item.truth)), class_="reference")]
     for row in rows:
         label = f"{row.label}{' (teacher)' if row is roles.teacher and 'teacher' not in row.label.lower() else ''}"

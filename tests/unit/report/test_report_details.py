@@ -50,7 +50,7 @@ def test_confidence_stands_beside_what_is_right(answered):
         assert number == f"{brier.value:.4f} [{brier.low:.4f}, {brier.high:.4f}]"
 
 
-def test_free_text_and_unknown_confidence_have_no_calibration(answered):
+def test_an_unknown_confidence_has_no_calibration(answered):
     assert "Do they know" not in answered(lambda place, item: {})[0]
 
 

@@ -1,5 +1,6 @@
 """What the sections say: from the numbers, and only what the numbers show."""
 
+import itertools
 import re
 import shutil
 from dataclasses import replace
@@ -10,7 +11,7 @@ from made_runs import make_bench, make_table
 
 from drivedistill.evaluate.difference import Difference
 from drivedistill.records import Score, write_jsonl
-from drivedistill.report.choice import OUTCOMES, choose, examples
+from drivedistill.report.choice import OUTCOMES, _outcomes, choose, examples
 from drivedistill.report.evidence import gather
 from drivedistill.report.free_text import free_text_sets
 from drivedistill.report.pictures import find_samples
@@ -171,6 +172,14 @@ def test_outcomes_say_who_is_right(evidence, roles):
         assert ("all right" in one.outcomes) == all(one.right.values())
         assert ("students differ" in one.outcomes) == (len(set(students)) > 1)
         assert ("a student right, teacher wrong" in one.outcomes) == (not one.right["teacher"] and any(students))
+
+
+def test_some_outcome_holds_whoever_is_right():
+    for number in range(1, 4):
+        for values in itertools.product((True, False, None), repeat=number):
+            named = dict(zip("abc", values, strict=False))
+            for teacher in (None, "a", "no row"):
+                assert _outcomes(named, teacher) and set(_outcomes(named, teacher)) <= set(OUTCOMES)
 
 
 def test_pictures_are_those_of_the_split(evidence):
