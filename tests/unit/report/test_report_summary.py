@@ -117,17 +117,27 @@ def test_nothing_is_recovered_where_nothing_is_lost(evidence, roles):
 
 
 def test_who_is_faster_than_the_subject_is_said_below(evidence, roles):
+    """Only where it is shown: in the same bench, against the same model, and beyond the subject's own interval."""
     first, *others = evidence.benches[0].models
-    subject = next(each for each in others if evidence.row_of(each.model) is roles.subject)
+    subject = next(each for each in others if evidence.row_of(each.model) is roles.subject)  # 2.0 [1.9, 2.1]
 
-    def said(low):
-        quick = subject.model_copy(
-            update={"name": "quick", "model": "runs/quick", "speed_disk": Value(value=3.25, low=low, high=3.5)}
-        )
-        bench = evidence.benches[0].model_copy(update={"models": [first, subject, quick]})
-        changed = replace(evidence, benches=[bench])
+    def said(low, own=subject.speed_disk, apart=False, path="runs/quick", against=first.name):
+        mine = subject.model_copy(update={"speed_disk": own})
+        speed = Value(value=3.25, low=low, high=3.5)
+        quick = subject.model_copy(update={"name": "quick", "model": path, "speed_disk": speed, "against": against})
+        parts = [[first, mine], [first.model_copy(), quick]] if apart else [[first, mine, quick]]
+        benches = [evidence.benches[0].model_copy(update={"models": models}) for models in parts]
+        changed = replace(evidence, benches=benches)
         assert "quick" not in faster(changed, roles)
         return summary(changed, roles).body
 
-    assert "quick answers 3.25 [3.00, 3.50] times as fast as teacher, the most here" in said(3.0)
-    assert "the most here" not in said(0.9), "no difference is shown"
+    assert "quick answers 3.25 [3.00, 3.50] times as fast as teacher, faster still (median 20.0 ms)" in said(3.0)
+    assert "faster still" in said(2.11)
+    assert "faster still" not in said(2.09), "the intervals overlap"
+    assert "faster still" not in said(None), "no interval, nothing shown"
+    assert "faster still" not in said(3.0, apart=True), "another bench"
+    assert "faster still" not in said(3.0, against=subject.name), "another model"
+    assert "faster still" not in said(3.0, path=subject.model), "the subject itself"
+    assert "faster still" in said(2.01, own=Value(value=2.0, low=None, high=None))
+    assert "faster still" not in said(1.99, own=Value(value=2.0, low=None, high=None))
+    assert "faster still" not in said(0.9, own=Value(value=0.5, low=0.4, high=0.6)), "no faster than the teacher"
