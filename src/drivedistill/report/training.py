@@ -96,9 +96,12 @@ def _undrawn(rows: Sequence[ReportRow]) -> list[Html]:
     said = []
     for row in rows:
         nothing = row.runs[0].facts.steps == 0
-        once = {name: records[0] for key, (_, name) in CURVES.items() if len(records := _records(row, key)) == 1}
-        figures = ", ".join(
-            f"{name} {value:.3g}{'' if nothing else f' at step {step:.0f}'}" for name, (step, value) in once.items()
+        once = [
+            (caption, *records[0]) for key, (caption, _) in CURVES.items() if len(records := _records(row, key)) == 1
+        ]
+        figures = "; ".join(
+            f"{caption[0].lower()}{caption[1:]} {value:.3g}{'' if nothing else f' at step {step:.0f}'}"
+            for caption, step, value in once
         )
         what = "learnt nothing in its run (0 steps)" if nothing else "recorded once, which makes no curve"
         if nothing or figures:

@@ -1,5 +1,6 @@
 """Curves of a training: in the unit of its recipe, and with what a smaller number does not mean."""
 
+import html
 from dataclasses import replace
 
 import pytest
@@ -74,15 +75,22 @@ def test_one_point_is_said_and_not_drawn(changed):
     teacher, student = changed("teacher", {}), changed("student", {})
     asleep = shortened(teacher, 0, [{"step": 0, "validation_loss": 2.7309}])
     body = training([asleep, student], asleep, 0).body
-    assert "teacher learnt nothing in its run (0 steps): validation loss 2.73." in body
+    assert "teacher learnt nothing in its run (0 steps): loss on the validation split 2.73." in body
     assert "The teacher's own training" not in body and "teacher's own" not in body.replace("&#x27;", "'")
     legend = body[body.index('class="legend"') : body.index("</ul>")]
     assert "student" in legend and "teacher" not in legend
     alone = training([asleep], asleep, 0).body
     assert "<svg" not in alone and "learnt nothing" in alone and "No metrics.jsonl" not in alone
     once = curves(shortened(student, 40, [*student.runs[0].log, {"step": 40, "validation_loss": 1.5}]))
-    assert "student recorded once, which makes no curve: validation loss 1.5 at step 40." in once
+    assert "student recorded once, which makes no curve: loss on the validation split 1.5 at step 40." in once
     assert "Loss on the validation split" not in once and "Loss on the references" in once
+
+
+def test_points_of_one_unit_are_told_apart(changed):
+    once = {"step": 4, "alpha": 0.75, "alpha_corner": 0.5, "forward_kl": 0.375, "forward_kl_corner": 0.25}
+    body = html.unescape(curves(shortened(changed("dis", {}), 4, [once])))
+    assert "α, the weight of the teacher 0.75 at step 4; α on corner cases 0.5 at step 4; " in body
+    assert "distance to the teacher, corner cases' part 0.25 at step 4" in body
 
 
 def test_corner_cases_with_a_weight_of_their_own_are_drawn(changed):
