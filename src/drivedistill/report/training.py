@@ -76,19 +76,21 @@ def training(rows: Sequence[ReportRow], teacher: ReportRow | None, hidden: int) 
 def _distances(rows: Sequence[ReportRow]) -> list[Html]:
     """What the distance of a row is not, where it cannot be read as the others'."""
     unheard = {"regular": "corner cases", "trusted": "samples that the teacher does not understand"}
-    said = []
+    said: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        keys = {key for record in row.runs[0].log for key in record}
-        if not keys & DISTANCES.keys() or row.recipe is None:
+        if row.recipe is None or not any(_records(row, key) for key in DISTANCES):
             continue
         if (on := row.recipe.distill.on) in unheard:
-            said.append(f"Rows of {unheard[on]} add nothing to the distance of {row.label} but are counted, so that it looks "
-                        "smaller than one over all rows.")  # fmt: skip
+            less = "but are counted, so that it looks smaller than one over all rows"
+            said.setdefault((f"Rows of {unheard[on]} add nothing to the distance of", less), []).append(row.label)
         if on == "mined":
-            said.append(f"The distance of {row.label} is the mean over what was mined, the hardest.")
-        if keys & {f"{key}_corner" for key in DISTANCES}:
-            said.append(f"{row.label} logs regular and corner cases apart: their two distances add up to the whole.")
-    return [el("p", " ".join(said), class_="note")] if said else []
+            mean = "is the mean over what was mined, the hardest"
+            said.setdefault(("The distance of", mean), []).append(row.label)
+        if any(_records(row, f"{key}_corner") for key in DISTANCES):
+            whole = "is the sum of two, logged apart: regular and corner cases (a part whose α is 0 adds nothing)"
+            said.setdefault(("The distance of", whole), []).append(row.label)
+    text = " ".join(f"{before} {', '.join(labels)} {after}." for (before, after), labels in said.items())
+    return [el("p", text, class_="note")] if said else []
 
 
 def _undrawn(rows: Sequence[ReportRow]) -> list[Html]:
@@ -110,12 +112,14 @@ def _undrawn(rows: Sequence[ReportRow]) -> list[Html]:
 
 
 def _records(row: ReportRow, key: str) -> list[tuple[float, float]]:
-    """The steps of the first run at which something was recorded, and what."""
-    return [
-        (float(record["step"]), float(record[key]))
-        for record in row.runs[0].log
-        if isinstance(record.get(key), int | float) and isinstance(record.get("step"), int)
-    ]
+    """The steps of the first run at which something was recorded, and what; of a distance in two parts, their sum."""
+    keys = (key, f"{key}_corner") if key in DISTANCES else (key,)
+    found = []
+    for record in row.runs[0].log:
+        values = [float(record[part]) for part in keys if isinstance(record.get(part), int | float)]
+        if values and isinstance(record.get("step"), int):
+            found.append((float(record["step"]), sum(values)))
+    return found
 
 
 def _drawing(rows: Sequence[ReportRow], key: str, series: Mapping[str, int]) -> Html | None:

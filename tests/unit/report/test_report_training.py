@@ -91,6 +91,7 @@ def test_points_of_one_unit_are_told_apart(changed):
     body = html.unescape(curves(shortened(changed("dis", {}), 4, [once])))
     assert "α, the weight of the teacher 0.75 at step 4; α on corner cases 0.5 at step 4; " in body
     assert "distance to the teacher, corner cases' part 0.25 at step 4" in body
+    assert "distance to the teacher 0.625 at step 4" in body
 
 
 def test_corner_cases_with_a_weight_of_their_own_are_drawn(changed):
@@ -101,5 +102,22 @@ def test_corner_cases_with_a_weight_of_their_own_are_drawn(changed):
         or "Distance to the teacher, corner cases' part" in body
     )
     assert "from 0.375 to 0.375" in body
-    assert "clkd logs regular and corner cases apart: their two distances add up to the whole" in body
+    assert "The distance of clkd is the sum of two, logged apart: regular and corner cases" in body
     assert "apart" not in curves(changed("clkd", {}))
+
+
+def test_a_distance_in_two_parts_is_drawn_whole_beside_others(changed):
+    whole = changed("dis", {})
+    halves = changed("clkd", {})
+    parts = ("forward_kl", "forward_kl_corner")
+    log = [record | dict.fromkeys(parts, record["forward_kl"] / 2) for record in whole.runs[0].log]
+    body = curves(whole, shortened(halves, 40, log))
+    assert "dis: from 1 to 0.025; clkd: from 1 to 0.025" in body
+    assert "clkd: from 0.5 to 0.0125" in body  # corner cases' part
+
+
+def test_rows_of_which_the_same_holds_are_named_together(changed):
+    rows = [changed(name, {"distill": {"on": "trusted"}}) for name in ("dis", "clkd")]
+    body = curves(*rows)
+    assert body.count("add nothing to the distance of") == 1
+    assert "add nothing to the distance of dis, clkd but are counted" in body
