@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ SIDE = 112
 """Longest side of an embedded picture, pixels."""
 ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 """As one looks around: ahead above, behind below."""
+_SAYS_MORE = re.compile(rb"\xff[\xe1-\xed\xef\xfe]")
+"""Marks of JPEG segments with anything but pixels and their colours: EXIF (where, when, whose camera), XMP, comments."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,13 @@ def _percent(value: float, whole: float) -> str:
 
 
 def data_uri(path: Path) -> str:
-    """A picture inside the page: a small JPEG as it lies on disk, another one scaled down."""
+    """A picture inside the page: a small JPEG as it lies on disk, if it says nothing but pixels; another one made anew."""
     width, height = image_size(path)
     raw = path.read_bytes()
-    if max(width, height) > SIDE or not raw.startswith(b"\xff\xd8"):
+    if max(width, height) > SIDE or not raw.startswith(b"\xff\xd8") or _SAYS_MORE.search(raw):
         scale = min(1.0, SIDE / max(width, height))
         picture = load_image(path, (max(1, round(width * scale)), max(1, round(height * scale))))
+        picture.info.clear()  # the comment would be written again
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=85)
         raw = buffer.getvalue()

@@ -3,18 +3,21 @@
 import itertools
 import re
 import shutil
+from base64 import b64decode
 from dataclasses import replace
+from io import BytesIO
 from statistics import fmean, stdev
 
 import pytest
 from made_runs import make_bench, make_table
+from PIL import Image
 
 from drivedistill.evaluate.difference import Difference
 from drivedistill.records import Score, write_jsonl
 from drivedistill.report.choice import OUTCOMES, _outcomes, choose, examples
 from drivedistill.report.evidence import gather
 from drivedistill.report.free_text import free_text_sets
-from drivedistill.report.pictures import find_samples
+from drivedistill.report.pictures import data_uri, find_samples
 from drivedistill.report.quality import gap, in_words, pooled, right
 from drivedistill.report.roles import parts_of, roles_of
 from drivedistill.report.scores import scores
@@ -180,6 +183,24 @@ def test_some_outcome_holds_whoever_is_right():
             named = dict(zip("abc", values, strict=False))
             for teacher in (None, "a", "no row"):
                 assert _outcomes(named, teacher) and set(_outcomes(named, teacher)) <= set(OUTCOMES)
+
+
+@pytest.mark.parametrize("size", [(60, 40), (400, 300)])
+def test_an_embedded_picture_says_nothing_but_pixels(tmp_path, size):
+    exif = Image.Exif()
+    exif[0x010E] = "secret place"
+    plain, telling, noted = (tmp_path / f"{name}.jpg" for name in ("plain", "telling", "noted"))
+    Image.new("RGB", size, "red").save(plain)
+    Image.new("RGB", size, "red").save(telling, exif=exif)
+    Image.new("RGB", size, "red").save(noted, comment=b"secret place")
+    for path in (telling, noted):
+        assert b"secret place" in path.read_bytes()
+        head, _, code = data_uri(path).partition(",")
+        assert head == "data:image/jpeg;base64" and b"secret place" not in b64decode(code)
+        with Image.open(BytesIO(b64decode(code))) as shown:
+            assert shown.size == ((60, 40) if size == (60, 40) else (112, 84)) and not shown.getexif()
+    if size == (60, 40):
+        assert b64decode(data_uri(plain).partition(",")[2]) == plain.read_bytes()
 
 
 def test_pictures_are_those_of_the_split(evidence):
