@@ -8,8 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
-_ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:/|[A-Za-z]:[\\/])[^\"',\]}]*")
-"""A path from the root on, as a word or within one: behind `root=`, in a list; but not in `https://host/page`."""
+_END = r"""\s"',;\]})|<>"""
+_PIECE = rf"(?:[^:{_END}]|:(?![/\\]))"
+_WORD = rf"[^:/\\{_END}]+"
+_ABSOLUTE = re.compile(
+    rf"""
+    (?P<url> (?<![\w+.-])(?!file:)[A-Za-z][\w+.-]*://(?!/)[^{_END}]* )  # `https://host/page` stays
+    |
+    (?P<before> (?<!\S)-[A-Za-z](?=/) | (?<![\w.~/\\)\]}}*+%$-]) )     # `-o/home/jo`; no part of `a/b`, `./b`, `$X/b`
+    (?P<alone> (?<![^=:"']) )?                                         # or behind `root=`: its folders may have spaces
+    (?: file:(?://[\w.-]*)?(?=/) )?
+    (?P<path>
+        (?: /?[A-Z]:[\\/] | /+(?=[\w.@~]) | [a-z]:\\ | \\\\(?=\w) ) {_PIECE}*
+        (?(alone) (?: [ ]+(?=(?:{_WORD}[ ]+)*{_WORD}[/\\]) {_PIECE}+ )* )
+    )
+    """,
+    re.VERBOSE,
+)
+"""A path from the root on, wherever it stands: a whole text, behind `root=`, in a list, between words."""
 
 
 def shown_path(path: str, roots: Sequence[Path]) -> str:
@@ -29,8 +45,13 @@ def shown_path(path: str, roots: Sequence[Path]) -> str:
     return pure.name or path
 
 
+def shown_text(text: str, roots: Sequence[Path]) -> str:
+    """A text with every absolute path in it, `file://` ones too, as `shown_path` has it; addresses elsewhere stay."""
+    return _ABSOLUTE.sub(lambda found: found["url"] or found["before"] + shown_path(found["path"], roots), text)
+
+
 def shown_command(text: str, roots: Sequence[Path]) -> str:
-    """A command line as one types it: the program's own path is this package's, other paths are as `shown_path` has them.
+    """A command line as one types it: the program's own path is this package's, other paths are as `shown_text` has them.
 
     Args:
         text: Words as `shlex.join` wrote them, or with a space between each two.
@@ -43,14 +64,14 @@ def shown_command(text: str, roots: Sequence[Path]) -> str:
         quoted = False
     if not quoted:
         words = text.split(" ")
-    words = ["drivedistill", *(_ABSOLUTE.sub(lambda found: shown_path(found[0], roots), word) for word in words[1:])]
+    words = ["drivedistill", *(shown_text(word, roots) for word in words[1:])]
     return shlex.join(words) if quoted else " ".join(words)
 
 
 def shown_tree(value: Any, roots: Sequence[Path]) -> Any:
-    """Nested dicts and lists with every text in them as `shown_path` has it."""
+    """Nested dicts and lists with every text in them as `shown_text` has it."""
     if isinstance(value, dict):
         return {key: shown_tree(item, roots) for key, item in value.items()}
     if isinstance(value, list):
         return [shown_tree(item, roots) for item in value]
-    return shown_path(value, roots) if isinstance(value, str) else value
+    return shown_text(value, roots) if isinstance(value, str) else value

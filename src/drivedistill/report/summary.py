@@ -11,7 +11,7 @@ from drivedistill.records import CLEAN, Prediction
 from drivedistill.report.artefacts import BenchModel, Value
 from drivedistill.report.evidence import Evidence, Probe, ReportRow
 from drivedistill.report.markup import Html, Section, el, join
-from drivedistill.report.paths import shown_path
+from drivedistill.report.paths import shown_path, shown_text
 from drivedistill.report.quality import PLACE, REGIMES, Figure, condition_gap, gap, in_words, judged, right, share_right
 from drivedistill.report.recovered import NOTHING_LOST, recovered
 from drivedistill.report.roles import Roles
@@ -213,4 +213,4 @@ def _looked(evidence: Evidence, roles: Roles) -> Iterator[str]:
 
 def lead(evidence: Evidence) -> Html:
     """What the table says it is about."""
-    return el("p", evidence.about, class_="about") if evidence.about else Html("")
+    return el("p", shown_text(evidence.about, evidence.roots), class_="about") if evidence.about else Html("")
