@@ -191,9 +191,8 @@ def _place(folder: Path) -> Path:
 
 
 def _named(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    for name in names:
-        for depth in range(DEPTH + 1):
-            yield from sorted(folder.glob("*/" * depth + name))
+    patterns = ("*/" * depth + name for name in names for depth in range(DEPTH + 1))
+    return (path for pattern in patterns for path in sorted(folder.glob(pattern)))
 
 
 def _everywhere(folders: Sequence[Path], name: str) -> list[Path]:
