@@ -70,7 +70,7 @@ def set_field(tree: dict[str, Any], override: str, place: str = "command line") 
         remedy = "write e.g. train.learning_rate=3e-4"
         raise InputError(Problem(place, override, "key.sub=value", "no `key=`", remedy))
     try:
-        parsed = yaml.load(value, _Yaml)
+        parsed = _Yaml(value).get_single_data()
     except (yaml.YAMLError, ValueError) as error:
         found = f"{value} ({getattr(error, 'problem', None) or ' '.join(str(error).split())})"
         remedy = f"put a text into single quotes, and all into double ones for the shell: \"{key}='...'\""
