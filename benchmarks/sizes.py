@@ -4,7 +4,7 @@
 
 Random weights: time does not depend on them. One question about six pictures that are in memory already, greedy, exactly so
 many tokens (the demo's ordinary answers have 5, its long ones 60; 32 is a sentence). Models take turns; p50 and
-p99 over rounds.
+p99 over rounds (with fewer than a hundred, the slowest).
 The bound is arithmetic: multiplications of tower and encoder at the measured peak of a matrix product, plus the bytes of the
 decoder and its head once per token at the measured rate of reading memory (a small model stays in the processor's cache, which
 is quicker still). What lies above the bound is overhead: small layers, Python, and Hugging Face's `generate`.

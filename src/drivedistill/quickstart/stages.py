@@ -14,7 +14,7 @@ from pathlib import Path
 from drivedistill.ablate.board import ProgressList, job_of
 from drivedistill.ablate.card import CACHE, Table
 from drivedistill.ablate.jobs import Job, run_jobs
-from drivedistill.ablate.plan import CLI, PlannedRun, answering, cache_command, commands, learning
+from drivedistill.ablate.plan import CLI, PlannedRun, answering, cache_command, learning
 from drivedistill.ablate.results import tabulate
 from drivedistill.ablate.table import write_table
 from drivedistill.problems import RunError
@@ -145,7 +145,12 @@ def _taught(work: Work) -> bool:
 
 def _teacher_commands(work: Work) -> list[list[str]]:
     run = work.run_of(TEACHER)
-    return [cache_command(run), *learning(run)]
+    return [_features_command(run), *learning(run)]
+
+
+def _features_command(run: PlannedRun) -> list[str]:
+    """In half precision: they are mapped into the memory of every process."""
+    return [*cache_command(run), "--dtype", "float16"]
 
 
 def _teacher(work: Work) -> None:
@@ -159,9 +164,8 @@ def _tabulated(work: Work) -> bool:
 
 def _student_commands(work: Work, run: PlannedRun) -> list[list[str]]:
     """Learn and answer; the teacher only answers. Features are cached; those of the half tower come first."""
-    if run.row == SMALL:
-        return commands(run, work.table.score)
-    return [*(learning(run) if run.row != TEACHER else []), *answering(run, work.table.score)]
+    own = [_features_command(run)] if run.row == SMALL and not run.learnt else []
+    return [*own, *(learning(run) if run.row != TEACHER else []), *answering(run, work.table.score)]
 
 
 def _students(work: Work) -> None:
