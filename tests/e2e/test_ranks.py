@@ -55,7 +55,7 @@ def test_rows_equal_the_models_own_logits_under_ddp_and_fsdp2(tmp_path):
     assert {name: difference for name, difference in found.items() if difference > 1e-5} == {}
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+@pytest.mark.parametrize("sharding", [pytest.param("none", marks=pytest.mark.long), "fsdp2"])
 def test_run_on_two_ranks_trains_like_one_process_and_resumes(tmp_path, sharding):
     run(tiny.recipe(tmp_path, train__batch_size=2), tmp_path / "single")
     torchrun("run", str(tmp_path), "fresh", sharding)
