@@ -24,8 +24,7 @@ def write_folder(folder: Path) -> Iterator[Path]:
     """
     temporary = folder.with_name(f"{WRITING}{folder.name}")
     old = folder.with_name(f"{OLD}{folder.name}")
-    if old.exists() and not folder.exists():
-        old.rename(folder)
+    _give_back(old, folder)
     _clear(temporary)
     temporary.mkdir(parents=True)
     try:
@@ -53,8 +52,7 @@ def remove_folder(folder: Path) -> None:
 def clear_up(parent: Path) -> None:
     """Put right what killed processes left in a folder of folders: names are given back, what never got one is removed."""
     for old in parent.glob(f"{OLD}*"):
-        if not (whole := parent / old.name.removeprefix(OLD)).exists():
-            old.rename(whole)
+        _give_back(old, parent / old.name.removeprefix(OLD))
     for leftover in parent.glob(f"{WRITING}*"):
         if leftover.is_symlink():
             leftover.unlink()
@@ -79,6 +77,12 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _give_back(old: Path, folder: Path) -> None:
+    """Undo the first of the two renames where the second was never made."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
 
 
 def _clear(folder: Path) -> None:

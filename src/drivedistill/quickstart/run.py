@@ -50,9 +50,8 @@ def quickstart(call: Call, *, overwrite: bool = False, say: Callable[[str], None
     call.out.mkdir(parents=True, exist_ok=True)
     with locked(call.out) as descriptor, _disk_full_in_words(call.out):
         if overwrite:
-            planned(
-                call, budget(call.minutes, call.jobs), teacher, fast_precision()
-            )  # refuses before anything is removed
+            # What cannot be planned is refused before anything is removed; the precision refuses nothing.
+            planned(call, budget(call.minutes, call.jobs), teacher, "no")
             _remove(call.out)
         work = _prepared(call, teacher, descriptor)
         _require_room(work)

@@ -261,8 +261,8 @@ def _reported(work: Work) -> bool:
 def _report(work: Work) -> None:
     from drivedistill.report import write_report
 
-    write_report(_folders(work), report_file(work.call))
     page = report_file(work.call)
+    write_report(_folders(work), page)
     work.record.made_from |= {"report": _report_digest(work), page.name: sha256(page)}
 
 
