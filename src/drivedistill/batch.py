@@ -131,10 +131,30 @@ torch.export.register_dataclass(Rows, serialized_type_name="drivedistill.Rows")
 
 
 @dataclass
+class TopK:
+    """The k likeliest tokens of every row: what is kept of a teacher's dense rows on disk."""
+
+    ids: Tensor
+    """`int64[N, k]`: the tokens, all different in a row."""
+    log_probs: Tensor
+    """`float32[N, k]`: of these tokens, under softmax(logits / `temperature`) over the whole vocabulary."""
+    log_tail: Tensor
+    """`float32[N]`: log of the probability that all other tokens share; -inf where there is none."""
+    gold_loss: Tensor
+    """`float32[N]`: the teacher's cross-entropy on the row's own token, at temperature 1 whatever `temperature` is."""
+    temperature: float
+
+
+@dataclass
 class Signal:
-    """What a teacher says about the N supervised rows of a batch; without gradient, what was not asked for is empty."""
+    """What a teacher says about the N supervised rows of a batch; without gradient, what was not asked for is empty.
+
+    A teacher that was asked for `logits` fills `logits` or `top`, never both.
+    """
 
     logits: Tensor | None = None
     """`float[N, V]`: dense rows, before any temperature."""
+    top: TopK | None = None
+    """The same cut down to the likeliest tokens, by a teacher that was computed before."""
     vision: Tensor | None = None
     """`float[X, P, D_v]`: as in `Rows`."""
