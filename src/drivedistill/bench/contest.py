@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import GenerationConfig
 
 from drivedistill.bench.clock import Clock, device_clock
 from drivedistill.bench.stages import Stages, TimedPictures, Watch
 from drivedistill.data.collate import refuse_long
-from drivedistill.evaluate.answering import generation_settings, model_inputs, read_answers
+from drivedistill.evaluate.answering import model_inputs, read_answers
 from drivedistill.evaluate.decoding import Decoding
 from drivedistill.evaluate.endpoint import Answer
+from drivedistill.evaluate.writing import Engine, Writer, writer
 from drivedistill.progress import Progress, counted
 from drivedistill.records import Sample
 from drivedistill.subject import Subject, load_subject
@@ -51,14 +51,15 @@ class Rules:
     min_new_tokens: int | None = None
     """Makes every model write so many tokens, whatever it has to say."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    engine: Engine = "eager"
+    """See `evaluate/writing.py`."""
     seed: int = 0
     """Of the choice of the questions and the order of the models."""
 
     def __str__(self) -> str:
         length = f"exactly {self.min_new_tokens}" if self.min_new_tokens else f"at most {self.max_new_tokens}"
-        return (
-            f"{length} tokens, {self.dtype}, warm-up {self.warmup}, {counted(self.rounds, 'round')}, seed {self.seed}"
-        )
+        how = f"{length} tokens, {self.dtype}, {self.engine}"
+        return f"{how}, warm-up {self.warmup}, {counted(self.rounds, 'round')}, seed {self.seed}"
 
 
 PRESETS: dict[str, Rules] = {
@@ -77,7 +78,8 @@ class Contestant:
     """Short, its own: of its file and its column."""
     path: str
     subject: Subject
-    settings: GenerationConfig
+    decoding: Decoding
+    write: Writer
     device: torch.device
     clock: Clock
     watch: Watch
@@ -110,11 +112,9 @@ def enter(name: str, path: str, rules: Rules, samples: Sequence[Sample], clock: 
     subject = load_subject(path, pictures, dtype=rules.dtype)
     refuse_long([sample.model_copy(update={"answer": None}) for sample in samples], subject.preparation)
     subject.model.eval().to(device)
-    settings = generation_settings(subject, Decoding(max_new_tokens=rules.max_new_tokens))
-    settings.min_new_tokens = rules.min_new_tokens
-    # `generate` fills gaps of a given configuration from the model's own, so the model's own is replaced.
-    subject.model.generation_config = settings
-    return Contestant(name, path, subject, settings, device, clock, Watch(subject.model, clock, pictures))
+    decoding = Decoding(max_new_tokens=rules.max_new_tokens, min_new_tokens=rules.min_new_tokens or 0)
+    write = writer(subject, decoding, rules.engine)
+    return Contestant(name, path, subject, decoding, write, device, clock, Watch(subject.model, clock, pictures))
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -162,7 +162,7 @@ def ask(contestant: Contestant, sample: Sample, way: Way, *, note: bool = True) 
     Args:
         contestant: The model.
         sample: The question.
-        way: `disk` counts everything, by stages; `resident` counts `generate` alone.
+        way: `disk` counts everything, by stages; `resident` counts the model alone.
         note: False to warm up.
     """
     batch, subject = [sample.model_copy(update={"answer": None})], contestant.subject
@@ -171,16 +171,16 @@ def ask(contestant: Contestant, sample: Sample, way: Way, *, note: bool = True) 
         with torch.inference_mode(), contestant.watch.answer():
             inputs = model_inputs(subject, contestant.device, batch)
             contestant.watch.prepared()
-            written = subject.model.generate(**inputs, streamer=contestant.watch).cpu()
+            written = contestant.write(inputs, contestant.watch.note)
         if note:
             contestant.stages.setdefault(sample.id, []).append(contestant.watch.stages)
-            (answer,) = read_answers(subject, contestant.settings, batch, inputs, written)
+            (answer,) = read_answers(subject, contestant.decoding, batch, written)
             contestant.answers.setdefault(sample.id, answer)
     else:
         with torch.inference_mode():
             inputs = model_inputs(subject, contestant.device, batch)
             started = contestant.clock.begin()
-            subject.model.generate(**inputs).cpu()
+            contestant.write(inputs, None).tokens.cpu()
             passed = 1000 * (contestant.clock.finish() - started)
         if note:
             contestant.resident_ms.setdefault(sample.id, []).append(passed)

@@ -24,9 +24,6 @@ from drivedistill.models.parameters import count_parameters
 from drivedistill.models.student import bare
 from drivedistill.records import Prediction, Sample
 
-ENGINE = "generate, eager"
-"""`GenerationMixin.generate` of transformers, nothing compiled or exported."""
-
 
 def predictions(contestant: Contestant, samples: Sequence[Sample]) -> list[Prediction]:
     """A contestant's answers, in the order of the samples, with their latencies."""
@@ -108,7 +105,7 @@ def _setting(contestant: Contestant, rules: Rules) -> Row:
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "precision": rules.dtype,
-        "engine": ENGINE,
+        "engine": rules.engine,
     }
 
 

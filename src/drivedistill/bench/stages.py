@@ -7,11 +7,11 @@
     preprocess     scaling, the region's rectangle, normalisation, tokenizer, collating, the way to the device
     vision         vision tower, fusion of the views, adapter or projector
     encoder        encoder-decoder: the rest until the encoder has ended. Decoder-only: the prefill, without vision
-    first_token    encoder-decoder: the decoder's first step. Decoder-only: head and choice of the first token
+    first_token    the decoder's first step; decoder-only: for the prompt's last token (with `generate` its head alone)
     decode         all further tokens
 
-The stages are taken from the ordinary `generate`, by hooks on its sub-modules and by the streamer that it hands every
-token to. They follow each other without gaps, so their sum is the whole.
+The stages are taken from the ordinary answer, by hooks on the model's sub-modules and by being told every token. They
+follow each other without gaps, so their sum is the whole.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Watch:
         with watch.answer():
             inputs = ...            # from `watch.pictures`
             watch.prepared()
-            model.generate(**inputs, streamer=watch)
+            write(inputs, watch.note)
         watch.stages
 
     Args:
@@ -141,18 +141,15 @@ class Watch:
         finally:
             for hook in hooks:
                 hook.remove()
-        self.stages, self.tokens = self._settle(asked, ended), len(self._chosen) - 1
+        self.stages, self.tokens = self._settle(asked, ended), len(self._chosen)
 
     def prepared(self) -> None:
         """The inputs lie on the device."""
         self._ready = self.clock.finish()
 
-    def put(self, value: Tensor) -> None:
-        """Called by `generate`: with the prompt, then with every token, which lies on the host by then."""
+    def note(self, token: Tensor) -> None:
+        """Called with every token, which lies on the host by then."""
         self._chosen.append(self.clock.now())
-
-    def end(self) -> None:
-        """Called by `generate` after the last token."""
 
     def _enter(self, *_: Any) -> None:
         self._opened = self.clock.mark()
@@ -166,7 +163,7 @@ class Watch:
 
     def _settle(self, asked: float, ended: float) -> Stages:
         vision = sum(self.clock.at(end) - self.clock.at(start) for start, end in self._spans)
-        read, first = self.clock.at(self._read), self._chosen[1]
+        read, first = self.clock.at(self._read), self._chosen[0]
         seconds = (
             self.pictures.seconds,
             self._ready - asked - self.pictures.seconds,

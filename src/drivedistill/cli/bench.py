@@ -9,6 +9,7 @@ import typer
 
 from drivedistill.cli.inputs import (
     DataOption,
+    EngineOption,
     FileOption,
     FormatOption,
     RegimeOption,
@@ -44,6 +45,7 @@ def bench(
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None, typer.Option(help="Precision of the weights [float32].")
     ] = None,
+    engine: EngineOption = "eager",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor; default: torch's own.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md, rsdr.svg and the answers.")] = Path(
         "bench"
@@ -63,6 +65,7 @@ def bench(
     refuse_remote("bench", models)
     given = {
         "limit": limit, "warmup": warmup, "rounds": rounds, "max_new_tokens": max_new_tokens, "dtype": dtype,
+        "engine": engine,
     }  # fmt: skip
     rules, shown = _rules(preset, {name: value for name, value in given.items() if value is not None})
     _refuse_used(out)

@@ -23,6 +23,12 @@ FileOption = Annotated[str | None, typer.Option(help="Which of the format's file
 RegimeOption = Annotated[RegimeName | None, typer.Option(help="What the data of --data stand for [regular].")]
 ValSplit = Annotated[str | None, typer.Option(help="Split of the run's own mixture, without --data [val].")]
 TestSplit = Annotated[str | None, typer.Option(help="Split of the run's own mixture, without --data [test].")]
+EngineOption = Annotated[
+    Literal["eager", "compiled", "graph", "generate"],
+    typer.Option(
+        help="How answers are computed; compiled: torch.compile, graph: CUDA graphs, generate: Hugging Face's loop."
+    ),
+]
 LimitPerSet = Annotated[
     int | None, typer.Option(min=1, help="So many questions of each data set and regime, spread, always the same.")
 ]

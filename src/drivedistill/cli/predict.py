@@ -9,6 +9,7 @@ import typer
 
 from drivedistill.cli.inputs import (
     DataOption,
+    EngineOption,
     FileOption,
     FormatOption,
     LimitPerSet,
@@ -40,6 +41,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="JSONL file; default in the run's predictions folder.")] = None,
     decode: Annotated[str, typer.Option(help="greedy, beam-N, or teacher_forced (EM-VLM4AD's way).")] = "greedy",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    engine: EngineOption = "eager",
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 16,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
     limit_per_set: LimitPerSet = None,
@@ -102,7 +104,7 @@ def predict(
         answerer = prior_answerer(train or mixture_of(recipe_of(prior))["train"])
     else:
         who, since = str(Path(model)), written_at(model)
-        answerer = local_answerer(model, way, seen.samples, change=seen.change, blind=seen.blind)
+        answerer = local_answerer(model, way, seen.samples, change=seen.change, blind=seen.blind, engine=engine)
     how = How(who, way_name, condition)
     try:
         count = answer(

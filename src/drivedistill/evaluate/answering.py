@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from drivedistill.data.choices import asked_openly, letter_of
 from drivedistill.data.collate import collate, questions, refuse_long, refuse_unlabelled
@@ -17,22 +16,11 @@ from drivedistill.data.points import picture_size
 from drivedistill.data.prompt import POINT, decode, to_pixels
 from drivedistill.evaluate.decoding import Decoding
 from drivedistill.evaluate.endpoint import Answer, Answerer
+from drivedistill.evaluate.writing import Engine, Writer, generation_settings, writer
+from drivedistill.models.decode import Written
 from drivedistill.models.student import Student
 from drivedistill.records import Sample
 from drivedistill.subject import Subject, load_subject
-
-
-class ChosenProbability(LogitsProcessor):
-    """Notes how probable the likeliest token of every step was: under greedy decoding, the token that is written."""
-
-    def __init__(self) -> None:
-        self.steps: list[Tensor] = []
-        """`float[B]` each."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Leave the scores as they are."""
-        self.steps.append(scores.float().softmax(dim=-1).amax(dim=-1))
-        return scores
 
 
 def local_answerer(
@@ -43,6 +31,7 @@ def local_answerer(
     cache_mb: int = 512,
     change: Change | None = None,
     blind: bool = False,
+    engine: Engine = "eager",
 ) -> Answerer:
     """Answers by a run, a directory or a hub id.
 
@@ -53,6 +42,7 @@ def local_answerer(
         cache_mb: Bound on decoded pictures kept in memory, in megabytes.
         change: Made to every picture; see `data/condition.py`.
         blind: Show no picture.
+        engine: See `writing.py`.
 
     Raises:
         InputError: The model cannot be loaded, texts are too long for it, or answers are missing that `teacher_forced`
@@ -61,11 +51,16 @@ def local_answerer(
     if decoding.teacher_forced:
         refuse_unlabelled(samples)
     subject = load_subject(name, PictureCache(cache_mb, change))
-    return subject_answerer(subject, decoding, samples, blind=blind)
+    return subject_answerer(subject, decoding, samples, blind=blind, engine=engine)
 
 
 def subject_answerer(
-    subject: Subject, decoding: Decoding, samples: Sequence[Sample], *, blind: bool = False
+    subject: Subject,
+    decoding: Decoding,
+    samples: Sequence[Sample],
+    *,
+    blind: bool = False,
+    engine: Engine = "eager",
 ) -> Answerer:
     """As `local_answerer`, by a model that is loaded already; its pictures are those of `subject.preparation`."""
     subject = replace(subject, preparation=replace(subject.preparation, blind=blind))
@@ -75,39 +70,14 @@ def subject_answerer(
     subject.model.eval().to(device)
     if decoding.teacher_forced:
         return partial(teacher_forced, subject, device)
-    return partial(generated, subject, generation_settings(subject, decoding), device)
+    return partial(written, subject, decoding, writer(subject, decoding, engine), device)
 
 
-def generation_settings(subject: Subject, decoding: Decoding) -> GenerationConfig:
-    """Nothing of the model's own settings but its special tokens."""
-    own, tokenizer = subject.model.generation_config, subject.preparation.tokenizer
-    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    return GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        num_beams=decoding.beams,
-        do_sample=False,
-        use_cache=True,
-        # Training ends an answer with the tokenizer's end token, whatever the published model did.
-        eos_token_id=sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None}),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=own.bos_token_id,
-        decoder_start_token_id=own.decoder_start_token_id,
-    )
-
-
-def generated(
-    subject: Subject, settings: GenerationConfig, device: torch.device, batch: Sequence[Sample]
+def written(
+    subject: Subject, decoding: Decoding, write: Writer, device: torch.device, batch: Sequence[Sample]
 ) -> list[Answer]:
-    """Answers as `generate` writes them, with the mean probability of their tokens where decoding is greedy."""
-    inputs = model_inputs(subject, device, batch)
-    # `generate` fills gaps of a given configuration from the model's own, so the model's own is replaced.
-    subject.model.generation_config = settings
-    chosen = ChosenProbability()
-    with torch.inference_mode():
-        written = subject.model.generate(**inputs, logits_processor=LogitsProcessorList([chosen])).cpu()
-    # With beams the likeliest next token of a beam need not be the one that survives.
-    sure = torch.stack(chosen.steps, dim=1).cpu() if settings.num_beams == 1 else None
-    return read_answers(subject, settings, batch, inputs, written, sure)
+    """Answers as they are written, with the mean probability of their tokens where decoding is greedy."""
+    return read_answers(subject, decoding, batch, write(model_inputs(subject, device, batch), None))
 
 
 def model_inputs(subject: Subject, device: torch.device, batch: Sequence[Sample]) -> dict[str, Tensor]:
@@ -122,28 +92,13 @@ def model_inputs(subject: Subject, device: torch.device, batch: Sequence[Sample]
     }
 
 
-def read_answers(
-    subject: Subject,
-    settings: GenerationConfig,
-    batch: Sequence[Sample],
-    inputs: dict[str, Tensor],
-    written: Tensor,
-    sure: Tensor | None = None,
-) -> list[Answer]:
-    """The answers in what `generate` returned.
-
-    Args:
-        subject: The model.
-        settings: With which it wrote; they say what ends an answer.
-        batch: B questions.
-        inputs: Their tensors.
-        written: `int64[B, T]` on the host, decoder-only with the prompt before.
-        sure: `float[B, T']`, the probability of every token that was written.
-    """
-    prompt_length = 1 if subject.preparation.reading.family == "driving_t5" else inputs["input_ids"].shape[1]
-    ends = torch.tensor(settings.eos_token_id)
+def read_answers(subject: Subject, decoding: Decoding, batch: Sequence[Sample], written: Written) -> list[Answer]:
+    """The answers in what was written for B questions; the decoding says what ends one."""
+    tokens = written.tokens.cpu()
+    sure = None if written.probabilities is None else written.probabilities.cpu()
+    ends = torch.tensor(generation_settings(subject, decoding).eos_token_id)
     answers = []
-    for b, (sample, ids) in enumerate(zip(batch, written[:, prompt_length:], strict=True)):
+    for b, (sample, ids) in enumerate(zip(batch, tokens, strict=True)):
         end = torch.isin(ids, ends).nonzero()
         length = int(end[0]) + 1 if len(end) else len(ids)
         confidence = None if sure is None else float(sure[b, :length].mean())

@@ -14,6 +14,7 @@ class Decoding:
     teacher_forced: bool = False
     beams: int = 1
     max_new_tokens: int = 256
+    min_new_tokens: int = 0
 
     @property
     def name(self) -> str:

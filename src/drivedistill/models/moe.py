@@ -107,8 +107,9 @@ class FeedForwardExperts(StackedExperts):
     dense layer is a reshape, and all experts side by side are one wide dense layer without copying. Biases, if any, lie one
     after the other, so that an optimizer takes them for what they are.
 
-    Sparse routers (top-k, top-p) run the selected experts only, on tokens sorted by expert. Dense routers, `static = True`
-    and `torch.export` run every expert on every token as one wide layer, with shapes that do not depend on the data.
+    Sparse routers (top-k, top-p) run the selected experts only, on tokens sorted by expert. Dense routers, `static = True`,
+    `torch.compile` and `torch.export` run every expert on every token as one wide layer, with shapes that do not depend on
+    the data.
 
     With `upcycle` and weights that sum to 1 (top-k, dense) the layer equals the dense one right after conversion; with
     top-p they do not sum to 1, so the output is smaller (arXiv 2403.07652 does not renormalise). With `split` the layer is
@@ -150,7 +151,7 @@ class FeedForwardExperts(StackedExperts):
         """`float[..., d]` to `float[..., d]`."""
         decision = self.remember(self.router(tokens))
         rows, selected, weights = (tensor.flatten(0, -2) for tensor in (tokens, decision.selected, decision.weights))
-        if self.static or self.router.kind == "dense" or torch.compiler.is_exporting():
+        if self.static or self.router.kind == "dense" or torch.compiler.is_compiling():
             output = self._all(rows, weights)
         elif len(rows) == 1 and rows.device.type == "cpu" and not torch.is_grad_enabled():
             output = self._one(rows, weights, selected)

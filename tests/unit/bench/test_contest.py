@@ -153,7 +153,7 @@ def test_figures_are_arithmetic_of_the_times(timed, drawn):
         "cpu",
         True,
         "float32",
-        "generate, eager",
+        "eager",
     )
     assert row["params_total"] == sum(p.numel() for p in timed[0].subject.model.parameters())
     assert row["params_total_2p20"] * 2**20 == pytest.approx(row["params_total_1e6"] * 1e6)
@@ -251,7 +251,7 @@ def test_bench_writes_report_picture_and_answers(saved, drawn, tmp_path, quick):
     assert report["models"][1]["against"] == names[0]
     assert said[-1] == "2 models, 8 questions, 1 round, 2 ways ..."
     text = (tmp_path / "b" / "bench.md").read_text()
-    assert all(name in text for name in [*names, "float32", "generate, eager", "RSDR at 80 ms", "vision, median ms"])
+    assert all(name in text for name in [*names, "float32", "eager", "RSDR at 80 ms", "vision, median ms"])
     assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith("|"))
 
 
@@ -303,7 +303,7 @@ def test_dry_run_writes_nothing(saved, root, tmp_path):
     assert (
         "1 model would be asked 1 question (rules drivekd, but other max_new_tokens, min_new_tokens: " in found.output
     )
-    assert "exactly 16 tokens, bfloat16, warm-up 3, 10 rounds, seed 0)" in found.output
+    assert "exactly 16 tokens, bfloat16, eager, warm-up 3, 10 rounds, seed 0)" in found.output
     assert not (tmp_path / "b").exists()
 
 
