@@ -16,9 +16,10 @@ from drivedistill.data.points import picture_size
 from drivedistill.data.prompt import POINT, decode, to_pixels
 from drivedistill.evaluate.decoding import Decoding
 from drivedistill.evaluate.endpoint import Answer, Answerer
+from drivedistill.evaluate.seen_views import SeenViews
 from drivedistill.evaluate.writing import Engine, Writer, generation_settings, writer
 from drivedistill.models.decode import Written
-from drivedistill.models.student import Student
+from drivedistill.models.student import Student, bare
 from drivedistill.records import Sample
 from drivedistill.subject import Subject, load_subject
 
@@ -70,6 +71,9 @@ def subject_answerer(
     subject.model.eval().to(device)
     if decoding.teacher_forced:
         return partial(teacher_forced, subject, device)
+    if subject.preparation.features is None and subject.preparation.reading.family == "driving_t5":
+        features = SeenViews(bare(subject.model).vision, subject.preparation)
+        subject = replace(subject, preparation=replace(subject.preparation, features=features))
     return partial(written, subject, decoding, writer(subject, decoding, engine), device)
 
 
@@ -77,6 +81,8 @@ def written(
     subject: Subject, decoding: Decoding, write: Writer, device: torch.device, batch: Sequence[Sample]
 ) -> list[Answer]:
     """Answers as they are written, with the mean probability of their tokens where decoding is greedy."""
+    if isinstance(subject.preparation.features, SeenViews) and not subject.preparation.blind:
+        subject.preparation.features.look(batch)
     return read_answers(subject, decoding, batch, write(model_inputs(subject, device, batch), None))
 
 
