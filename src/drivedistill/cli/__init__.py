@@ -94,6 +94,10 @@ def options(
 
 def main() -> None:
     """Entry point: runs the verb and turns errors into exit codes."""
+    # A processor's matrix products are prepared once per shape and kept: a thousand of them by default, half a megabyte each.
+    # Batches of texts have new shapes all the time, so a training would grow by a gigabyte and gain nothing.
+    for kept in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(kept, "64")
     try:
         app(standalone_mode=True)
     except InputError as error:
