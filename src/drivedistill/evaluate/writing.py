@@ -89,9 +89,11 @@ def generation_settings(subject: Subject, decoding: Decoding) -> GenerationConfi
 
 def _compiled(step: Any) -> Step:
     """On a processor weights are frozen into the code; a GPU gets fused kernels (and CUDA graphs from `graph`)."""
-    options = {"freezing": True} if step.ends.device.type == "cpu" else None
     step = fixed_shapes(step)
+    options = {"freezing": True} if step.ends.device.type == "cpu" else None
     step.forward = torch.compile(step.forward, dynamic=False, options=options)
+    for part in step.reading_parts():  # number of pictures and length of the question differ from batch to batch
+        part.forward = torch.compile(part.forward, options=options)
     return step
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 ROOM = 32
@@ -105,6 +105,9 @@ class Step(Protocol):
 
     def grown(self, memory: Memory) -> Memory:
         """The same memory with twice the room."""
+
+    def reading_parts(self) -> Sequence[nn.Module]:
+        """Modules that do most of `begin`'s work, for a compiler."""
 
     def __call__(self, token: Tensor, position: Tensor, early: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """The next token of every sample `int64[B]`, and its probability `float32[B]`.

@@ -69,6 +69,11 @@ class GraphStep(nn.Module):
         """See `decode.Step`."""
         return self._moved(self.step.grown(memory))
 
+    def reading_parts(self) -> list[nn.Module]:
+        """See `decode.Step`."""
+        parts: list[nn.Module] = self.step.reading_parts()
+        return parts
+
     def forward(self, token: Tensor, position: Tensor, early: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """See `decode.Step`; the memory must be one that `begin` or `grown` returned last for its shape."""
         place = self._places[memory.shapes]

@@ -63,6 +63,10 @@ class T5Step(nn.Module):
         memory.table = self._table(memory.room, memory.keys[0])
         return memory
 
+    def reading_parts(self) -> list[nn.Module]:
+        """See `decode.Step`."""
+        return [self.model.vision.model, self.model.language_model.encoder]
+
     def forward(self, token: Tensor, position: Tensor, early: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """See `decode.Step`."""
         decoder = self.model.language_model.decoder

@@ -60,6 +60,10 @@ class VlmStep(nn.Module):
             return None
         return (prompt["attention_mask"].long().cumsum(dim=1) - 1).clamp_min(0)
 
+    def reading_parts(self) -> list[nn.Module]:
+        """None: what Hugging Face's prefill asks of its masks would be compiled anew for every prompt."""
+        return []
+
     def forward(self, token: Tensor, position: Tensor, early: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """See `decode.Step`."""
         first, shift = memory.fixed
