@@ -19,7 +19,10 @@ from drivedistill.records import refuse_together, validation_problems, write_tex
 from drivedistill.sections import Data, Distill, Mining, Model, Section, Train
 from drivedistill.yaml_tree import flat, read_tree, set_field
 
-FREE_TO_CHANGE = {"log_every", "keep", "trackers", "save_every", "workers", "image_cache_mb", "vision_cache"}
+FREE_TO_CHANGE = {
+    *("log_every", "keep", "trackers", "save_every"),
+    *("workers", "prefetch", "image_cache_mb", "vision_cache"),
+}
 """Fields that may differ when a run goes on, because they do not touch what is learnt.
 
 `vision_cache`: a cache may be moved, left, or begun. One of float32 holds what the tower would make; the features of a

@@ -85,6 +85,9 @@ class Data(Section):
     """Sample so many regular questions per corner question (CLKD: 17); null takes the data as they are."""
     image_size: Count = 224
     """Side of the square picture given to the model, in pixels."""
+    jpeg_scale: Literal["full", "reduced"] = "full"
+    """`reduced`: decode a JPEG that is at least four times as large as `image_size` at 1/2, 1/4 or 1/8, which takes a third of
+    the time and moves pixels by about one grey level of 255. Part of what a model learns: it is asked as it was trained."""
     region_drawing: Literal["target", "full"] = "target"
     """Draw a region's red rectangle after scaling (never thinner than a pixel), or on the full picture (official)."""
     coordinates: Literal["pixel", "unit"] = "pixel"
@@ -101,6 +104,9 @@ class Data(Section):
     vision_cache: Path | None = None
     """Folder of `drivedistill cache`: features of frozen vision towers are read from it instead of pictures."""
     workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that prepare batches; 0: the training process itself."""
+    prefetch: Count = 2
+    """Micro-batches that every worker keeps ready."""
     image_cache_mb: Annotated[int, Field(ge=0)] = 512
     """Memory for decoded pictures; about 90 DriveLM questions share a frame."""
 
@@ -345,6 +351,9 @@ class Train(Section):
     already, as a row of a table)."""
     batch_size: Count = 8
     accumulate: Count = 1
+    similar_length: bool = False
+    """Put answers of similar length into one micro-batch, which saves padding. It also decides which samples share a step:
+    gradients of steps then differ more from each other than those of random samples."""
     reduction: Literal["tokens", "samples", "sqrt"] = "tokens"
     """Every supervised token counts the same (CLKD), or every sample (Drive-KD), or a sample counts the root of its number
     of tokens (between both: long answers neither drown short ones nor are drowned)."""

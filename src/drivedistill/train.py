@@ -151,7 +151,8 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
 def train_stream(recipe: Recipe, samples: Sequence[Sample], ranks: int) -> Stream:
     """The order in which a run sees its samples."""
     options = recipe.train
-    return Stream(samples, recipe.seed, recipe.data.corner_ratio, options.batch_size, options.accumulate, ranks)
+    size, accumulate, ratio = options.batch_size, options.accumulate, recipe.data.corner_ratio
+    return Stream(samples, recipe.seed, ratio, size, accumulate, ranks, options.similar_length)
 
 
 def total_steps(recipe: Recipe, stream: Stream) -> int:
@@ -216,13 +217,13 @@ def validation_loss(loop: Loop) -> float:
 
 def _windows(loop: Loop) -> Iterator[list[Batch]]:
     """This rank's windows, from the step at which the run stands."""
-    setting, workers = loop.setting, loop.setting.recipe.data.workers
+    setting, data = loop.setting, loop.setting.recipe.data
     loader: DataLoader[Batch] = DataLoader(
         SampleList(setting.train),
         batch_sampler=MicroBatches(loop.stream, loop.state.step, loop.accelerator.process_index),
         collate_fn=partial(collate, preparations=setting.preparations),
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
+        num_workers=data.workers,
+        prefetch_factor=data.prefetch if data.workers else None,
         worker_init_fn=leave_group,
         generator=torch.Generator(),  # or starting the loader would draw from the generator that dropout uses
     )

@@ -26,9 +26,8 @@ from PIL import Image
 from torch import Tensor
 
 from drivedistill.bench.clock import Clock
-from drivedistill.data.images import Drawing, PictureCache, Size
+from drivedistill.data.images import MAX_PIXELS, PictureCache, Size
 from drivedistill.models.student import bare
-from drivedistill.records import Region
 
 VISION: dict[str, tuple[str, ...]] = {
     "driving_t5": ("vision", "fusion", "adapter"),
@@ -77,22 +76,16 @@ class TimedPictures(PictureCache):
     """Keeps no picture, and notes how long decoding takes."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__(0, self._decoded)
+        super().__init__(0)
         self.seconds = 0.0
         self._clock = clock
-        self._opened = 0.0
 
-    def load(
-        self, path: str | Path, size: Size | None, region: Region | None = None, drawing: Drawing = "target"
-    ) -> Image.Image:
-        """As `PictureCache.load`."""
-        self._opened = self._clock.now()
-        return super().load(path, size, region, drawing)
-
-    def _decoded(self, path: str, image: Image.Image) -> Image.Image:
-        """Called with the full-size RGB picture, before it is scaled."""
-        self.seconds += self._clock.now() - self._opened
-        return image
+    def decode(self, path: str | Path, wanted: Size | None, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Size]:
+        """As `PictureCache.decode`."""
+        opened = self._clock.now()
+        decoded = super().decode(path, wanted, max_pixels)
+        self.seconds += self._clock.now() - opened
+        return decoded
 
 
 class Watch:

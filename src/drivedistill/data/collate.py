@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -22,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from drivedistill.batch import IGNORE, Batch, RoleInputs
 from drivedistill.data.choices import in_words
-from drivedistill.data.images import Drawing, PictureCache
+from drivedistill.data.images import Drawing, JpegScale, PictureCache
 from drivedistill.data.points import picture_size, points
 from drivedistill.data.prior import family
 from drivedistill.data.prompt import prompt, to_unit
@@ -41,7 +44,8 @@ class Reading(BaseModel):
 
     family: Family
     image_size: int
-    region_drawing: Literal["target", "full"] = "target"
+    jpeg_scale: JpegScale = "full"
+    region_drawing: Drawing = "target"
     coordinates: Literal["pixel", "unit"] = "pixel"
     choices: Literal["letter", "words"] = "letter"
     points: bool = False
@@ -216,7 +220,16 @@ def _seen(samples: Sequence[Sample], preparation: Preparation) -> tuple[str, Ten
 
 def pixels(path: str, region: Region | None, preparation: Preparation) -> Tensor:
     """One view as a driving_t5 model is given it: `float[3, H, W]`, scaled, with its region drawn, normalised."""
-    return preparation.processor(_picture(path, region, preparation), return_tensors="pt").pixel_values[0]
+    shades, picture = _shades(preparation.processor), np.asarray(_picture(path, region, preparation))
+    return torch.from_numpy(np.stack([shades[c].take(picture[..., c]) for c in range(3)]))
+
+
+@lru_cache(maxsize=4)
+def _shades(processor: Any) -> NDArray[np.float32]:
+    """`[3, 256]`: what an image processor makes of every value of a channel, bit by bit; looked up, not calculated again."""
+    ramp = np.arange(256, dtype=np.uint8).reshape(256, 1, 1).repeat(3, axis=2)
+    made = processor(Image.fromarray(ramp), do_resize=False, return_tensors="np").pixel_values[0, :, :, 0]
+    return np.ascontiguousarray(made, np.float32)
 
 
 # --- decoder-only: one sequence of pictures, question and answer ----------------------------------------------------
@@ -339,7 +352,7 @@ def views(sample: Sample) -> Iterator[tuple[str, str, Region | None]]:
 
 def _picture(path: str, region: Region | None, preparation: Preparation) -> Image.Image:
     reading = preparation.reading
-    return preparation.pictures.load(path, _side(reading), region, reading.region_drawing)
+    return preparation.pictures.load(path, _side(reading), region, reading.region_drawing, reading.jpeg_scale)
 
 
 def _side(reading: Reading) -> tuple[int, int]:

@@ -3,10 +3,14 @@
 A pure function of seed and position: a run resumes at any step by counting, and however a window is cut into micro-batches
 and ranks, it holds the same samples. The last window of an epoch is filled from the next one, so no sample is dropped
 and no window is short.
+
+With `similar_length` the size of a micro-batch also decides which samples share a window, since batches of answers of similar
+length are made first. Ranks, resuming and whole epochs are as before.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +19,9 @@ from torch.utils.data import Dataset, Sampler
 
 from drivedistill.data.mixture import corner_draws, epoch_order, regime_ratio
 from drivedistill.records import Sample
+
+POOL = 50
+"""Micro-batches among whose samples answers of similar length are sought: more pad less, fewer mix better."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Stream:
         batch_size: Samples per micro-batch.
         accumulate: Micro-batches per window and rank.
         ranks: Number of processes.
+        similar_length: Micro-batches hold answers of similar length, see `by_length`.
     """
 
     samples: Sequence[Sample]
@@ -36,6 +44,7 @@ class Stream:
     batch_size: int
     accumulate: int
     ranks: int
+    similar_length: bool = False
 
     @property
     def window_size(self) -> int:
@@ -58,8 +67,42 @@ class Stream:
         """Indices of the samples from a position of the stream on, without end."""
         epoch, offset = divmod(position, self.epoch_size)
         while True:
-            yield from epoch_order(self.samples, self.seed, epoch, self.corner_ratio)[offset:]
+            yield from self._epoch(epoch)[offset:]
             epoch, offset = epoch + 1, 0
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        """Letters of every answer; tokens would tell little more and need a tokenizer."""
+        return [len(sample.answer or "") for sample in self.samples]
+
+    def _epoch(self, epoch: int) -> list[int]:
+        order = epoch_order(self.samples, self.seed, epoch, self.corner_ratio)
+        if not self.similar_length:
+            return order
+        begun = -epoch * self.epoch_size % self.batch_size  # the last micro-batch of the epoch before takes so many
+        return order[:begun] + by_length(order[begun:], self._lengths, self.batch_size, f"{self.seed} {epoch}")
+
+
+def by_length(order: Sequence[int], lengths: Sequence[int], batch_size: int, seed: str) -> list[int]:
+    """The same indices in an order whose batches hold samples of similar length.
+
+    Among `POOL` batches at a time the indices are sorted by length, cut into batches, and the batches are shuffled. What is
+    left over for a last, short batch stays where it is.
+
+    Args:
+        order: Indices, shuffled.
+        lengths: By index.
+        batch_size: Of every batch.
+        seed: Of the order of the batches.
+    """
+    shuffled, found = random.Random(f"length {seed}"), list[int]()
+    whole = len(order) - len(order) % batch_size
+    for start in range(0, whole, POOL * batch_size):
+        pool = sorted(order[start : min(whole, start + POOL * batch_size)], key=lengths.__getitem__)
+        batches = [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
+        shuffled.shuffle(batches)
+        found += [index for batch in batches for index in batch]
+    return found + list(order[whole:])
 
 
 class MicroBatches(Sampler[list[int]]):

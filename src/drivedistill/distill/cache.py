@@ -83,7 +83,9 @@ class Tower:
                 "processor": processor.to_dict(),
                 "transformers": transformers.__version__,
             },
-            "decoder": {"pillow": PIL.__version__, "libjpeg_turbo": pillow.version_feature("libjpeg_turbo")},
+            "decoder": {"pillow": PIL.__version__, "libjpeg_turbo": pillow.version_feature("libjpeg_turbo")}
+            # Left out where it is `full`, so that features of earlier versions stay good.
+            | ({} if reading.jpeg_scale == "full" else {"jpeg_scale": reading.jpeg_scale}),
             "dtype": dtype,
             "version": VERSION,
         }

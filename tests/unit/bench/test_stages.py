@@ -42,8 +42,8 @@ def plant(stage, contestant, tape, monkeypatch):
     calls = iter(range(100))
     head = model.get_submodule("language_model.lm_head" if kind == "driving_t5" else "lm_head")
     if stage == "image_decode":
-        decode = images._decode
-        monkeypatch.setattr(images, "_decode", lambda *args: (tape.move(), decode(*args))[1])
+        decode = images.decode_picture
+        monkeypatch.setattr(images, "decode_picture", lambda *args: (tape.move(), decode(*args))[1])
     elif stage == "preprocess":
         prepare = contest.model_inputs
         monkeypatch.setattr(contest, "model_inputs", lambda *args: (prepare(*args), tape.move())[0])
@@ -101,8 +101,8 @@ def test_no_hook_stays_behind_even_after_an_error(saved, drawn, monkeypatch):
 def test_pictures_are_decoded_every_time(saved, drawn, monkeypatch):
     contestant = enter("m", saved("driving_t5"), RULES, drawn)
     decoded = []
-    decode = images._decode
-    monkeypatch.setattr(images, "_decode", lambda path, limit: (decoded.append(path), decode(path, limit))[1])
+    decode = images.decode_picture
+    monkeypatch.setattr(images, "decode_picture", lambda *args: (decoded.append(args[0]), decode(*args))[1])
     for _ in range(2):
         asked(contestant, drawn[1])
     assert len(decoded) == 12

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drivedistill.data.images import PictureCache, image_problem, image_size, load_image
+from drivedistill.data.images import PictureCache, decode_picture, image_problem, image_size, load_image
 from drivedistill.problems import InputError
 from drivedistill.records import Region
 
@@ -187,3 +187,95 @@ def test_cache_tells_sizes_regions_and_drawings_apart(gray):
 def test_cache_of_zero_keeps_nothing(jpeg):
     cache = PictureCache(megabytes=0)
     assert cache.load(jpeg, None) is not cache.load(jpeg, None) and cache.bytes == 0
+
+
+# --- JPEGs at a reduced scale -----------------------------------------------------------------------------------------
+
+
+def photo(path, width, height, **options):
+    """Noise at several scales, much as a street looks to a decoder."""
+    draw, pixels = np.random.default_rng(0), np.full((height, width, 3), 128.0)
+    for step, strength in ((4, 8), (16, 15), (64, 30)):
+        coarse = draw.normal(0, strength, (height // step + 2, width // step + 2, 3)).clip(-127, 127) + 128
+        fine = Image.fromarray(coarse.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        pixels += np.asarray(fine, float) - 128
+    return save(path, pixels.clip(0, 255).astype(np.uint8), **options)
+
+
+def reduced(path, size, *args):
+    return np.asarray(load_image(path, size, *args, jpeg_scale="reduced")).astype(int)
+
+
+def full(path, size, *args):
+    return np.asarray(load_image(path, size, *args)).astype(int)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(8, 8), (28, 4), (50, 2), (56, 2)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_reduced_jpegs_look_like_full_ones(tmp_path, side, scale, options):
+    path = photo(tmp_path / "a.jpg", 401, 225, quality=85, **options)
+    assert decode_picture(path, (side, side))[0].size == (-(-401 // scale), -(-225 // scale))
+    found, expected = reduced(path, (side, side)), full(path, (side, side))
+    assert found.shape == (side, side, 3)
+    assert 0 < np.abs(found - expected).mean() < 3
+    assert abs(found.mean() - expected.mean()) < 0.5
+    assert np.array_equal(found, reduced(path, (side, side)))
+
+
+@pytest.mark.parametrize("size", [(57, 57), (112, 56), (401, 225), (500, 300), None])
+def test_a_jpeg_less_than_four_times_as_large_is_decoded_in_full(tmp_path, size):
+    path = photo(tmp_path / "a.jpg", 401, 225)
+    assert np.array_equal(reduced(path, size), full(path, size))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.bmp", "a.tif", "a.ppm"])
+def test_other_formats_are_decoded_in_full(tmp_path, name):
+    path = photo(tmp_path / name, 320, 200)
+    assert np.array_equal(reduced(path, (20, 20)), full(path, (20, 20)))
+
+
+def test_a_changed_picture_and_a_rectangle_on_the_full_one_see_every_pixel(tmp_path):
+    path = photo(tmp_path / "a.jpg", 400, 240)
+    where = region(40, 40, 200, 100)
+    assert np.array_equal(reduced(path, (40, 40), where, "full"), full(path, (40, 40), where, "full"))
+    sizes = []
+
+    def change(name, image):
+        sizes.append(image.size)
+        return image
+
+    load_image(path, (40, 40), change=change, jpeg_scale="reduced")
+    assert sizes == [(400, 240)]
+
+
+def test_a_rectangle_lies_at_the_same_place_whatever_the_scale(tmp_path):
+    path = save(tmp_path / "a.jpg", np.full((900, 1600, 3), 100, np.uint8))
+    where = region(400, 225, 800, 450)
+    assert np.array_equal(red(reduced(path, (224, 224), where), 150), red(full(path, (224, 224), where), 150))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_reduced_jpegs_of_other_modes_become_rgb(tmp_path, mode):
+    path = photo(tmp_path / "rgb.png", 400, 240)
+    with Image.open(path) as image:
+        image.convert(mode).save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(reduced(tmp_path / "a.jpg", (40, 40)) - full(tmp_path / "a.jpg", (40, 40))).mean() < 2
+
+
+def test_reduced_jpegs_ignore_the_orientation_and_refuse_what_is_cut_off(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = photo(tmp_path / "a.jpg", 400, 240, exif=exif)
+    plain = photo(tmp_path / "plain.jpg", 400, 240)
+    assert np.array_equal(reduced(path, (40, 20)), reduced(plain, (40, 20)))
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError) as scaled:
+        reduced(path, (40, 20))
+    assert scaled.value.problems == [image_problem(path)]
+
+
+def test_cache_tells_the_scales_apart(tmp_path):
+    path, cache = photo(tmp_path / "a.jpg", 400, 240), PictureCache(10)
+    for scale in ("full", "reduced", "full"):
+        found = cache.load(path, (40, 40), jpeg_scale=scale)
+        assert np.array_equal(found, load_image(path, (40, 40), jpeg_scale=scale))

@@ -1,9 +1,11 @@
 """The order of the samples: nothing dropped, nothing that depends on how a window is cut."""
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivedistill.data.stream import MicroBatches, Stream
+from drivedistill.data.stream import MicroBatches, Stream, by_length
 from drivedistill.records import Sample
 
 
@@ -46,3 +48,60 @@ def test_corner_ratio_changes_the_length_of_an_epoch():
     assert stream.epoch_size == 36
     first = [index for window in take(stream, 9) for index in window]
     assert sum(index >= 34 for index in first) == 2
+
+
+def spoken(count: int, seed: int) -> list[Sample]:
+    """Samples whose answers are of very different lengths."""
+    draw = random.Random(seed)
+    return [sample.model_copy(update={"answer": "a" * draw.randint(1, 400)}) for sample in samples(count, 0)]
+
+
+@given(
+    cut=st.sampled_from([(4, 3, 1), (4, 1, 3), (6, 1, 2), (6, 2, 1)]), count=st.integers(1, 70), start=st.integers(0, 9)
+)
+def test_similar_lengths_go_on_from_any_step_and_do_not_depend_on_ranks(cut, count, start):
+    size, *_ = cut
+    stream = Stream(spoken(count, 0), 3, None, *cut, True)
+    windows = take(stream, start + 3)
+    assert take(stream, 3, start) == windows[start:]
+    assert windows == take(Stream(spoken(count, 0), 3, None, size, 12 // size, 1, True), start + 3)
+
+
+@given(count=st.integers(1, 70), size=st.integers(1, 9), seed=st.integers(0, 3))
+def test_similar_lengths_drop_and_repeat_nothing(count, size, seed):
+    stream = Stream(spoken(count, 1), seed, None, size, 1, 1, True)
+    seen = [index for window in take(stream, 3 * count) for index in window]
+    for epoch in range(3):
+        assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+def test_similar_lengths_keep_the_corner_ratio():
+    stream = Stream(samples(34, 20), 0, 17, 4, 1, 1, True)
+    first = [index for window in take(stream, 9) for index in window]
+    assert sum(index >= 34 for index in first) == 2 and len(set(first)) == 36
+
+
+def padding(stream: Stream) -> float:
+    """Share of the places of an epoch's micro-batches that hold padding."""
+    chosen = [[len(stream.samples[i].answer) for i in window] for window in take(stream, int(stream.windows_per_epoch))]
+    return 1 - sum(map(sum, chosen)) / sum(max(lengths) * len(lengths) for lengths in chosen)
+
+
+def test_similar_lengths_pad_little_in_every_epoch():
+    mixed, similar = (Stream(spoken(803, 2), 0, None, 8, 1, 1, flag) for flag in (False, True))
+    assert padding(mixed) > 0.35 and padding(similar) < 0.03
+    windows = take(similar, 300)  # epochs begin in the middle of a micro-batch: 803 = 100 * 8 + 3
+    wide = [
+        w
+        for w in windows
+        if (spread := [len(similar.samples[i].answer) for i in w]) and max(spread) > 100 + min(spread)
+    ]
+    assert len(wide) <= 3 * 2
+
+
+def test_batches_of_similar_length_come_in_random_order():
+    lengths = list(range(400))
+    order = by_length(random.Random(0).sample(lengths, 400), lengths, 8, "0 0")
+    means = [sum(order[first : first + 8]) / 8 for first in range(0, 400, 8)]
+    assert means != sorted(means) and abs(sum(means[:25]) / 25 - 199.5) < 50
+    assert order != by_length(random.Random(0).sample(lengths, 400), lengths, 8, "0 1")

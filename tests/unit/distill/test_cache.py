@@ -173,6 +173,7 @@ def test_other_bytes_are_another_key_and_equal_ones_the_same_wherever_they_lie(t
     [
         ({"seed": 1}, "backbone.weights"),
         ({"data__image_size": 64}, "preprocessing.image_size 32 instead of 64"),
+        ({"data__jpeg_scale": "reduced"}, "decoder.jpeg_scale None instead of reduced"),
         ({"train__precision": "bf16"}, "precision no instead of bf16"),
         ({"model__overrides": {"vision": {"depths": [1, 2], "hidden_sizes": [16, 32], "num_stages": 2}}},
          "backbone.config.depths [1, 1] instead of [1, 2]"),
