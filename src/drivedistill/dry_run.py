@@ -8,11 +8,15 @@ from typing import Any
 import torch
 
 from drivedistill.batch import Batch
+from drivedistill.cost import Cost
 from drivedistill.data.collate import collate
 from drivedistill.data.mixture import corner_draws, regime_ratio
+from drivedistill.distill.cache import views_of
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Moment
+from drivedistill.distill.teacher import LiveTeacher
 from drivedistill.models.parameters import count_parameters
+from drivedistill.preflight import frozen_towers, measure
 from drivedistill.recipe import Recipe
 from drivedistill.runs import Parts, assemble
 from drivedistill.subject import method
@@ -20,16 +24,19 @@ from drivedistill.train import total_steps, train_stream
 
 
 def describe(recipe: Recipe) -> str:
-    """Counts, shapes, memory and one sample with its supervised tokens in brackets, as text."""
+    """Counts, shapes, one sample with its supervised tokens in brackets, memory and time, as text."""
     parts = assemble(recipe)
     train = parts.splits["train"]
     batch = collate(train[: recipe.train.batch_size], parts.setting.preparations)
     sections = [
         _counts(recipe, parts),
         _shapes(batch),
-        _memory(recipe, parts, batch),
         _sample(parts, collate(train[:1], parts.setting.preparations)),
+        _memory(recipe, parts, batch),
     ]
+    if recipe.train.steps != 0:
+        cost = measure(recipe, parts)  # comes last: it may close a teacher that the run closes on its way
+        sections += [_peak(cost), _time(cost), *_caches(recipe, parts, cost)]
     return "\n\n".join(sections)
 
 
@@ -109,6 +116,60 @@ def _activations(parts: Parts, batch: Batch) -> int:
         outcome = objective(student(batch, objective.wants), signal, batch, moment, Plan())
     del outcome
     return sum(kept.values())
+
+
+def _peak(cost: Cost) -> str:
+    where = "allocated on the GPU" if torch.cuda.is_available() else "resident, with Python and its libraries"
+    beside = f"; {cost.workers} workers come on top" if cost.workers else ""
+    return f"memory at its peak (measured)  {1000 * cost.peak_gb:,.1f} MB {where}{beside}"
+
+
+def _time(cost: Cost) -> str:
+    """Seconds of a step with its parts, of the first epoch and of all steps."""
+    epoch = max(1.0, cost.per_epoch)
+    low, high = cost.spread
+    parts = {
+        "pictures and text": cost.preparing(epoch) / epoch,
+        "teacher": cost.accumulate * cost.mean("teacher"),
+        "student": cost.accumulate * cost.mean("student"),
+        "optimizer": cost.mean("update"),
+    }
+    lines = [f"time ({len(cost.probes)} micro-batches tried; without validation and saving)"]
+    lines += [f"  {name:26} {1000 * seconds:>10,.1f} ms" for name, seconds in parts.items()]
+    beside = ", pictures and text beside it" if cost.workers else ""
+    lines += [
+        f"  {'step':26} {1000 * cost.seconds(epoch) / epoch:>10,.1f} ms  ({low:+.0%} to {high:+.0%} by size{beside})",
+        f"  {'first epoch':26} {cost.seconds(cost.per_epoch):>10,.1f} s   {cost.per_epoch:,.1f} steps",
+        f"  {'all steps':26} {cost.seconds(cost.total):>10,.1f} s   {cost.total:,}",
+    ]
+    return "\n".join(lines)
+
+
+def _caches(recipe: Recipe, parts: Parts, cost: Cost) -> list[str]:
+    """What is computed again and again although it never changes."""
+    lines = []
+    read = [*parts.splits["train"], *parts.splits.get("val", [])]
+    if towers := frozen_towers(parts):
+        count = len(views_of(read))
+        megabytes = sum(4 * count * tower.tokens * tower.width for tower in towers.values()) / 1e6
+        saved, built = cost.saved_by_vision_cache(), cost.building_vision(count)
+        what = f"vision of {' and '.join(towers)} (data.vision_cache)"
+        lines.append(_saving(what, saved, megabytes, built))
+    if isinstance(parts.setting.teacher, LiveTeacher) and recipe.distill.signal == "answers":
+        rows = len(read) * cost.tokens_of_a_sample
+        megabytes = rows * _row_bytes(len(parts.student.preparation.tokenizer)) / 1e6
+        saved, built = cost.saved_by_teacher_cache(), cost.building_teacher(len(read))
+        lines.append(_saving("answers of the teacher", saved, megabytes, built))
+    return ["\n".join(["caches would save", *lines])] if lines else []
+
+
+def _row_bytes(vocabulary: int) -> int:
+    """Of a supervised token: its 64 likeliest tokens with their logits in half precision, and what lies beside them."""
+    return 64 * (4 if vocabulary < 65_536 else 6) + 4
+
+
+def _saving(what: str, seconds: float, megabytes: float, built: float) -> str:
+    return f"  {what}: {seconds:,.1f} s of the first epoch; {megabytes:,.1f} MB, built in about {built:,.1f} s"
 
 
 def _sample(parts: Parts, batch: Batch) -> str:

@@ -221,7 +221,10 @@ def _seen(samples: Sequence[Sample], preparation: Preparation) -> tuple[str, Ten
 def pixels(path: str, region: Region | None, preparation: Preparation) -> Tensor:
     """One view as a driving_t5 model is given it: `float[3, H, W]`, scaled, with its region drawn, normalised."""
     shades, picture = _shades(preparation.processor), np.asarray(_picture(path, region, preparation))
-    return torch.from_numpy(np.stack([shades[c].take(picture[..., c]) for c in range(3)]))
+    found = np.empty((3, *picture.shape[:2]), np.float32)
+    for c in range(3):
+        shades[c].take(picture[..., c], out=found[c], mode="clip")  # which is quicker than looking for wrong indices
+    return torch.from_numpy(found)
 
 
 @lru_cache(maxsize=4)

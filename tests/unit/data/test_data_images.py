@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drivedistill.data.images import PictureCache, decode_picture, image_problem, image_size, load_image
+from drivedistill.data import images
+from drivedistill.data.images import PictureCache, image_problem, image_size, load_image
 from drivedistill.problems import InputError
 from drivedistill.records import Region
 
@@ -210,16 +211,56 @@ def full(path, size, *args):
     return np.asarray(load_image(path, size, *args)).astype(int)
 
 
-@pytest.mark.parametrize(("side", "scale"), [(8, 8), (28, 4), (50, 2), (56, 2)])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_reduced_jpegs_look_like_full_ones(tmp_path, side, scale, options):
+@pytest.fixture(params=["simplejpeg", "Pillow"])
+def binding(request, monkeypatch):
+    """Both ways to the pixels of a reduced JPEG."""
+    if request.param == "Pillow":
+        monkeypatch.setattr(images, "decode_jpeg", None)
+    else:
+        pytest.importorskip("simplejpeg")
+    return request.param
+
+
+OPTIONS = pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}])
+
+
+@OPTIONS
+@pytest.mark.parametrize("side", [8, 28, 50, 56])
+def test_reduced_jpegs_look_like_full_ones(tmp_path, side, options, binding):
     path = photo(tmp_path / "a.jpg", 401, 225, quality=85, **options)
-    assert decode_picture(path, (side, side))[0].size == (-(-401 // scale), -(-225 // scale))
     found, expected = reduced(path, (side, side)), full(path, (side, side))
     assert found.shape == (side, side, 3)
     assert 0 < np.abs(found - expected).mean() < 3
     assert abs(found.mean() - expected.mean()) < 0.5
     assert np.array_equal(found, reduced(path, (side, side)))
+
+
+@OPTIONS
+@pytest.mark.parametrize(("side", "scale"), [(8, 8), (28, 4), (50, 2), (56, 2)])
+def test_both_bindings_make_the_same_pixels_of_a_half_a_quarter_or_an_eighth(
+    tmp_path, side, scale, options, monkeypatch
+):
+    simplejpeg, shapes = pytest.importorskip("simplejpeg"), []
+
+    def decode(*args, **kwargs):
+        shapes.append((made := simplejpeg.decode_jpeg(*args, **kwargs)).shape)
+        return made
+
+    path = photo(tmp_path / "a.jpg", 401, 225, quality=85, **options)
+    monkeypatch.setattr(images, "decode_jpeg", decode)
+    quick = reduced(path, (side, side))
+    assert shapes == [(-(-225 // scale), -(-401 // scale), 3)]
+    monkeypatch.setattr(images, "decode_jpeg", None)
+    assert np.array_equal(quick, reduced(path, (side, side)))
+
+
+def test_what_is_left_is_scaled_as_pillow_does(tmp_path, binding):
+    path = photo(tmp_path / "a.jpg", 400, 240)
+    with Image.open(path) as image:
+        image.draft(None, (112, 120))
+        assert image.size == (200, 120)
+        expected = np.asarray(image.resize((56, 60), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(reduced(path, (56, 60)) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(57, 57), (112, 56), (401, 225), (500, 300), None])
@@ -255,14 +296,14 @@ def test_a_rectangle_lies_at_the_same_place_whatever_the_scale(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_reduced_jpegs_of_other_modes_become_rgb(tmp_path, mode):
+def test_reduced_jpegs_of_other_modes_become_rgb(tmp_path, mode, binding):
     path = photo(tmp_path / "rgb.png", 400, 240)
     with Image.open(path) as image:
         image.convert(mode).save(tmp_path / "a.jpg", quality=95)
     assert np.abs(reduced(tmp_path / "a.jpg", (40, 40)) - full(tmp_path / "a.jpg", (40, 40))).mean() < 2
 
 
-def test_reduced_jpegs_ignore_the_orientation_and_refuse_what_is_cut_off(tmp_path):
+def test_reduced_jpegs_ignore_the_orientation_and_refuse_what_is_cut_off(tmp_path, binding):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = photo(tmp_path / "a.jpg", 400, 240, exif=exif)

@@ -178,7 +178,7 @@ def test_other_bytes_are_another_key_and_equal_ones_the_same_wherever_they_lie(t
         ({"model__overrides": {"vision": {"depths": [1, 2], "hidden_sizes": [16, 32], "num_stages": 2}}},
          "backbone.config.depths [1, 1] instead of [1, 2]"),
     ],
-    ids=["weights", "size", "precision", "network"],
+    ids=["weights", "size", "scale", "precision", "network"],
 )  # fmt: skip
 def test_features_that_were_made_otherwise_are_refused_by_what_differs(root, cache, samples, changes, named):
     recipe = tiny.recipe(root, **FROZEN, **changes)
