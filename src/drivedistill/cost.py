@@ -52,14 +52,18 @@ class Decodes:
     def first(self, epochs: float, caches: int = 1) -> float:
         """Expected number in so many epochs, over so many caches that share the work.
 
-        A picture is decoded when a cache sees it first, and later as often as it has been pushed out: in random order, with the
-        probability that it is not among those that fit.
+        Until a cache is full, it decodes what it sees first; then what was pushed out, which in random order is as likely
+        as that a picture is not among those that fit.
         """
         if not self.different:
             return 0.0
-        uses, share = epochs * self.uses / caches, min(1.0, epochs / caches)
-        seen = self.different * (1 - (1 - share) ** (self.uses / self.different))
-        return caches * (seen + (uses - seen) * (1 - min(1.0, self.kept / self.different)))
+        share, often = min(1.0, epochs / caches), self.uses / self.different
+        seen = self.different * (1 - (1 - share) ** often)
+        if seen <= self.kept:
+            return caches * seen
+        full = 1 - (1 - self.kept / self.different) ** (1 / often)  # share of an epoch's uses that fills the cache
+        later = (epochs / caches - full) * self.uses
+        return caches * (self.kept + later * (1 - self.kept / self.different))
 
 
 @dataclass(frozen=True)
