@@ -86,8 +86,8 @@ class Data(Section):
     image_size: Count = 224
     """Side of the square picture given to the model, in pixels."""
     jpeg_scale: Literal["full", "reduced"] = "full"
-    """`reduced`: decode a JPEG that is at least four times as large as `image_size` at 1/2, 1/4 or 1/8, which takes a third of
-    the time and moves pixels by about one grey level of 255. Part of what a model learns: it is asked as it was trained."""
+    """`reduced`: decode a JPEG that is at least four times as large as `image_size` at 1/2, 1/4 or 1/8, which takes half of the
+    time and moves pixels by about one grey level of 255. Part of what a model learns: it is asked as it was trained."""
     region_drawing: Literal["target", "full"] = "target"
     """Draw a region's red rectangle after scaling (never thinner than a pixel), or on the full picture (official)."""
     coordinates: Literal["pixel", "unit"] = "pixel"

@@ -16,7 +16,9 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Fields to change.",
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in this folder first.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show shapes, counts, memory and one sample; write nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show shapes, counts, one sample, memory and time; write nothing.")
+]
 AllowRandom = Annotated[
     bool, typer.Option("--allow-random", help="Permit frozen parts with random weights (speed tests only).")
 ]

@@ -230,7 +230,7 @@ def pixels(path: str, region: Region | None, preparation: Preparation) -> Tensor
 @lru_cache(maxsize=4)
 def _shades(processor: Any) -> NDArray[np.float32]:
     """`[3, 256]`: what an image processor makes of every value of a channel, bit by bit; looked up, not calculated again."""
-    ramp = np.arange(256, dtype=np.uint8).reshape(256, 1, 1).repeat(3, axis=2)
+    ramp: NDArray[np.uint8] = np.arange(256, dtype=np.uint8).reshape(256, 1, 1).repeat(3, axis=2)
     made = processor(Image.fromarray(ramp), do_resize=False, return_tensors="np").pixel_values[0, :, :, 0]
     return np.ascontiguousarray(made, np.float32)
 
