@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -34,12 +35,11 @@ from drivedistill.distill.row_store import RowStore
 SIDE = 224
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 PROCESSOR = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=MEAN.tolist(), image_std=STD.tolist())
-Pixels = NDArray[np.uint8]
 
 
 def street(draw: np.random.Generator) -> Image.Image:
     """Noise at six scales and some of every pixel."""
-    pixels = np.full((900, 1600, 3), 128, np.float32)
+    pixels: NDArray[np.float32] = np.full((900, 1600, 3), 128, np.float32)
     for step in (8, 16, 32, 64, 128, 256):
         coarse = draw.normal(0, 160 / step**0.5, (900 // step + 2, 1600 // step + 2, 3)).astype(np.float32)
         layers = [Image.fromarray(coarse[..., c]).resize((1600, 900), Image.Resampling.BICUBIC) for c in range(3)]
@@ -47,14 +47,14 @@ def street(draw: np.random.Generator) -> Image.Image:
     return Image.fromarray((pixels + draw.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8))
 
 
-def numpy_normalised(pictures: Pixels) -> Tensor:
+def numpy_normalised(pictures: NDArray[np.uint8]) -> Tensor:
     """As one writes it first."""
     return torch.from_numpy(
         np.ascontiguousarray(((pictures / 255 - MEAN) / STD).astype(np.float32).transpose(0, 3, 1, 2))
     )
 
 
-def torch_normalised(pictures: Pixels) -> Tensor:
+def torch_normalised(pictures: NDArray[np.uint8]) -> Tensor:
     """Converted and normalised in place."""
     scale, shift = torch.from_numpy(1 / (255 * STD)).view(3, 1, 1), torch.from_numpy(MEAN / STD).view(3, 1, 1)
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().mul_(scale).sub_(shift)
@@ -87,7 +87,7 @@ def prepared(scale: str) -> Callable[[str], Tensor]:
 def ways(paths: list[str], folder: Path) -> dict[str, Callable[[], Any]]:
     """What is timed, by name."""
 
-    def stacked(decode: Callable[[str], Image.Image]) -> Pixels:
+    def stacked(decode: Callable[[str], Image.Image]) -> NDArray[np.uint8]:
         return np.stack([np.asarray(decode(path)) for path in paths])
 
     shown, (whole, scaled) = stacked(plain), map(prepared, ("full", "reduced"))
@@ -95,14 +95,10 @@ def ways(paths: list[str], folder: Path) -> dict[str, Callable[[], Any]]:
     store = RowStore(folder / "rows", (49, 768), "float16")
     store.folder.mkdir()
     store.append([str(n) for n in range(6)], np.zeros((6, 49, 768), np.float16))
-    quick = images.decode_jpeg
 
     def by_pillow_alone() -> Tensor:
-        images.decode_jpeg = None
-        try:
+        with patch.object(images, "decode_jpeg", None):
             return torch.stack([scaled(path) for path in paths])
-        finally:
-            images.decode_jpeg = quick
 
     return {
         "plain": lambda: numpy_normalised(stacked(plain)),

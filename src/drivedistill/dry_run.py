@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from drivedistill.batch import Batch
 from drivedistill.cost import Cost
 from drivedistill.data.collate import collate
 from drivedistill.data.mixture import corner_draws, regime_ratio
-from drivedistill.distill.cache import views_of
+from drivedistill.distill.cache import Tower, views_of
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Moment
 from drivedistill.distill.teacher import LiveTeacher
@@ -150,11 +151,17 @@ def _caches(recipe: Recipe, parts: Parts, cost: Cost) -> list[str]:
     lines = []
     read = [*parts.splits["train"], *parts.splits.get("val", [])]
     if towers := frozen_towers(parts):
+        subjects = {"student": parts.student, "teacher": parts.teacher}
+        stores = {
+            Tower(tower, subject.preparation, recipe.train.precision).store(Path(), "float32")
+            for role, tower in towers.items()
+            if (subject := subjects[role]) is not None
+        }  # roles with the same tower share its rows
         count = len(views_of(read))
-        megabytes = sum(4 * count * tower.tokens * tower.width for tower in towers.values()) / 1e6
-        saved, built = cost.saved_by_vision_cache(), cost.building_vision(count)
+        megabytes = count * sum(store.row_bytes for store in stores) / 1e6
+        built = cost.building_vision(count) * len(stores) / len(towers)
         what = f"vision of {' and '.join(towers)} (data.vision_cache)"
-        lines.append(_saving(what, saved, megabytes, built))
+        lines.append(_saving(what, cost.saved_by_vision_cache(), megabytes, built))
     if isinstance(parts.setting.teacher, LiveTeacher) and recipe.distill.signal == "answers":
         rows = len(read) * cost.tokens_of_a_sample
         megabytes = rows * _row_bytes(len(parts.student.preparation.tokenizer)) / 1e6

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import tiny
-from drivedistill import preflight
+from drivedistill import dry_run, preflight
 from drivedistill.cost import Cost, Decodes, Probe
 from drivedistill.data.images import PictureCache, load_image
+from drivedistill.distill.cache import views_of
 from drivedistill.dry_run import describe
 from drivedistill.preflight import frozen_towers, measure
 from drivedistill.runs import assemble, run
@@ -164,3 +165,21 @@ def test_the_text_says_time_memory_and_what_caches_would_save(tmp_path, teacher,
     text = describe(tiny.recipe(tmp_path, data__workers=1))
     assert "caches would save" not in text and "workers come on top" in text
     assert "first epoch" not in describe(tiny.recipe(tmp_path, train__steps=0))
+
+
+@pytest.mark.parametrize(("seed", "towers"), [(0, 1), (1, 2)])
+def test_roles_with_one_tower_share_its_rows(tmp_path, teacher, monkeypatch, seed, towers):
+    quick(monkeypatch)
+    said = {}
+    monkeypatch.setattr(
+        dry_run, "_saving", lambda what, saved, megabytes, built: said.setdefault(what, megabytes) and what
+    )
+    student = tiny.recipe(tmp_path).model.model_dump() if seed else {"path": teacher}
+    student |= {"frozen": [r"^vision\."], "allow_random": True}
+    recipe = tiny.recipe(tmp_path, teacher={"path": teacher}, model=student, seed=seed)
+    describe(recipe)
+    parts = assemble(recipe)
+    tower = frozen_towers(parts)["student"]
+    views = len(views_of([*parts.splits["train"], *parts.splits["val"]]))
+    (megabytes,) = (value for what, value in said.items() if what.startswith("vision of"))
+    assert megabytes * 1e6 == pytest.approx(towers * views * tower.tokens * tower.width * 4)
