@@ -39,7 +39,7 @@ from drivedistill.train import start
 SECONDS = 15.0
 """For how long micro-batches are tried, about; the first ones, which warm up, come on top."""
 
-FEWEST, MOST = 6, 60
+FEWEST, MOST = 6, 40
 """Micro-batches that are tried at least and at most."""
 
 LETTERS_OF_A_VIEW = 200
