@@ -114,6 +114,37 @@ class Routing:
 
 
 @dataclass
+class Head:
+    """A language-model head that is one product, and what may stand around it.
+
+    `logits = cap(scale * hidden @ weight.T + bias)`, with `cap(x) = softcap * tanh(x / softcap)` where there is one.
+    """
+
+    weight: Tensor
+    """`float[V, d]`"""
+    bias: Tensor | None = None
+    """`float[V]`"""
+    scale: float = 1.0
+    """Of the input: d^-0.5 before T5's tied head."""
+    softcap: float | None = None
+    """Bound of the logits (Gemma 2)."""
+    dtype: torch.dtype | None = None
+    """What the product is computed in; under autocast its type, None: the input's own."""
+
+    def scaled(self, hidden: Tensor) -> Tensor:
+        """What goes into the product, `float[N, d]`."""
+        hidden = hidden if self.scale == 1 else hidden * self.scale
+        return hidden if self.dtype is None else hidden.to(self.dtype)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Logits `float[N, V]` of `float[N, d]`."""
+        inputs = self.scaled(hidden)
+        bias = None if self.bias is None else self.bias.to(inputs.dtype)
+        logits = torch.nn.functional.linear(inputs, self.weight.to(inputs.dtype), bias)
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+@dataclass
 class Rows:
     """What a student returns for the N supervised rows of a batch; what was not asked for is empty."""
 
@@ -123,6 +154,9 @@ class Rows:
     """By layer of experts."""
     vision: Tensor | None = None
     """`float[X, P, D_v]`: the vision tower's tokens of the X present views, before fusion and adapter."""
+    hidden: Tensor | None = None
+    """`float[N, d]`, in the place of logits: what `head` makes them of."""
+    head: Head | None = None
 
 
 # FSDP2 finds the tensors of an output through the pytree registry; without this its backward hooks would not fire.
@@ -149,7 +183,7 @@ class TopK:
 class Signal:
     """What a teacher says about the N supervised rows of a batch; without gradient, what was not asked for is empty.
 
-    A teacher that was asked for `logits` fills `logits` or `top`, never both.
+    A teacher that was asked for `logits` fills `logits`, `hidden` and `head`, or `top`; one of the three.
     """
 
     logits: Tensor | None = None
@@ -158,3 +192,24 @@ class Signal:
     """The same cut down to the likeliest tokens, by a teacher that was computed before."""
     vision: Tensor | None = None
     """`float[X, P, D_v]`: as in `Rows`."""
+    hidden: Tensor | None = None
+    """`float[N, d]`: as in `Rows`."""
+    head: Head | None = None
+
+    def width(self) -> int:
+        """How many tokens the dense logits are over, padding included."""
+        if self.logits is not None:
+            return self.logits.shape[1]
+        return 0 if self.head is None else self.head.weight.shape[0]
+
+    def dense(self) -> Tensor:
+        """The logits of all tokens, `float[N, V]`, made now where they are not there yet.
+
+        Raises:
+            ValueError: The teacher says nothing of all tokens.
+        """
+        if self.logits is not None:
+            return self.logits
+        if self.hidden is None or self.head is None:
+            raise ValueError("this teacher's signal has no logits of all tokens.")
+        return self.head(self.hidden)

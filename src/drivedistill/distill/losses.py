@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drivedistill.batch import TopK
+
 
 def cross_entropy(student: Tensor, targets: Tensor) -> Tensor:
     """`-log p_student(target)`, `float[N]`.
@@ -53,6 +55,42 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0) -
     log_q = _log_softmax(student, temperature)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     return (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2 * temperature**2
+
+
+def forward_kl_top(student: Tensor, top: TopK) -> Tensor:
+    """`T^2 * KL(teacher || student)` over k + 1 classes, `float[N]`: the teacher's likeliest tokens, and all others as one.
+
+    Never more than `forward_kl`, since classes are only merged, and equal to it where the student shares the tail out as
+    the teacher does. Leaving the tail out instead, or spreading its mass over the k tokens, would teach a student to
+    exclude what is in it.
+
+    Args:
+        student: Logits `float[N, V]`.
+        top: The teacher's, at its own temperature T.
+    """
+    log_q = _log_softmax(student, top.temperature)
+    chosen = log_q.gather(1, top.ids)
+    tail = log_q.scatter(1, top.ids, -torch.inf).logsumexp(dim=-1)
+    there = torch.isfinite(top.log_tail)
+    # Both branches of a `where` have a gradient: the one not taken must be finite.
+    excess = torch.where(there, top.log_tail, 0.0) - torch.where(there, tail, 0.0)
+    value = (top.log_probs.exp() * (top.log_probs - chosen)).sum(dim=-1) + top.log_tail.exp() * excess
+    return value * top.temperature**2
+
+
+def require_same_question(top: TopK, divergence: str, temperature: float) -> None:
+    """What the likeliest tokens of a teacher can answer.
+
+    Raises:
+        ValueError: Another divergence than forward KL, or another temperature than theirs.
+    """
+    if divergence != "forward_kl":
+        raise ValueError(
+            f"{divergence} needs all of the teacher's logits; of its likeliest tokens only forward_kl is known."
+        )
+    if temperature != top.temperature:
+        made = f"the teacher's likeliest tokens were kept at temperature {top.temperature:g}"
+        raise ValueError(f"{made} and cannot be compared at {temperature:g}.")
 
 
 def _log_softmax(logits: Tensor, temperature: float) -> Tensor:

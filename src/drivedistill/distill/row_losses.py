@@ -1,0 +1,356 @@
+"""Cross-entropy and divergence of rows without ever holding their logits: chunk by chunk, gradients on the way.
+
+    ce, kl = row_losses(hidden, head, gold, signal)      # float[N] each, as from `losses.py`, and with gradient
+
+The plain way holds the logits of all rows, their softmax and what autograd keeps of both, several times N x V; of 512 rows
+and 152k tokens that is gigabytes. Here a chunk of rows gets its logits, its values and its gradient with respect to the
+head's input, `float[chunk, d]`, and the logits are forgotten.
+
+What backward multiplies the rows with is not always known in forward (mining looks at the values first), so there are
+three ways, and all give the same numbers:
+
+    weights given              one gradient of both losses; backward scales it. The quickest.
+    unknown, head is frozen    a gradient for each loss; backward weighs the rows of both. One product of N x V x d more.
+    unknown, head learns       nothing is kept; backward computes the logits again. Two products more: keeping dW for each
+                               loss and row is impossible.
+
+Legend: N rows, V vocabulary, d width, q the student's and p the teacher's distribution. Gradients of T^2 * divergence with
+respect to the logits:
+
+    forward KL       T (q - p)
+    reverse KL       T q (log q/p - KL(q || p))
+    Jensen-Shannon   T/2 q (log q/m - KL(q || m)),  m = (p + q) / 2
+    top-k + tail     T (q_i - p_i) for the k tokens, T q_j (1 - p_tail / q_tail) for all others
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from drivedistill.batch import Head, Signal, TopK
+from drivedistill.distill.losses import require_same_question
+
+CHUNK = 128
+"""Rows at a time. On a CPU 32 rows cost 1.45 times as much, 512 gain nothing."""
+
+Weights = tuple[Tensor, Tensor | None]
+"""`float[N]` for the cross-entropy and for the divergence."""
+
+
+def pays(head: Head, rows: int) -> bool:
+    """Whether fusing saves memory worth its trouble.
+
+    A head that learns has a gradient of V x d floats either way; beside it the logits of few rows are small.
+    """
+    return not _learns(head) or rows >= 2 * head.weight.shape[1]
+
+
+def _learns(head: Head) -> bool:
+    return head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
+
+
+def row_losses(
+    hidden: Tensor,
+    head: Head,
+    gold: Tensor,
+    signal: Signal | None = None,
+    *,
+    divergence: str = "forward_kl",
+    temperature: float = 1.0,
+    vocabulary: int = 0,
+    weights: Weights | None = None,
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor | None]:
+    """Cross-entropy and divergence of every row, `float[N]`; equal to `losses.py` on the logits.
+
+    Args:
+        hidden: The head's input, `float[N, d]`.
+        head: The student's head.
+        gold: Token ids `int64[N]`.
+        signal: The teacher's rows: `logits`, `hidden` with `head`, or `top`. None: no divergence.
+        divergence: A key of `losses.DIVERGENCES`.
+        temperature: Of the divergence, which is multiplied by its square.
+        vocabulary: Number of real tokens; heads padded to different widths are compared on these only.
+        weights: What backward is going to multiply the rows with, up to one common factor, where that is known. A wrong
+            guess costs time (everything is computed again) and changes nothing.
+        chunk: Rows at a time.
+
+    Raises:
+        ValueError: A teacher cut to its likeliest tokens was asked for another divergence or temperature.
+    """
+    if signal is not None and signal.top is not None:
+        require_same_question(signal.top, divergence, temperature)
+    if temperature <= 0:
+        raise ValueError(f"`temperature` must be positive, got {temperature}.")
+    work = _Work(gold, signal, divergence, temperature, vocabulary, weights, chunk, head.softcap)
+    inputs = head.scaled(hidden)
+    if torch.is_grad_enabled() and (inputs.requires_grad or _learns(head)):
+        return _RowLosses.apply(inputs, head.weight, head.bias, work)
+    swept = _Sweep(inputs, head.weight, head.bias, work)
+    for part in swept.parts():
+        swept.values(part)
+    return swept.ce, swept.kl
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Everything but the tensors that have a gradient; see `row_losses`."""
+
+    gold: Tensor
+    signal: Signal | None
+    divergence: str
+    temperature: float
+    vocabulary: int
+    weights: Weights | None
+    chunk: int
+    softcap: float | None
+
+
+class _RowLosses(torch.autograd.Function):
+    """The three ways of the module's description."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: _Work) -> Any:
+        swept = _Sweep(hidden, weight, bias, work)
+        ctx.work, ctx.set_materialize_grads = work, True
+        learns = any(ctx.needs_input_grad[1:3])
+        made: tuple[Tensor | None, ...] = ()
+        if work.weights is not None:
+            ctx.way = "scale"
+            made = swept.weighted(*work.weights, *ctx.needs_input_grad[1:3])
+        elif not learns:
+            ctx.way = "weigh"
+            made = swept.apart()
+        else:
+            ctx.way = "again"
+            for part in swept.parts():
+                swept.values(part)
+        ctx.save_for_backward(hidden, weight, bias, *made)
+        return swept.ce, swept.kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, ce: Tensor, kl: Tensor | None) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, *made = ctx.saved_tensors
+        if ctx.way == "weigh":
+            gradient = ce[:, None].to(hidden.dtype) * made[0]
+            if kl is not None:
+                gradient += kl[:, None].to(hidden.dtype) * made[1]
+            return gradient, None, None, None
+        if ctx.way == "scale":
+            factor = _common_factor((ce, kl), ctx.work.weights)
+            if factor is not None:
+                return *(None if m is None else m * factor.to(m.dtype) for m in made), None
+        again = _Sweep(hidden, weight, bias, ctx.work)
+        return *again.weighted(ce, kl, *ctx.needs_input_grad[1:3]), None
+
+
+def _common_factor(found: tuple[Tensor, Tensor | None], guessed: Weights) -> Tensor | None:
+    """The factor between what backward brings and what forward reckoned with; None where there is none."""
+    theirs = torch.cat([part for part in found if part is not None])
+    ours = torch.cat([part.to(theirs.dtype) for part in guessed if part is not None])
+    if ours.shape != theirs.shape:
+        return None
+    square = ours.square().sum()
+    factor = torch.where(square > 0, (ours * theirs).sum() / square, torch.zeros_like(square))
+    wrong = (theirs - factor * ours).norm() > 1e-6 * theirs.norm()
+    return None if bool(wrong) else factor
+
+
+class _Sweep:
+    """One pass over the chunks."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: _Work) -> None:
+        self.hidden, self.work = hidden, work
+        self.shapes = weight, bias
+        self.weight = weight.detach().to(hidden.dtype)
+        self.bias = None if bias is None else bias.detach().to(hidden.dtype)
+        self.exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        self.ce = hidden.new_empty(len(hidden), dtype=self.exact)
+        self.kl = None if work.signal is None else torch.empty_like(self.ce)
+
+    def parts(self) -> list[slice]:
+        """The chunks."""
+        number, chunk = len(self.hidden), self.work.chunk
+        return [slice(first, min(first + chunk, number)) for first in range(0, number, chunk)]
+
+    def values(self, part: slice, *, slopes: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Losses of a chunk; returns its softmax, the divergence's gradient and the cap's, `float[n, V]`."""
+        work, logits = self.work, self._logits(part)
+        slope = cap = None
+        if work.signal is not None:
+            assert self.kl is not None
+            self.kl[part], slope = _divergence(logits, rows_of(work.signal, part), work, slopes)
+        if work.softcap is not None and slopes:
+            cap = 1 - (logits / work.softcap) ** 2
+        q, normaliser = _softmax(logits)
+        self.ce[part] = normaliser - logits.gather(1, work.gold[part, None])[:, 0]
+        return q, slope, cap
+
+    def _logits(self, part: slice) -> Tensor:
+        logits = torch.nn.functional.linear(self.hidden[part], self.weight, self.bias).to(self.exact)
+        if self.work.softcap is None:
+            return logits
+        return logits.div_(self.work.softcap).tanh_().mul_(self.work.softcap)
+
+    def apart(self) -> tuple[Tensor, Tensor | None]:
+        """The gradients of both losses with respect to the head's input, `float[N, d]` each."""
+        ours = torch.empty_like(self.hidden)
+        theirs = None if self.kl is None else torch.empty_like(self.hidden)
+
+        def chunk(part: slice) -> None:  # its buffers are gone before those of the next are made
+            q, slope, cap = self.values(part, slopes=True)
+            _subtract_gold(q, self.work.gold[part])
+            for gradient, out in ((q, ours), (slope, theirs)):
+                if gradient is not None and out is not None:
+                    capped = gradient if cap is None else gradient.mul_(cap[:, : gradient.shape[1]])
+                    torch.mm(capped.to(self.hidden.dtype), self.weight[: gradient.shape[1]], out=out[part])
+
+        for part in self.parts():
+            chunk(part)
+        return ours, theirs
+
+    def weighted(
+        self, ce: Tensor, kl: Tensor | None, weight_learns: bool, bias_learns: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The gradient of `(ce * losses + kl * divergences).sum()` with respect to input, weight and bias."""
+        weight, bias = self.shapes
+        out = torch.empty_like(self.hidden)
+        to_weight = torch.zeros_like(weight) if weight_learns else None
+        to_bias = torch.zeros_like(bias) if bias is not None and bias_learns else None
+
+        def chunk(part: slice) -> None:
+            gradient = self._combined(part, ce, kl).to(self.hidden.dtype)
+            torch.mm(gradient, self.weight, out=out[part])
+            if to_weight is not None:
+                _add_product(to_weight, gradient, self.hidden[part])
+            if to_bias is not None:
+                to_bias.add_(gradient.sum(dim=0))
+
+        for part in self.parts():
+            chunk(part)
+        return out, to_weight, to_bias
+
+    def _combined(self, part: slice, ce: Tensor, kl: Tensor | None) -> Tensor:
+        """The gradient of both losses of a chunk with respect to its logits before the cap, `float[n, V]`."""
+        q, slope, cap = self.values(part, slopes=True)
+        gold, ours = self.work.gold[part, None], ce[part, None].to(q.dtype)
+        gradient = q.mul_(ours).scatter_add_(1, gold, -ours)
+        if slope is not None and kl is not None:
+            gradient[:, : slope.shape[1]].addcmul_(slope, kl[part, None].to(q.dtype))
+        return gradient if cap is None else gradient.mul_(cap)
+
+
+def _subtract_gold(q: Tensor, gold: Tensor) -> None:
+    q.scatter_add_(1, gold[:, None], q.new_full((len(q), 1), -1.0))
+
+
+def _add_product(total: Tensor, gradient: Tensor, hidden: Tensor) -> None:
+    if total.dtype == hidden.dtype:
+        total.addmm_(gradient.T, hidden)
+    else:  # autocast: the sum over chunks stays in float32, for the price of one more V x d
+        total += gradient.T @ hidden
+
+
+def rows_of(signal: Signal, part: slice) -> Signal:
+    """Some rows of a teacher's signal."""
+    top = signal.top
+    if top is not None:
+        cut = {name: getattr(top, name)[part] for name in ("ids", "log_probs", "log_tail", "gold_loss")}
+        return Signal(top=replace(top, **cut))
+    if signal.logits is not None:
+        return Signal(signal.logits[part])
+    assert signal.hidden is not None
+    return Signal(hidden=signal.hidden[part], head=signal.head)
+
+
+# --- divergences: value and gradient of a chunk -----------------------------------------------------------------------
+
+
+def _divergence(logits: Tensor, signal: Signal, work: _Work, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    """T^2 times the divergence, `float[n]`, and, where asked for, its gradient with respect to the logits."""
+    if signal.top is not None:
+        value, slope = _top(_tempered(logits, work.temperature), signal.top, slopes)
+    else:
+        width = logits.shape[1] if signal.width() == logits.shape[1] else work.vocabulary
+        ours = _tempered(logits[:, :width], work.temperature)
+        value, slope = DENSE[work.divergence](
+            ours, lambda: _tempered(signal.dense()[:, :width].to(logits.dtype), work.temperature), slopes
+        )
+    if slope is not None and work.temperature != 1:
+        slope *= work.temperature
+    return value * work.temperature**2, slope
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax and its log-normaliser `float[n]`; `logsumexp` would take the exponentials a second time."""
+    top = logits.max(dim=-1, keepdim=True)
+    q = logits.softmax(dim=-1)
+    return q, (top.values - q.gather(1, top.indices).log())[:, 0]
+
+
+Theirs = Callable[[], Tensor]
+"""The teacher's logits, made when they are needed, so that they can be forgotten as soon as they are not."""
+
+
+def _forward_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    logits = theirs()
+    p, their_normaliser = _softmax(logits)
+    value = _dot(p, logits) - their_normaliser - _dot(p, ours)
+    del logits
+    q, our_normaliser = _softmax(ours)
+    return value + our_normaliser, torch.sub(q, p, out=p) if slopes else None
+
+
+def _reverse_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    log_q = ours.log_softmax(dim=-1)
+    return _towards(log_q, log_q - theirs().log_softmax(dim=-1), slopes)
+
+
+def _jensen_shannon(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    log_q, log_p = ours.log_softmax(dim=-1), theirs().log_softmax(dim=-1)
+    log_m = torch.logaddexp(log_p, log_q).sub_(math.log(2))
+    from_p = _dot(log_p.exp(), log_p - log_m)
+    from_q, slope = _towards(log_q, log_q - log_m, slopes)
+    return (from_p + from_q) / 2, None if slope is None else slope.div_(2)
+
+
+def _towards(log_q: Tensor, excess: Tensor, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    """`sum q * excess` and `q * (excess - sum)`: the gradient of an expectation under a softmax."""
+    q = log_q.exp()
+    value = _dot(q, excess)
+    return value, q.mul_(excess.sub_(value[:, None])) if slopes else None
+
+
+def _top(ours: Tensor, top: TopK, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    """Forward KL over k + 1 classes; the student's tail is summed, since 1 - the others would lose its digits."""
+    log_p, log_tail = top.log_probs.to(ours.dtype), top.log_tail.to(ours.dtype)
+    p, p_tail = log_p.exp(), log_tail.exp()
+    q, normaliser = _softmax(ours)
+    log_q = ours.gather(1, top.ids) - normaliser[:, None]
+    q.scatter_(1, top.ids, 0.0)
+    q_tail = q.sum(dim=-1).clamp_min(torch.finfo(q.dtype).tiny)
+    value = (p * (log_p - log_q)).sum(dim=-1) + torch.where(p_tail > 0, p_tail * (log_tail - q_tail.log()), 0.0)
+    if not slopes:
+        return value, None
+    q *= (p.sum(dim=-1) + p_tail - p_tail / q_tail)[:, None]
+    return value, q.scatter_(1, top.ids, log_q.exp() * (p.sum(dim=-1) + p_tail)[:, None] - p)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Row by row, `float[n]`, without the product in between."""
+    return torch.bmm(one[:, None], other[:, :, None])[:, 0, 0]
+
+
+DENSE = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "jensen_shannon": _jensen_shannon}
