@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from drivedistill.batch import Batch, Signal
+from drivedistill.batch import Batch, Signal, TopK
 from drivedistill.distill.teacher import LOGITS, Identity
 
 
@@ -39,6 +39,15 @@ class SilentTeacher:
 
     def close(self) -> None:
         raise AssertionError("nobody may close")
+
+
+def likeliest(logits: torch.Tensor, k: int, temperature: float, gold: torch.Tensor) -> TopK:
+    """What is kept of dense rows, by the definition."""
+    log_p = (logits / temperature).log_softmax(-1)
+    chosen = log_p.topk(k)
+    tail = log_p.scatter(1, chosen.indices, -torch.inf).logsumexp(-1)
+    gold_loss = -logits.log_softmax(-1).gather(1, gold[:, None])[:, 0]
+    return TopK(chosen.indices, chosen.values, tail, gold_loss, temperature)
 
 
 def bare_batch(lengths, regimes=None, kinds=None, templates=None):

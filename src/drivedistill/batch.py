@@ -158,6 +158,10 @@ class Rows:
     """`float[N, d]`, in the place of logits: what `head` makes them of."""
     head: Head | None = None
 
+    def dense(self) -> Tensor:
+        """The logits `float[N, V]`, made now where they are not there yet."""
+        return _dense(self)
+
 
 # FSDP2 finds the tensors of an output through the pytree registry; without this its backward hooks would not fire.
 torch.export.register_dataclass(Routing, serialized_type_name="drivedistill.Routing")
@@ -203,13 +207,17 @@ class Signal:
         return 0 if self.head is None else self.head.weight.shape[0]
 
     def dense(self) -> Tensor:
-        """The logits of all tokens, `float[N, V]`, made now where they are not there yet.
+        """The logits `float[N, V]`, made now where they are not there yet.
 
         Raises:
-            ValueError: The teacher says nothing of all tokens.
+            ValueError: There are none of all tokens.
         """
-        if self.logits is not None:
-            return self.logits
-        if self.hidden is None or self.head is None:
-            raise ValueError("this teacher's signal has no logits of all tokens.")
-        return self.head(self.hidden)
+        return _dense(self)
+
+
+def _dense(rows: Rows | Signal) -> Tensor:
+    if rows.logits is not None:
+        return rows.logits
+    if rows.hidden is None or rows.head is None:
+        raise ValueError("there are no logits of all tokens.")
+    return rows.head(rows.hidden)

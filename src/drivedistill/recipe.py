@@ -65,6 +65,9 @@ def _numbers_fit(recipe: Recipe) -> Iterator[Problem]:
     if train.sharding == "fsdp2" and model.quantize:
         remedy = "remove one of it and model.quantize"
         yield Problem("", "train.sharding", "`none`, since 8-bit layers cannot be split", "fsdp2", remedy)
+    if train.fused_loss == "on" and (train.sharding == "fsdp2" or recipe.distill.signal == "vision"):
+        why = "a sharded head is whole inside the forward only" if train.sharding == "fsdp2" else "vision has no rows"
+        yield Problem("", "train.fused_loss", f"`auto` or `off`; {why}", "on", "set train.fused_loss=auto")
 
 
 def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:

@@ -35,14 +35,15 @@ from drivedistill.data.mixture import corner_draws, draw, load_mixture, regime_r
 from drivedistill.data.prompt import load_tokenizer
 from drivedistill.distill.cache import open_cache
 from drivedistill.distill.miner import Miner
-from drivedistill.distill.objective import Answers, Objective, VisionMatch
+from drivedistill.distill.objective import Answers, Objective
 from drivedistill.distill.teacher import LiveTeacher, require_agreement
+from drivedistill.distill.vision_match import VisionMatch
 from drivedistill.folders import write_folder
 from drivedistill.machine import machine_facts
 from drivedistill.metrics_file import read_metrics, write_metrics
 from drivedistill.models.parameters import count_parameters
 from drivedistill.models.shrink import tower_learns
-from drivedistill.models.student import Student, bare, mixtures
+from drivedistill.models.student import Student, bare, head_of, mixtures
 from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, save_recipe
@@ -203,6 +204,9 @@ def _objective(recipe: Recipe, train: Sequence[Sample], student: Subject, teache
         raise InputError(
             Problem("recipe", "mining.exclude", "a tokenizer that knows its tokens' places", found, remedy)
         )
+    if options.fused_loss == "on" and head_of(bare(student.model)) is None:
+        found, remedy = "a head with LoRA or in 8 bits", "set train.fused_loss=auto"
+        raise InputError(Problem("recipe", "train.fused_loss", "a head that is one product", found, remedy))
     layers = mixtures(student.model)
     return Answers(
         options.reduction,
@@ -217,6 +221,7 @@ def _objective(recipe: Recipe, train: Sequence[Sample], student: Subject, teache
         router_weights={"balance": options.router_balance, "z": options.router_z, "entropy": options.router_entropy},
         sparse=frozenset(name for name, layer in layers.items() if layer.router.kind in ("top_k", "top_p")),
         mixtures=bool(layers),
+        fused="off" if options.sharding == "fsdp2" else options.fused_loss,
     )
 
 

@@ -357,6 +357,10 @@ class Train(Section):
     reduction: Literal["tokens", "samples", "sqrt"] = "tokens"
     """Every supervised token counts the same (CLKD), or every sample (Drive-KD), or a sample counts the root of its number
     of tokens (between both: long answers neither drown short ones nor are drowned)."""
+    fused_loss: Literal["auto", "on", "off"] = "auto"
+    """Losses chunk by chunk of rows, so that the logits of all rows never exist at once; same numbers, less memory. `auto`:
+    where the head is one product and frozen, or a micro-batch has twice as many rows as the model is wide. The log says for
+    which share of the micro-batches."""
     router_balance: NotNegative = 0.01
     """Weight of the Switch balance loss of layers of experts; 0 is CLKD's equation 7 to the letter."""
     router_z: NotNegative = 0.0

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from drivedistill.batch import Batch, Signal
 from drivedistill.data.collate import Preparation
 from drivedistill.data.stream import Stream
-from drivedistill.distill.losses import cross_entropy
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.mining import Selection
 from drivedistill.distill.objective import ROUTER_LOSSES, Answers, Moment, Objective, Outcome, Term, regime_sums
@@ -194,11 +193,10 @@ def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
 
     def score(batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad(), loop.accelerator.autocast():
-            rows = loop.model(batch)
+            rows = loop.model(batch, objective.wants - {"routing"})
             with loop.teaching.running():
                 signal = ask_teacher(loop, batch, Moment(moment.step, moment.total))  # only if its losses are compared
-        assert rows.logits is not None
-        losses = cross_entropy(rows.logits, batch.gold)
+            losses, _ = objective.losses(rows, batch)
         return losses, objective.measure(losses, signal, batch)
 
     at = objective.miner.percentages(moment.step, moment.total)

@@ -22,8 +22,9 @@ from drivedistill.data.collate import collate
 from drivedistill.data.stream import MicroBatches, SampleList, Stream
 from drivedistill.distill.diagnostics import report
 from drivedistill.distill.miner import Plan
-from drivedistill.distill.objective import Answers, Moment, Objective, VisionMatch
+from drivedistill.distill.objective import Answers, Moment, Objective
 from drivedistill.distill.release import gamma_for
+from drivedistill.distill.vision_match import VisionMatch
 from drivedistill.machine import peak_memory_gb
 from drivedistill.models.mixture import expert_distance
 from drivedistill.models.student import mixtures
@@ -193,7 +194,8 @@ def validation_loss(loop: Loop) -> float:
     chosen = loop.setting.validation
     ranks, rank = accelerator.num_processes, accelerator.process_index
     matching = isinstance(loop.setting.objective, VisionMatch)
-    objective: Objective = loop.setting.objective if matching else Answers(options.reduction)
+    fused = "off" if options.sharding == "fsdp2" else options.fused_loss
+    objective: Objective = loop.setting.objective if matching else Answers(options.reduction, fused=fused)
     sums = torch.zeros(2, dtype=torch.float64)
     loop.model.eval()
     with torch.no_grad():

@@ -31,6 +31,8 @@ def full(value: torch.Tensor) -> torch.Tensor:
 def gradients(folder: Path, sharding: str, pool: str | None) -> dict[str, torch.Tensor]:
     """The first window's gradient, 3 samples on each of two ranks, in micro-batches of one."""
     changes = {"train__batch_size": 1, "train__accumulate": 3, "train__clip": None, "train__sharding": sharding}
+    if sharding == "none" and pool in ("window", "bank"):  # one process computes its losses the plain way
+        changes["train__fused_loss"] = "on"
     card = tiny.recipe(folder, **changes, **mined(pool))
     setting = assemble(card).setting
     loop = start(setting, Accelerator(cpu=True))

@@ -114,6 +114,8 @@ def report(notes: dict[str, Tensor]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "mined" in notes:
         found["mined"] = _mining_report(notes["mined"])
+    if "fused" in notes:
+        found["fused_loss"] = _share(notes["fused"][0], notes["fused"][1])
     if "trusted" in notes:
         found["trusted"] = _trust_report(notes["trusted"])
     layers = {name: n for name, n in notes.items() if name.startswith("experts/")}

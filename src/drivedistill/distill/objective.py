@@ -22,10 +22,11 @@ from torch import Tensor
 
 from drivedistill.batch import Batch, Routing, Rows, Signal
 from drivedistill.distill.diagnostics import expert_notes, mining_notes, trust_notes
-from drivedistill.distill.losses import DIVERGENCES, cross_entropy
+from drivedistill.distill.losses import DIVERGENCES, cross_entropy, forward_kl_top, require_same_question
 from drivedistill.distill.miner import Miner, Plan
 from drivedistill.distill.mining import Reduction, Selection, counts, everything, sample_hardness
-from drivedistill.distill.teacher import LOGITS
+from drivedistill.distill.row_losses import Weights, gold_loss, pays, row_losses
+from drivedistill.distill.teacher import IN_PLACE, LOGITS
 from drivedistill.models.mixture import balance_loss, entropy, z_loss
 
 Role = Literal["anchor", "follower", "aux"]
@@ -124,16 +125,21 @@ class Answers:
     """Layers of experts whose routing may lose its balance; a dense mixture cannot."""
     mixtures: bool = False
     """The student has layers of experts."""
+    fused: Literal["auto", "on", "off"] = "off"
+    """See `sections.Train.fused_loss`."""
 
     @property
     def needs(self) -> Needs:
-        """The teacher's logits."""
-        return LOGITS if self.taught else frozenset()
+        """The teacher's logits, or what they are made of."""
+        return self._answers() if self.taught else frozenset()
 
     @property
     def wants(self) -> Needs:
-        """Logits, and how experts were chosen."""
-        return LOGITS | {"routing"} if self.mixtures else LOGITS
+        """Logits, or what they are made of, and how experts were chosen."""
+        return self._answers() | {"routing"} if self.mixtures else self._answers()
+
+    def _answers(self) -> Needs:
+        return LOGITS if self.fused == "off" else LOGITS | IN_PLACE
 
     def count(self, batch: Batch) -> float:
         """Supervised tokens, samples, or the sum of the roots of the samples' numbers of tokens."""
@@ -153,8 +159,8 @@ class Answers:
         measure = self.miner.spec.measure if self.miner else "loss"
         if measure == "loss":
             return losses
-        assert signal is not None and signal.logits is not None
-        excess = losses - cross_entropy(signal.logits, batch.gold)
+        assert signal is not None
+        excess = losses - gold_loss(signal, batch.gold)
         return excess if measure == "excess" else torch.where(batch.corner()[batch.sample_of_row], losses, excess)
 
     def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
@@ -162,9 +168,14 @@ class Answers:
 
         Where corner samples have an alpha of their own, their divergence is a term of its own (`..._corner`).
         """
-        assert rows.logits is not None
-        losses = cross_entropy(rows.logits, batch.gold)
-        selection, outcome = everything(batch, self.reduction), Outcome([])
+        outcome, taught = Outcome([]), moment.heard and self.taught
+        if taught and signal is None:
+            raise ValueError("soft-label distillation needs a teacher's signal.")
+        listening = self.listening(signal, batch) if taught and signal is not None else None
+        settled = self.settled(batch, moment, plan)
+        weights = None if settled is None else self._row_weights(settled, listening, batch, moment)
+        losses, divergences = self.losses(rows, batch, signal if taught else None, weights)
+        selection = everything(batch, self.reduction)
         if self.miner is not None:
             measures = self.measure(losses.detach(), signal, batch)
             selection = self.miner.select(measures, batch, self.miner.percentages(moment.step, moment.total), plan)
@@ -173,43 +184,88 @@ class Answers:
             outcome.notes["mined"] = mining_notes(losses.detach(), selection, batch) if notes is None else notes
         name = "ce" if self.miner is None else "h2g"
         outcome.terms.append(_term(name, losses, selection.weights, self.supervised_weight, batch))
-        if moment.heard and self.taught:
-            if signal is None or signal.logits is None:
-                raise ValueError("soft-label distillation needs a teacher's signal.")
-            listening = self.listening(signal.logits, batch)
+        if listening is not None and divergences is not None:
+            lessons = self._lessons(selection, listening, batch, moment)
+            outcome.terms += [_term(name, divergences, own, alpha, batch) for name, alpha, own in lessons]
             if self.on == "trusted":
                 outcome.notes["trusted"] = trust_notes(listening, batch)
-            outcome.terms += self._taught(rows.logits, signal.logits, batch, moment, selection, listening)
-        outcome.terms += router_terms(
-            {layer: routing for layer, routing in rows.routing.items() if layer in self.sparse}, self.router_weights
-        )
-        for layer, routing in rows.routing.items():
-            outcome.notes[f"experts/{layer}"] = expert_notes(routing, batch)
+        sparse = {layer: routing for layer, routing in rows.routing.items() if layer in self.sparse}
+        outcome.terms += router_terms(sparse, self.router_weights)
+        outcome.notes |= {f"experts/{layer}": expert_notes(routing, batch) for layer, routing in rows.routing.items()}
+        if self.fused != "off":
+            outcome.notes["fused"] = torch.tensor([self.fuses(rows), 1.0], dtype=torch.float64)
         return outcome
 
-    def listening(self, theirs: Tensor, batch: Batch) -> Tensor:
-        """The samples on which the teacher (its logits `float[N, V]`) is heard, `bool[B]`."""
+    def fuses(self, rows: Rows) -> bool:
+        """Whether these rows' losses are computed chunk by chunk."""
+        if rows.hidden is None or rows.head is None:
+            return False
+        return self.fused == "on" or pays(rows.head, len(rows.hidden))
+
+    def losses(
+        self, rows: Rows, batch: Batch, signal: Signal | None = None, weights: Weights | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Cross-entropy of every row, `float[N]`, and its divergence from a teacher.
+
+        Args:
+            rows: The student's.
+            batch: Their gold tokens.
+            signal: The teacher's rows, where it is heard.
+            weights: What the rows are going to be multiplied with, where that is known; see `row_losses`.
+        """
+        asked = {"temperature": self.temperature, "vocabulary": self.vocabulary}
+        if self.fuses(rows):
+            assert rows.hidden is not None and rows.head is not None
+            return row_losses(
+                rows.hidden, rows.head, batch.gold, signal, divergence=self.loss, **asked, weights=weights
+            )
+        ours = rows.dense()
+        losses = cross_entropy(ours, batch.gold)
+        if signal is None:
+            return losses, None
+        if signal.top is not None:
+            require_same_question(signal.top, self.loss, self.temperature)
+            return losses, forward_kl_top(ours, signal.top)
+        theirs = signal.dense()
+        if ours.shape[1] != theirs.shape[1]:
+            ours, theirs = ours[:, : self.vocabulary], theirs[:, : self.vocabulary]
+        return losses, DIVERGENCES[self.loss](ours, theirs, self.temperature)
+
+    def settled(self, batch: Batch, moment: Moment, plan: Plan) -> Selection | None:
+        """The rows that learn, where that does not depend on their losses."""
+        if self.miner is None or self.miner.percentages(moment.step, moment.total) is None:
+            return everything(batch, self.reduction)
+        return plan.selection
+
+    def listening(self, signal: Signal, batch: Batch) -> Tensor:
+        """The samples on which the teacher is heard, `bool[B]`."""
         if self.on == "regular":
             return ~batch.corner()
         if self.on == "trusted":
-            losses = cross_entropy(theirs, batch.gold)
+            losses = gold_loss(signal, batch.gold)
             return sample_hardness(losses, batch, torch.ones_like(losses, dtype=torch.bool)) <= self.trust
-        return torch.ones(batch.num_samples, dtype=torch.bool, device=theirs.device)
+        return torch.ones(batch.num_samples, dtype=torch.bool, device=batch.gold.device)
 
-    def _taught(
-        self, ours: Tensor, theirs: Tensor, batch: Batch, moment: Moment, selection: Selection, listening: Tensor
-    ) -> list[Term]:
-        if ours.shape[1] != theirs.shape[1]:
-            ours, theirs = ours[:, : self.vocabulary], theirs[:, : self.vocabulary]
+    def _lessons(
+        self, selection: Selection, listening: Tensor, batch: Batch, moment: Moment
+    ) -> list[tuple[str, float, Tensor]]:
+        """Name, alpha and the rows' weights of every term in which the teacher is heard."""
         weights = selection.weights if self.on == "mined" else everything(batch, self.reduction).weights
         # The others keep their place in the divisor, so that a row that listens learns as much as if all listened.
         weights = weights * listening[batch.sample_of_row]
-        values = DIVERGENCES[self.loss](ours, theirs, self.temperature)
         if moment.alpha_corner is None:
-            return [_term(self.loss, values, weights, moment.alpha, batch)]
+            return [(self.loss, moment.alpha, weights)]
         corner = batch.corner()[batch.sample_of_row]
         parts = (self.loss, moment.alpha, ~corner), (f"{self.loss}_corner", moment.alpha_corner, corner)
-        return [_term(name, values, weights * rows, alpha, batch) for name, alpha, rows in parts if alpha > 0]
+        return [(name, alpha, weights * rows) for name, alpha, rows in parts if alpha > 0]
+
+    def _row_weights(self, selection: Selection, listening: Tensor | None, batch: Batch, moment: Moment) -> Weights:
+        """What backward multiplies the rows' losses with, up to the window's divisor."""
+        supervised = selection.weights * self.supervised_weight
+        if listening is None:
+            return supervised, None
+        lessons = self._lessons(selection, listening, batch, moment)
+        return supervised, torch.stack([alpha * weights for _, alpha, weights in lessons]).sum(dim=0)
 
 
 ROUTER_LOSSES: dict[str, Callable[[Routing], Tensor]] = {
@@ -230,36 +286,6 @@ def router_terms(routing: dict[str, Routing], weights: dict[str, float]) -> list
         for name, weight in weights.items()
         if weight and routing
     ]
-
-
-@dataclass
-class VisionMatch:
-    """Learns to see as the teacher sees: mean squared difference of the vision towers' features, per view.
-
-    A tower of which blocks were cut is a poor encoder; this stage comes before it may be frozen.
-    """
-
-    needs: Needs = frozenset({"vision"})
-    wants: Needs = frozenset({"vision"})
-    miner: Miner | None = None
-
-    def count(self, batch: Batch) -> float:
-        """Samples: an answer's length says nothing about its pictures."""
-        return batch.num_samples
-
-    def listens(self, moment: Moment) -> bool:
-        """Always."""
-        return True
-
-    def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
-        """One term, `vision`: for every sample the mean over its views."""
-        if signal is None or signal.vision is None or rows.vision is None:
-            raise ValueError("vision matching needs the features of teacher and student.")
-        per_view = (rows.vision.float() - signal.vision.float()).square().flatten(1).mean(dim=1)
-        sample = batch.role("student").model["view_mask"].nonzero()[:, 0]
-        views = torch.bincount(sample, minlength=batch.num_samples).clamp_min(1)
-        per_sample = per_view.new_zeros(batch.num_samples).index_add(0, sample, per_view) / views
-        return Outcome([Term("vision", per_sample.sum(), 1.0, "anchor", regime_sums(per_sample.detach(), batch))])
 
 
 def _term(name: str, values: Tensor, row_weights: Tensor, weight: float, batch: Batch) -> Term:

@@ -14,19 +14,11 @@ three ways, and all give the same numbers:
     unknown, head learns       nothing is kept; backward computes the logits again. Two products more: keeping dW for each
                                loss and row is impossible.
 
-Legend: N rows, V vocabulary, d width, q the student's and p the teacher's distribution. Gradients of T^2 * divergence with
-respect to the logits:
-
-    forward KL       T (q - p)
-    reverse KL       T q (log q/p - KL(q || p))
-    Jensen-Shannon   T/2 q (log q/m - KL(q || m)),  m = (p + q) / 2
-    top-k + tail     T (q_i - p_i) for the k tokens, T q_j (1 - p_tail / q_tail) for all others
+Legend: N rows, V vocabulary, d width.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,8 +26,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from drivedistill.batch import Head, Signal, TopK
-from drivedistill.distill.losses import require_same_question
+from drivedistill.batch import Head, Signal
+from drivedistill.distill.chunk_divergences import divergence_of_chunk, softmax
+from drivedistill.distill.losses import cross_entropy, require_same_question
 
 CHUNK = 128
 """Rows at a time. On a CPU 32 rows cost 1.45 times as much, 512 gain nothing."""
@@ -49,11 +42,20 @@ def pays(head: Head, rows: int) -> bool:
 
     A head that learns has a gradient of V x d floats either way; beside it the logits of few rows are small.
     """
-    return not _learns(head) or rows >= 2 * head.weight.shape[1]
+    return not torch.is_grad_enabled() or not _learns(head) or rows >= 2 * head.weight.shape[1]
 
 
 def _learns(head: Head) -> bool:
     return head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
+
+
+def gold_loss(signal: Signal, gold: Tensor) -> Tensor:
+    """A teacher's cross-entropy on the rows' own tokens, `float[N]`."""
+    if signal.top is not None:
+        return signal.top.gold_loss
+    if signal.hidden is not None and signal.head is not None:
+        return row_losses(signal.hidden, signal.head, gold)[0]
+    return cross_entropy(signal.dense(), gold)
 
 
 def row_losses(
@@ -187,10 +189,13 @@ class _Sweep:
         slope = cap = None
         if work.signal is not None:
             assert self.kl is not None
-            self.kl[part], slope = _divergence(logits, rows_of(work.signal, part), work, slopes)
+            theirs = rows_of(work.signal, part)
+            self.kl[part], slope = divergence_of_chunk(
+                work.divergence, logits, theirs, work.temperature, work.vocabulary, slopes=slopes
+            )
         if work.softcap is not None and slopes:
             cap = 1 - (logits / work.softcap) ** 2
-        q, normaliser = _softmax(logits)
+        q, normaliser = softmax(logits)
         self.ce[part] = normaliser - logits.gather(1, work.gold[part, None])[:, 0]
         return q, slope, cap
 
@@ -269,88 +274,3 @@ def rows_of(signal: Signal, part: slice) -> Signal:
         return Signal(signal.logits[part])
     assert signal.hidden is not None
     return Signal(hidden=signal.hidden[part], head=signal.head)
-
-
-# --- divergences: value and gradient of a chunk -----------------------------------------------------------------------
-
-
-def _divergence(logits: Tensor, signal: Signal, work: _Work, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    """T^2 times the divergence, `float[n]`, and, where asked for, its gradient with respect to the logits."""
-    if signal.top is not None:
-        value, slope = _top(_tempered(logits, work.temperature), signal.top, slopes)
-    else:
-        width = logits.shape[1] if signal.width() == logits.shape[1] else work.vocabulary
-        ours = _tempered(logits[:, :width], work.temperature)
-        value, slope = DENSE[work.divergence](
-            ours, lambda: _tempered(signal.dense()[:, :width].to(logits.dtype), work.temperature), slopes
-        )
-    if slope is not None and work.temperature != 1:
-        slope *= work.temperature
-    return value * work.temperature**2, slope
-
-
-def _tempered(logits: Tensor, temperature: float) -> Tensor:
-    return logits if temperature == 1 else logits / temperature
-
-
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax and its log-normaliser `float[n]`; `logsumexp` would take the exponentials a second time."""
-    top = logits.max(dim=-1, keepdim=True)
-    q = logits.softmax(dim=-1)
-    return q, (top.values - q.gather(1, top.indices).log())[:, 0]
-
-
-Theirs = Callable[[], Tensor]
-"""The teacher's logits, made when they are needed, so that they can be forgotten as soon as they are not."""
-
-
-def _forward_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    logits = theirs()
-    p, their_normaliser = _softmax(logits)
-    value = _dot(p, logits) - their_normaliser - _dot(p, ours)
-    del logits
-    q, our_normaliser = _softmax(ours)
-    return value + our_normaliser, torch.sub(q, p, out=p) if slopes else None
-
-
-def _reverse_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    log_q = ours.log_softmax(dim=-1)
-    return _towards(log_q, log_q - theirs().log_softmax(dim=-1), slopes)
-
-
-def _jensen_shannon(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    log_q, log_p = ours.log_softmax(dim=-1), theirs().log_softmax(dim=-1)
-    log_m = torch.logaddexp(log_p, log_q).sub_(math.log(2))
-    from_p = _dot(log_p.exp(), log_p - log_m)
-    from_q, slope = _towards(log_q, log_q - log_m, slopes)
-    return (from_p + from_q) / 2, None if slope is None else slope.div_(2)
-
-
-def _towards(log_q: Tensor, excess: Tensor, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    """`sum q * excess` and `q * (excess - sum)`: the gradient of an expectation under a softmax."""
-    q = log_q.exp()
-    value = _dot(q, excess)
-    return value, q.mul_(excess.sub_(value[:, None])) if slopes else None
-
-
-def _top(ours: Tensor, top: TopK, slopes: bool) -> tuple[Tensor, Tensor | None]:
-    """Forward KL over k + 1 classes; the student's tail is summed, since 1 - the others would lose its digits."""
-    log_p, log_tail = top.log_probs.to(ours.dtype), top.log_tail.to(ours.dtype)
-    p, p_tail = log_p.exp(), log_tail.exp()
-    q, normaliser = _softmax(ours)
-    log_q = ours.gather(1, top.ids) - normaliser[:, None]
-    q.scatter_(1, top.ids, 0.0)
-    q_tail = q.sum(dim=-1).clamp_min(torch.finfo(q.dtype).tiny)
-    value = (p * (log_p - log_q)).sum(dim=-1) + torch.where(p_tail > 0, p_tail * (log_tail - q_tail.log()), 0.0)
-    if not slopes:
-        return value, None
-    q *= (p.sum(dim=-1) + p_tail - p_tail / q_tail)[:, None]
-    return value, q.scatter_(1, top.ids, log_q.exp() * (p.sum(dim=-1) + p_tail)[:, None] - p)
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Row by row, `float[n]`, without the product in between."""
-    return torch.bmm(one[:, None], other[:, :, None])[:, 0, 0]
-
-
-DENSE = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "jensen_shannon": _jensen_shannon}

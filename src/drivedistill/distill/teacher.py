@@ -17,6 +17,8 @@ from drivedistill.models.student import Student, bare
 from drivedistill.problems import InputError, Problem
 
 LOGITS = frozenset({"logits"})
+IN_PLACE = frozenset({"hidden"})
+"""Asked for beside logits and given in their place by who can; nobody must."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Teacher(Protocol):
     """Says something about rows."""
 
     provides: frozenset[str]
-    """What `signal` can fill: `logits`, `vision`."""
+    """What `signal` can fill: `logits`, `vision`, `hidden` in the place of logits."""
     identity: Identity | None
     """None for a teacher that fits every student (a fake)."""
 
@@ -60,15 +62,15 @@ class LiveTeacher:
         self.model = student.eval().requires_grad_(False)
         self.identity = identity
         sees = hasattr(bare(student.model), "vision")
-        self.provides = frozenset({"logits", "vision"} if sees else {"logits"})
+        self.provides = LOGITS | IN_PLACE | ({"vision"} if sees else set())
 
     def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
-        """Dense logits `float[N, V]` of the rows, or the vision tower's features."""
+        """Dense logits `float[N, V]` of the rows, or the head and its input, or the vision tower's features."""
         if self.model.training:
             self.model.eval()
         with torch.no_grad():
             rows = self.model(batch, needs)
-        return Signal(rows.logits, rows.vision)
+        return Signal(rows.logits, vision=rows.vision, hidden=rows.hidden, head=rows.head)
 
     def close(self) -> None:
         """Weights go to the meta device, whoever else holds the model."""
@@ -95,7 +97,7 @@ def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]
         "train both with the same tokenizer, template, coordinates and choices; a student that names neither `tokenizer` nor "
         "`text_weights` takes the teacher's tokenizer"
     )
-    if missing := needs - teacher.provides:
+    if missing := needs - teacher.provides - IN_PLACE:
         found = f"a teacher that provides {', '.join(sorted(teacher.provides)) or 'nothing'}"
         raise InputError(
             Problem("recipe", "teacher", f"{', '.join(sorted(missing))}", found, "use another teacher or loss")

@@ -2,6 +2,7 @@
 
     rows = student(batch)                           # Rows(logits=float[N, V])
     rows = student(batch, {"logits", "routing"})    # and how every layer of experts treated the batch's real tokens
+    rows = student(batch, {"hidden"})               # the head and its input: losses are then made chunk by chunk
     rows = student(batch, {"vision"})               # the vision tower's features alone
 
 The language-model head runs here, inside the wrapped forward and on the N supervised rows only: with 6 cameras a driving
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drivedistill.batch import Batch, RoleInputs, Routing, Rows
+from drivedistill.batch import Batch, Head, RoleInputs, Routing, Rows
 from drivedistill.models.fusion import IMAGE, PADDING
 from drivedistill.models.mixture import Decision, Mixture
 
@@ -41,7 +42,8 @@ class Student(nn.Module):
 
         Args:
             batch: The samples.
-            needs: `logits`, `routing` (with logits), `vision` (alone).
+            needs: `logits`, `routing` (with logits), `vision` (alone), `hidden` (with logits: in their place, if the head is
+                one product; a head with LoRA or in 8 bits gives logits).
         """
         inputs = batch.role(self.role)
         base = bare(self.model)
@@ -56,7 +58,9 @@ class Student(nn.Module):
             layer.recording, layer.last = False, None
         tokens = token_samples(base, inputs) if decisions else {}
         routing = {name: real_tokens(decision, tokens[place_of(name)]) for name, decision in decisions.items()}
-        return Rows(head(hidden.flatten(0, 1)[inputs.rows]), routing)
+        hidden = hidden.flatten(0, 1)[inputs.rows]
+        described = head_of(base) if "hidden" in needs else None
+        return Rows(head(hidden), routing) if described is None else Rows(None, routing, None, hidden, described)
 
 
 def bare(model: Any) -> Any:
@@ -80,23 +84,35 @@ def mixtures(model: Any) -> dict[str, Mixture]:
 
 # --- answers --------------------------------------------------------------------------------------------------------
 
-Head = Callable[[Tensor], Tensor]
+ToLogits = Callable[[Tensor], Tensor]
 
 
-def _driving_t5(model: Any, inputs: RoleInputs) -> tuple[Tensor, Head]:
+def _driving_t5(model: Any, inputs: RoleInputs) -> tuple[Tensor, ToLogits]:
     return model.decode_hidden(**inputs.model), model.lm_logits
 
 
-def _decoder_only(model: Any, inputs: RoleInputs) -> tuple[Tensor, Head]:
+def _decoder_only(model: Any, inputs: RoleInputs) -> tuple[Tensor, ToLogits]:
     return model.model(**inputs.model, use_cache=False).last_hidden_state, model.lm_head
 
 
-FORWARD: dict[str, Callable[[Any, RoleInputs], tuple[Tensor, Head]]] = {
+FORWARD: dict[str, Callable[[Any, RoleInputs], tuple[Tensor, ToLogits]]] = {
     "driving_t5": _driving_t5,
     "internvl": _decoder_only,
     "qwen2_5_vl": _decoder_only,
     "llava": _decoder_only,
 }
+
+
+def head_of(model: Any) -> Head | None:
+    """A model's head as the one product that it is, in the type that it computes in now; None for one that is more."""
+    is_t5 = model.config.model_type == "driving_t5"
+    layer = model.language_model.lm_head if is_t5 else model.lm_head
+    if type(layer) is not nn.Linear:  # LoRA, 8 bits
+        return None
+    scale = model.config.text.d_model**-0.5 if is_t5 and model.config.text.scale_decoder_outputs else 1.0
+    device = layer.weight.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return Head(layer.weight, layer.bias, scale, dtype=dtype)
 
 
 def full_logits(model: Any, inputs: RoleInputs) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from drivedistill.batch import Head, Signal, TopK
 from drivedistill.distill import losses
 from drivedistill.distill.row_losses import pays, row_losses, rows_of
+from fakes import likeliest
 
 N, V, D, REAL = 7, 13, 4, 11
 HEADS = {
@@ -30,15 +31,6 @@ def draw(*shape, seed, dtype=torch.float64):
 def a_head(bias=False, dtype=torch.float64, learns=True, width=V, seed=1, **options):
     weight = draw(width, D, seed=seed, dtype=dtype).requires_grad_(learns)
     return Head(weight, draw(width, seed=seed + 1, dtype=dtype).requires_grad_(learns) if bias else None, **options)
-
-
-def likeliest(logits, k, temperature, gold):
-    """What a cache keeps of dense rows, by the definition."""
-    log_p = (logits / temperature).log_softmax(-1)
-    chosen = log_p.topk(k)
-    tail = log_p.scatter(1, chosen.indices, -torch.inf).logsumexp(-1)
-    gold_loss = -logits.log_softmax(-1).gather(1, gold[:, None])[:, 0]
-    return TopK(chosen.indices, chosen.values, tail, gold_loss, temperature)
 
 
 def a_signal(kind, gold, temperature=1.0, dtype=torch.float64, k=4):

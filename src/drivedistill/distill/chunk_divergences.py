@@ -1,0 +1,113 @@
+"""Divergences of a chunk of rows with their gradients written out; the plain formulas are in `losses.py`.
+
+Legend: n rows of a chunk, V vocabulary, q the student's and p the teacher's distribution at temperature T. Gradients of
+T^2 * divergence with respect to the student's logits:
+
+    forward KL       T (q - p)
+    reverse KL       T q (log q/p - KL(q || p))
+    Jensen-Shannon   T/2 q (log q/m - KL(q || m)),  m = (p + q) / 2
+    top-k + tail     T (q_i - p_i) for the k tokens, T q_j (1 - p_tail / q_tail) for all others
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from drivedistill.batch import Signal, TopK
+
+
+def divergence_of_chunk(
+    name: str, logits: Tensor, signal: Signal, temperature: float, vocabulary: int, *, slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """T^2 times the divergence, `float[n]`, and, where asked for, its gradient, `float[n, V]` or as wide as was compared.
+
+    Args:
+        name: A key of `losses.DIVERGENCES`.
+        logits: The student's, `float[n, V]`; never written to.
+        signal: The teacher's rows.
+        temperature: T.
+        vocabulary: Number of real tokens; logits of different widths are compared on these.
+        slopes: Make the gradient too.
+    """
+    if signal.top is not None:
+        value, slope = _top(_tempered(logits, temperature), signal.top, slopes)
+    else:
+        width = logits.shape[1] if signal.width() == logits.shape[1] else vocabulary
+        ours = _tempered(logits[:, :width], temperature)
+        value, slope = DENSE[name](
+            ours, lambda: _tempered(signal.dense()[:, :width].to(logits.dtype), temperature), slopes
+        )
+    if slope is not None and temperature != 1:
+        slope *= temperature
+    return value * temperature**2, slope
+
+
+def softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax and its log-normaliser `float[n]`; `logsumexp` would take the exponentials a second time."""
+    top = logits.max(dim=-1, keepdim=True)
+    q = logits.softmax(dim=-1)
+    return q, (top.values - q.gather(1, top.indices).log())[:, 0]
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
+
+
+Theirs = Callable[[], Tensor]
+"""The teacher's logits, made when they are needed, so that they can be forgotten as soon as they are not."""
+
+
+def _forward_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    logits = theirs()
+    p, their_normaliser = softmax(logits)
+    value = _dot(p, logits) - their_normaliser - _dot(p, ours)
+    del logits
+    q, our_normaliser = softmax(ours)
+    return value + our_normaliser, torch.sub(q, p, out=p) if slopes else None
+
+
+def _reverse_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    log_q = ours.log_softmax(dim=-1)
+    return _towards(log_q, log_q - theirs().log_softmax(dim=-1), slopes)
+
+
+def _jensen_shannon(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    log_q, log_p = ours.log_softmax(dim=-1), theirs().log_softmax(dim=-1)
+    log_m = torch.logaddexp(log_p, log_q).sub_(math.log(2))
+    from_p = _dot(log_p.exp(), log_p - log_m)
+    from_q, slope = _towards(log_q, log_q - log_m, slopes)
+    return (from_p + from_q) / 2, None if slope is None else slope.div_(2)
+
+
+def _towards(log_q: Tensor, excess: Tensor, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    """`sum q * excess` and `q * (excess - sum)`: the gradient of an expectation under a softmax."""
+    q = log_q.exp()
+    value = _dot(q, excess)
+    return value, q.mul_(excess.sub_(value[:, None])) if slopes else None
+
+
+def _top(ours: Tensor, top: TopK, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    """Forward KL over k + 1 classes; the student's tail is summed, since 1 - the others would lose its digits."""
+    log_p, log_tail = top.log_probs.to(ours.dtype), top.log_tail.to(ours.dtype)
+    p, p_tail = log_p.exp(), log_tail.exp()
+    q, normaliser = softmax(ours)
+    log_q = ours.gather(1, top.ids) - normaliser[:, None]
+    q.scatter_(1, top.ids, 0.0)
+    q_tail = q.sum(dim=-1).clamp_min(torch.finfo(q.dtype).tiny)
+    value = (p * (log_p - log_q)).sum(dim=-1) + torch.where(p_tail > 0, p_tail * (log_tail - q_tail.log()), 0.0)
+    if not slopes:
+        return value, None
+    q *= (p.sum(dim=-1) + p_tail - p_tail / q_tail)[:, None]
+    return value, q.scatter_(1, top.ids, log_q.exp() * (p.sum(dim=-1) + p_tail)[:, None] - p)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Row by row, `float[n]`, without the product in between."""
+    return torch.bmm(one[:, None], other[:, :, None])[:, 0, 0]
+
+
+DENSE = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "jensen_shannon": _jensen_shannon}
