@@ -136,12 +136,18 @@ class Head:
         hidden = hidden if self.scale == 1 else hidden * self.scale
         return hidden if self.dtype is None else hidden.to(self.dtype)
 
+    def product(self, inputs: Tensor, out: Tensor | None = None) -> Tensor:
+        """Logits `float[N, V]` of what `scaled` returned; written into `out` where no gradient is wanted."""
+        weight, bias = self.weight.to(inputs.dtype), None if self.bias is None else self.bias.to(inputs.dtype)
+        if out is None:
+            logits = torch.nn.functional.linear(inputs, weight, bias)
+            return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+        logits = torch.mm(inputs, weight.T, out=out) if bias is None else torch.addmm(bias, inputs, weight.T, out=out)
+        return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
+
     def __call__(self, hidden: Tensor) -> Tensor:
         """Logits `float[N, V]` of `float[N, d]`."""
-        inputs = self.scaled(hidden)
-        bias = None if self.bias is None else self.bias.to(inputs.dtype)
-        logits = torch.nn.functional.linear(inputs, self.weight.to(inputs.dtype), bias)
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+        return self.product(self.scaled(hidden))
 
 
 @dataclass

@@ -90,17 +90,18 @@ def test_mining_everything_is_plain_training_to_the_bit(tmp_path):
 
 
 def test_a_window_pool_computes_the_head_for_mined_rows_only(tmp_path, monkeypatch):
-    from drivedistill.models.driving_t5 import DrivingT5
+    from drivedistill.models.student import Student
 
     seen = []
-    original = DrivingT5.lm_logits
+    original = Student.forward
 
-    def counted(model, hidden):
-        seen.append((torch.is_grad_enabled(), len(hidden)))
-        assert model.training == torch.is_grad_enabled(), "rows are scored without dropout, and learnt from with it"
-        return original(model, hidden)
+    def counted(student, batch, needs):
+        rows = original(student, batch, needs)
+        seen.append((torch.is_grad_enabled(), len(rows.dense())))
+        assert student.training == torch.is_grad_enabled(), "rows are scored without dropout, and learnt from with it"
+        return rows
 
-    monkeypatch.setattr(DrivingT5, "lm_logits", counted)
+    monkeypatch.setattr(Student, "forward", counted)
     one_update(cut(tmp_path, 4, 2, pool="window"))
     scored, learnt = sum(n for grad, n in seen if not grad), sum(n for grad, n in seen if grad)
     assert 0 < learnt <= scored / 2

@@ -21,7 +21,14 @@ from drivedistill.batch import Signal, TopK
 
 
 def divergence_of_chunk(
-    name: str, logits: Tensor, signal: Signal, temperature: float, vocabulary: int, *, slopes: bool
+    name: str,
+    logits: Tensor,
+    signal: Signal,
+    temperature: float,
+    vocabulary: int,
+    room: tuple[Tensor, Tensor],
+    *,
+    slopes: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """T^2 times the divergence, `float[n]`, and, where asked for, its gradient, `float[n, V]` or as wide as was compared.
 
@@ -31,26 +38,45 @@ def divergence_of_chunk(
         signal: The teacher's rows.
         temperature: T.
         vocabulary: Number of real tokens; logits of different widths are compared on these.
+        room: Two places for `float[n, V]`, see `place`; the gradient may lie in the first, the second is free again.
         slopes: Make the gradient too.
     """
     if signal.top is not None:
-        value, slope = _top(_tempered(logits, temperature), signal.top, slopes)
+        value, slope = _top(_tempered(logits, temperature), signal.top, room, slopes)
     else:
         width = logits.shape[1] if signal.width() == logits.shape[1] else vocabulary
-        ours = _tempered(logits[:, :width], temperature)
-        value, slope = DENSE[name](
-            ours, lambda: _tempered(signal.dense()[:, :width].to(logits.dtype), temperature), slopes
-        )
+
+        def theirs() -> Tensor:
+            return _tempered(_teacher_logits(signal, room[1], logits.dtype)[:, :width], temperature)
+
+        value, slope = DENSE[name](_tempered(logits[:, :width], temperature), theirs, room, slopes)
     if slope is not None and temperature != 1:
         slope *= temperature
     return value * temperature**2, slope
 
 
-def softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax and its log-normaliser `float[n]`; `logsumexp` would take the exponentials a second time."""
+def place(room: Tensor, rows: int, width: int) -> Tensor:
+    """The beginning of a flat buffer as `float[rows, width]`.
+
+    Buffers are made once: blocks of some megabytes that come and go leave holes that the C library does not give back.
+    """
+    return room[: rows * width].view(rows, width)
+
+
+def softmax(logits: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax, in `room`, and its log-normaliser `float[n]`; `logsumexp` would take the exponentials a second time."""
     top = logits.max(dim=-1, keepdim=True)
-    q = logits.softmax(dim=-1)
+    q = torch.softmax(logits, -1, out=place(room, *logits.shape))
     return q, (top.values - q.gather(1, top.indices).log())[:, 0]
+
+
+def _teacher_logits(signal: Signal, room: Tensor, dtype: torch.dtype) -> Tensor:
+    """The teacher's logits of a chunk; in `room` where they are made here in the student's type."""
+    if signal.hidden is None or signal.head is None:
+        return signal.dense().to(dtype)
+    inputs = signal.head.scaled(signal.hidden)
+    fits = inputs.dtype == dtype and signal.width() * len(inputs) <= len(room)
+    return signal.head.product(inputs, place(room, len(inputs), signal.width()) if fits else None).to(dtype)
 
 
 def _tempered(logits: Tensor, temperature: float) -> Tensor:
@@ -58,24 +84,25 @@ def _tempered(logits: Tensor, temperature: float) -> Tensor:
 
 
 Theirs = Callable[[], Tensor]
-"""The teacher's logits, made when they are needed, so that they can be forgotten as soon as they are not."""
+"""The teacher's logits, made when they are needed, perhaps in the second place of `Room`."""
+Room = tuple[Tensor, Tensor]
+"""Flat buffers."""
 
 
-def _forward_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+def _forward_kl(ours: Tensor, theirs: Theirs, room: Room, slopes: bool) -> tuple[Tensor, Tensor | None]:
     logits = theirs()
-    p, their_normaliser = softmax(logits)
+    p, their_normaliser = softmax(logits, room[0])
     value = _dot(p, logits) - their_normaliser - _dot(p, ours)
-    del logits
-    q, our_normaliser = softmax(ours)
+    q, our_normaliser = softmax(ours, room[1])  # the teacher's logits lay there and are not needed any more
     return value + our_normaliser, torch.sub(q, p, out=p) if slopes else None
 
 
-def _reverse_kl(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+def _reverse_kl(ours: Tensor, theirs: Theirs, room: Room, slopes: bool) -> tuple[Tensor, Tensor | None]:
     log_q = ours.log_softmax(dim=-1)
     return _towards(log_q, log_q - theirs().log_softmax(dim=-1), slopes)
 
 
-def _jensen_shannon(ours: Tensor, theirs: Theirs, slopes: bool) -> tuple[Tensor, Tensor | None]:
+def _jensen_shannon(ours: Tensor, theirs: Theirs, room: Room, slopes: bool) -> tuple[Tensor, Tensor | None]:
     log_q, log_p = ours.log_softmax(dim=-1), theirs().log_softmax(dim=-1)
     log_m = torch.logaddexp(log_p, log_q).sub_(math.log(2))
     from_p = _dot(log_p.exp(), log_p - log_m)
@@ -90,11 +117,11 @@ def _towards(log_q: Tensor, excess: Tensor, slopes: bool) -> tuple[Tensor, Tenso
     return value, q.mul_(excess.sub_(value[:, None])) if slopes else None
 
 
-def _top(ours: Tensor, top: TopK, slopes: bool) -> tuple[Tensor, Tensor | None]:
+def _top(ours: Tensor, top: TopK, room: Room, slopes: bool) -> tuple[Tensor, Tensor | None]:
     """Forward KL over k + 1 classes; the student's tail is summed, since 1 - the others would lose its digits."""
     log_p, log_tail = top.log_probs.to(ours.dtype), top.log_tail.to(ours.dtype)
     p, p_tail = log_p.exp(), log_tail.exp()
-    q, normaliser = softmax(ours)
+    q, normaliser = softmax(ours, room[0])
     log_q = ours.gather(1, top.ids) - normaliser[:, None]
     q.scatter_(1, top.ids, 0.0)
     q_tail = q.sum(dim=-1).clamp_min(torch.finfo(q.dtype).tiny)

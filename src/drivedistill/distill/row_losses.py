@@ -19,6 +19,7 @@ Legend: N rows, V vocabulary, d width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,11 +28,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drivedistill.batch import Head, Signal
-from drivedistill.distill.chunk_divergences import divergence_of_chunk, softmax
+from drivedistill.distill.chunk_divergences import divergence_of_chunk, place, softmax
 from drivedistill.distill.losses import cross_entropy, require_same_question
 
-CHUNK = 128
-"""Rows at a time. On a CPU 32 rows cost 1.45 times as much, 512 gain nothing."""
+CHUNK = 112
+"""Rows at a time, at the most. On a CPU 32 rows cost 1.45 times as much, 512 gain nothing."""
 
 Weights = tuple[Tensor, Tensor | None]
 """`float[N]` for the cross-entropy and for the divergence."""
@@ -82,7 +83,7 @@ def row_losses(
         vocabulary: Number of real tokens; heads padded to different widths are compared on these only.
         weights: What backward is going to multiply the rows with, up to one common factor, where that is known. A wrong
             guess costs time (everything is computed again) and changes nothing.
-        chunk: Rows at a time.
+        chunk: Rows at a time, at the most.
 
     Raises:
         ValueError: A teacher cut to its likeliest tokens was asked for another divergence or temperature.
@@ -91,7 +92,7 @@ def row_losses(
         require_same_question(signal.top, divergence, temperature)
     if temperature <= 0:
         raise ValueError(f"`temperature` must be positive, got {temperature}.")
-    work = _Work(gold, signal, divergence, temperature, vocabulary, weights, chunk, head.softcap)
+    work = _Work(head.softcap, gold, signal, divergence, temperature, vocabulary, weights, chunk)
     inputs = head.scaled(hidden)
     if torch.is_grad_enabled() and (inputs.requires_grad or _learns(head)):
         return _RowLosses.apply(inputs, head.weight, head.bias, work)
@@ -105,6 +106,7 @@ def row_losses(
 class _Work:
     """Everything but the tensors that have a gradient; see `row_losses`."""
 
+    softcap: float | None
     gold: Tensor
     signal: Signal | None
     divergence: str
@@ -112,7 +114,6 @@ class _Work:
     vocabulary: int
     weights: Weights | None
     chunk: int
-    softcap: float | None
 
 
 class _RowLosses(torch.autograd.Function):
@@ -166,44 +167,52 @@ def _common_factor(found: tuple[Tensor, Tensor | None], guessed: Weights) -> Ten
     return None if bool(wrong) else factor
 
 
+def even_size(rows: int, chunk: int) -> int:
+    """Rows of a chunk such that none is much smaller than the others; each reads the whole head."""
+    return math.ceil(rows / math.ceil(rows / chunk)) if rows else 1
+
+
 class _Sweep:
     """One pass over the chunks."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: _Work) -> None:
-        self.hidden, self.work = hidden, work
+        self.hidden, self.work = hidden.detach(), work
         self.shapes = weight, bias
         self.weight = weight.detach().to(hidden.dtype)
-        self.bias = None if bias is None else bias.detach().to(hidden.dtype)
+        self.head = Head(self.weight, None if bias is None else bias.detach(), softcap=work.softcap)
         self.exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         self.ce = hidden.new_empty(len(hidden), dtype=self.exact)
         self.kl = None if work.signal is None else torch.empty_like(self.ce)
+        self.size = even_size(len(hidden), work.chunk)
+        place_for = self.size * len(weight)
+        self.room = [hidden.new_empty(place_for, dtype=self.exact) for _ in range(2 if work.signal is None else 3)]
 
     def parts(self) -> list[slice]:
         """The chunks."""
-        number, chunk = len(self.hidden), self.work.chunk
-        return [slice(first, min(first + chunk, number)) for first in range(0, number, chunk)]
+        number = len(self.hidden)
+        return [slice(first, min(first + self.size, number)) for first in range(0, number, self.size)]
 
     def values(self, part: slice, *, slopes: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Losses of a chunk; returns its softmax, the divergence's gradient and the cap's, `float[n, V]`."""
         work, logits = self.work, self._logits(part)
         slope = cap = None
+        _, *room = self.room
         if work.signal is not None:
             assert self.kl is not None
             theirs = rows_of(work.signal, part)
             self.kl[part], slope = divergence_of_chunk(
-                work.divergence, logits, theirs, work.temperature, work.vocabulary, slopes=slopes
+                work.divergence, logits, theirs, work.temperature, work.vocabulary, (room[0], room[1]), slopes=slopes
             )
         if work.softcap is not None and slopes:
             cap = 1 - (logits / work.softcap) ** 2
-        q, normaliser = softmax(logits)
+        q, normaliser = softmax(logits, room[-1])
         self.ce[part] = normaliser - logits.gather(1, work.gold[part, None])[:, 0]
         return q, slope, cap
 
     def _logits(self, part: slice) -> Tensor:
-        logits = torch.nn.functional.linear(self.hidden[part], self.weight, self.bias).to(self.exact)
-        if self.work.softcap is None:
-            return logits
-        return logits.div_(self.work.softcap).tanh_().mul_(self.work.softcap)
+        inputs = self.hidden[part]
+        out = place(self.room[0], len(inputs), len(self.weight))
+        return self.head.product(inputs, out) if out.dtype == inputs.dtype else out.copy_(self.head.product(inputs))
 
     def apart(self) -> tuple[Tensor, Tensor | None]:
         """The gradients of both losses with respect to the head's input, `float[N, d]` each."""

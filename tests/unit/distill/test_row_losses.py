@@ -10,7 +10,7 @@ import torch
 
 from drivedistill.batch import Head, Signal, TopK
 from drivedistill.distill import losses
-from drivedistill.distill.row_losses import pays, row_losses, rows_of
+from drivedistill.distill.row_losses import even_size, pays, row_losses, rows_of
 from fakes import likeliest
 
 N, V, D, REAL = 7, 13, 4, 11
@@ -141,6 +141,13 @@ def test_gradcheck(rows, teacher, divergence, guessed):
 
     inputs = [t.clone().requires_grad_() for t in (hidden, draw(V, D, seed=1), draw(V, seed=2))]
     assert torch.autograd.gradcheck(losses_of, inputs)
+
+
+@pytest.mark.parametrize(
+    ("rows", "chunk", "size"), [(512, 112, 103), (130, 128, 65), (7, 100, 7), (7, 3, 3), (0, 3, 1)]
+)
+def test_chunks_are_even(rows, chunk, size):
+    assert even_size(rows, chunk) == size
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 100])
