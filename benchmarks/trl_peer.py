@@ -10,7 +10,8 @@ live or its 64 likeliest tokens and the tail kept from an earlier pass. Beside i
 
 Every round runs 12 steps of every way, the first two warm up; times are medians over steps, then over rounds, of processor time
 of one thread (on a GPU wall-clock time between synchronisations). Peaks come from a process for every way: the most resident
-memory during training minus what was resident before its first step (on a GPU: allocated). Tokens are those of whole texts.
+memory after the warm-up minus what is resident between two steps: weights, AdamW's moments and the libraries' code (on a GPU:
+allocated). Gradients, 42 MB of them, come and go with a step and are counted. Tokens are those of whole texts.
 """
 
 from __future__ import annotations
@@ -106,13 +107,15 @@ class Memory:
 
 
 class Clock(TrainerCallback):
-    """When every step began, and when the last one ended."""
+    """When every step began, and when the last one ended; memory is watched from the end of the warm-up."""
 
     def __init__(self, device: str) -> None:
-        self.device = device
+        self.device, self.memory = device, Memory(device)
         self.times: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
+        if len(self.times) == WARM_UP:
+            self.memory.begin()
         self.times.append(now(self.device))
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -152,7 +155,7 @@ def by_trl(steps: int, device: str) -> tuple[list[float], float, float]:
     from datasets import Dataset
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-    clock, memory = Clock(device), Memory(device)
+    clock = Clock(device)
     with tempfile.TemporaryDirectory() as folder:
         options = GKDConfig(
             output_dir=folder,
@@ -185,9 +188,12 @@ def by_trl(steps: int, device: str) -> tuple[list[float], float, float]:
             callbacks=[clock],
         )
         trainer._get_train_sampler = lambda *_, **__: torch.utils.data.SequentialSampler(rows)  # our order
-        memory.begin()
         loss = trainer.train().training_loss
-    return [b - a for a, b in zip(clock.times, clock.times[1:], strict=False)][WARM_UP:], memory.most(), float(loss)
+    return (
+        [b - a for a, b in zip(clock.times, clock.times[1:], strict=False)][WARM_UP:],
+        clock.memory.most(),
+        float(loss),
+    )
 
 
 # --- ours -------------------------------------------------------------------------------------------------------------
@@ -224,14 +230,15 @@ def by_us(way: str, steps: int, device: str) -> tuple[list[float], float, float]
     if way == "kept":
         kept = [Signal(top=likeliest(signal(batch), batch[:, PROMPT:].flatten())) for batch in ids.split(BATCH)]
     memory, times, total = Memory(device), [], 0.0
-    memory.begin()
     for batch, known in zip(ids.split(BATCH), kept, strict=True):
+        if len(times) == WARM_UP:
+            memory.begin()
         started = now(device)
         loss = loss_of(batch, known)
-        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         total += float(loss.detach())
         times.append(now(device) - started)
     return times[WARM_UP:], memory.most(), total / steps

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -213,12 +214,10 @@ class Answers:
             signal: The teacher's rows, where it is heard.
             weights: What the rows are going to be multiplied with, where that is known; see `row_losses`.
         """
-        asked = {"temperature": self.temperature, "vocabulary": self.vocabulary}
         if self.fuses(rows):
             assert rows.hidden is not None and rows.head is not None
-            return row_losses(
-                rows.hidden, rows.head, batch.gold, signal, divergence=self.loss, **asked, weights=weights
-            )
+            asked = partial(row_losses, divergence=self.loss, temperature=self.temperature, vocabulary=self.vocabulary)
+            return asked(rows.hidden, rows.head, batch.gold, signal, weights=weights)
         ours = rows.dense()
         losses = cross_entropy(ours, batch.gold)
         if signal is None:

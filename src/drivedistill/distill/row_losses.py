@@ -86,10 +86,13 @@ def row_losses(
         chunk: Rows at a time, at the most.
 
     Raises:
-        ValueError: A teacher cut to its likeliest tokens was asked for another divergence or temperature.
+        ValueError: A teacher cut to its likeliest tokens was asked for another divergence or temperature, or nobody said
+            which tokens of vocabularies of different widths are real.
     """
     if signal is not None and signal.top is not None:
         require_same_question(signal.top, divergence, temperature)
+    if signal is not None and signal.top is None and signal.width() != len(head.weight) and not vocabulary:
+        raise ValueError(f"`vocabulary` must say which of {len(head.weight)} and {signal.width()} tokens are real.")
     if temperature <= 0:
         raise ValueError(f"`temperature` must be positive, got {temperature}.")
     work = _Work(head.softcap, gold, signal, divergence, temperature, vocabulary, weights, chunk)
@@ -122,7 +125,7 @@ class _RowLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: _Work) -> Any:
         swept = _Sweep(hidden, weight, bias, work)
-        ctx.work, ctx.set_materialize_grads = work, True
+        ctx.work = work
         learns = any(ctx.needs_input_grad[1:3])
         made: tuple[Tensor | None, ...] = ()
         if work.weights is not None:

@@ -297,6 +297,12 @@ def test_what_the_likeliest_tokens_cannot_say_is_refused(rows, options, words):
         row_losses(hidden, a_head(), gold, a_signal("top", gold), **options)
 
 
+def test_padded_heads_need_the_number_of_real_tokens(rows):
+    hidden, gold, *_ = rows
+    with pytest.raises(ValueError, match="which of 13 and 16 tokens are real"):
+        row_losses(hidden, a_head(), gold, a_signal("wide", gold))
+
+
 def test_fusing_pays_for_frozen_heads_and_many_rows():
     assert pays(a_head(learns=False), 1)
     assert pays(a_head(), 2 * D) and not pays(a_head(), 2 * D - 1)
