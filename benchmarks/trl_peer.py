@@ -229,7 +229,8 @@ def by_us(way: str, steps: int, device: str) -> tuple[list[float], float, float]
     kept: list[Signal | None] = [None] * steps
     if way == "kept":
         kept = [Signal(top=likeliest(signal(batch), batch[:, PROMPT:].flatten())) for batch in ids.split(BATCH)]
-    memory, times, total = Memory(device), [], 0.0
+    memory, total = Memory(device), 0.0
+    times: list[float] = []
     for batch, known in zip(ids.split(BATCH), kept, strict=True):
         if len(times) == WARM_UP:
             memory.begin()
