@@ -119,17 +119,34 @@ def _towards(log_q: Tensor, excess: Tensor, slopes: bool) -> tuple[Tensor, Tenso
 
 def _top(ours: Tensor, top: TopK, room: Room, slopes: bool) -> tuple[Tensor, Tensor | None]:
     """Forward KL over k + 1 classes; the student's tail is summed, since 1 - the others would lose its digits."""
-    log_p, log_tail = top.log_probs.to(ours.dtype), top.log_tail.to(ours.dtype)
-    p, p_tail = log_p.exp(), log_tail.exp()
     q, normaliser = softmax(ours, room[0])
     log_q = ours.gather(1, top.ids) - normaliser[:, None]
     q.scatter_(1, top.ids, 0.0)
-    q_tail = q.sum(dim=-1).clamp_min(torch.finfo(q.dtype).tiny)
-    value = (p * (log_p - log_q)).sum(dim=-1) + torch.where(p_tail > 0, p_tail * (log_tail - q_tail.log()), 0.0)
+    value, share, slope = top_gradient(log_q, q.sum(dim=-1), top)
     if not slopes:
         return value, None
-    q *= (p.sum(dim=-1) + p_tail - p_tail / q_tail)[:, None]
-    return value, q.scatter_(1, top.ids, log_q.exp() * (p.sum(dim=-1) + p_tail)[:, None] - p)
+    q *= share[:, None]
+    return value, q.scatter_(1, top.ids, slope)
+
+
+def top_gradient(log_q: Tensor, q_tail: Tensor, top: TopK) -> tuple[Tensor, Tensor, Tensor]:
+    """Forward KL over k + 1 classes and its gradient at T = 1.
+
+    Args:
+        log_q: The student's of the k tokens, `float[n, k]`.
+        q_tail: Its probability of all others, `float[n]`.
+        top: The teacher's rows.
+
+    Returns:
+        The value `float[n]`; the factor of q that is the gradient for the other tokens, `float[n]`; the gradient for the
+        k tokens, `float[n, k]`.
+    """
+    log_p, log_tail = top.log_probs.to(log_q.dtype), top.log_tail.to(log_q.dtype)
+    p, p_tail = log_p.exp(), log_tail.exp()
+    q_tail = q_tail.clamp_min(torch.finfo(q_tail.dtype).tiny)
+    value = (p * (log_p - log_q)).sum(dim=-1) + torch.where(p_tail > 0, p_tail * (log_tail - q_tail.log()), 0.0)
+    mass = p.sum(dim=-1) + p_tail
+    return value, mass - p_tail / q_tail, log_q.exp() * mass[:, None] - p
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ What backward multiplies the rows with is not always known in forward (mining lo
 three ways, and all give the same numbers:
 
     weights given              one gradient of both losses; backward scales it. The quickest.
-    unknown, head is frozen    a gradient for each loss; backward weighs the rows of both. One product of N x V x d more.
+    unknown, head is frozen    a gradient for each loss; backward weighs the rows of both. One product of N x V x d more,
+                               unless the teacher is cut to its likeliest tokens: then both share one, see `_Sweep.sharing`.
     unknown, head learns       nothing is kept; backward computes the logits again. Two products more: keeping dW for each
                                loss and row is impossible.
 
@@ -26,9 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
 
 from drivedistill.batch import Head, Signal
-from drivedistill.distill.chunk_divergences import divergence_of_chunk, place, softmax
+from drivedistill.distill.chunk_divergences import divergence_of_chunk, place, softmax, top_gradient
 from drivedistill.distill.losses import cross_entropy, require_same_question
 
 CHUNK = 112
@@ -133,7 +135,7 @@ class _RowLosses(torch.autograd.Function):
             made = swept.weighted(*work.weights, *ctx.needs_input_grad[1:3])
         elif not learns:
             ctx.way = "weigh"
-            made = swept.apart()
+            made = swept.sharing() if _shares(work) else swept.apart()
         else:
             ctx.way = "again"
             for part in swept.parts():
@@ -234,6 +236,37 @@ class _Sweep:
             chunk(part)
         return ours, theirs
 
+    def sharing(self) -> tuple[Tensor, Tensor]:
+        """`apart` for a teacher cut to k tokens, with one product of V instead of two.
+
+        Over the other tokens both gradients are the student's q, scaled per row; over the k tokens they need k rows of
+        the head. The others' product is scaled by p_tail / q_tail, so that it must not hold the k tokens' mass.
+        """
+        ours, theirs = torch.empty_like(self.hidden), torch.empty_like(self.hidden)
+
+        def chunk(part: slice) -> None:
+            assert self.work.signal is not None and self.kl is not None
+            top, gold = rows_of(self.work.signal, part).top, self.work.gold[part]
+            assert top is not None
+            logits = self._logits(part)
+            q, normaliser = softmax(logits, self.room[-1])
+            self.ce[part] = normaliser - logits.gather(1, gold[:, None])[:, 0]
+            log_q = logits.gather(1, top.ids) - normaliser[:, None]
+            q.scatter_(1, top.ids, 0.0)
+            self.kl[part], share, slope = top_gradient(log_q, q.sum(dim=-1), top)
+            others = torch.mm(q.to(self.hidden.dtype), self.weight).to(self.exact)
+            kept = torch.cat([log_q.exp(), slope]).to(self.hidden.dtype)
+            rows = embedding_bag(
+                top.ids.repeat(2, 1), self.weight, per_sample_weights=kept, mode="sum"
+            )  # gathers nothing
+            likeliest = rows.to(self.exact).view(2, len(top.ids), -1)
+            ours[part] = others + likeliest[0] - self.weight[gold]
+            theirs[part] = share[:, None] * others + likeliest[1]
+
+        for part in self.parts():
+            chunk(part)
+        return ours, theirs
+
     def weighted(
         self, ce: Tensor, kl: Tensor | None, weight_learns: bool, bias_learns: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -263,6 +296,11 @@ class _Sweep:
         if slope is not None and kl is not None:
             gradient[:, : slope.shape[1]].addcmul_(slope, kl[part, None].to(q.dtype))
         return gradient if cap is None else gradient.mul_(cap)
+
+
+def _shares(work: _Work) -> bool:
+    """Both losses are of the same softmax, and the head is nothing but a product."""
+    return work.signal is not None and work.signal.top is not None and work.temperature == 1 and work.softcap is None
 
 
 def _subtract_gold(q: Tensor, gold: Tensor) -> None:
