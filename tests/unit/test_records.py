@@ -183,7 +183,7 @@ def test_messages_call_rows_as_users_do(tmp_path):
     """No class name: `Prediction` or `_Frame` are ours."""
     from drivedistill.data.clips import _Line
     from drivedistill.data.coda_lm import VqaLine
-    from drivedistill.distill.picture_digests import _Note
+    from drivedistill.distill.file_digests import _Note
     from drivedistill.evaluate.groups import _Frame
 
     (tmp_path / "list.jsonl").write_text("[1]\n")

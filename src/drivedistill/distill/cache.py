@@ -1,9 +1,6 @@
 """The cache of frozen vision features: what a vision tower that never changes makes of a picture is computed once.
 
-    FOLDER/cache.json              what this folder is
-           lock                    held by the process that builds
-           pictures.jsonl          digests of the pictures (picture_digests.py)
-           vision-0123456789abcdef/   one tower with one way of preparing pictures; the name is their fingerprint
+    FOLDER/vision-0123456789abcdef/   one tower with one way of preparing pictures; see cache_folder.py
                cache.json          what its rows are made from, in words
                rows.bin, index.jsonl   (row_store.py) one row `float[P, D_v]` per view
 
@@ -17,36 +14,39 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
-import PIL
 import torch
 import transformers
-from PIL import features as pillow
 from torch import Tensor
 from transformers import PreTrainedConfig
 
 from drivedistill.data.collate import Preparation, views
 from drivedistill.data.images import Drawing
-from drivedistill.data.paths import load_json
-from drivedistill.distill.picture_digests import PictureDigests
+from drivedistill.distill.cache_folder import (
+    BUILD,
+    CARD,
+    Precision,
+    cards_of,
+    decoding,
+    file_digests,
+    fingerprint,
+    made_otherwise,
+    require_cache,
+)
+from drivedistill.distill.file_digests import FileDigests
 from drivedistill.distill.row_store import DType, RowStore
 from drivedistill.models.student import bare
 from drivedistill.models.vision import VisionEncoder
-from drivedistill.problems import InputError, Problem, missing_file
+from drivedistill.problems import InputError, Problem
 from drivedistill.records import Region, Sample
-
-Precision = Literal["no", "bf16"]
 
 VERSION = 1
 """Of what our own code makes of a picture (`VisionEncoder`, drawing of regions); raise it when that changes."""
-
-CARD = "cache.json"
-HOLDS = "caches of drivedistill: one subfolder per frozen vision tower, digests of the pictures that were read"
 
 
 class Reads(Protocol):
@@ -83,7 +83,7 @@ class Tower:
                 "processor": processor.to_dict(),
                 "transformers": transformers.__version__,
             },
-            "decoder": {"pillow": PIL.__version__, "libjpeg_turbo": pillow.version_feature("libjpeg_turbo")}
+            "decoder": decoding()
             # Left out where it is `full`, so that features of earlier versions stay good.
             | ({} if reading.jpeg_scale == "full" else {"jpeg_scale": reading.jpeg_scale}),
             "dtype": dtype,
@@ -103,9 +103,8 @@ class Tower:
 
     def store(self, folder: Path, dtype: DType) -> RowStore:
         """Where a cache keeps the tower's features."""
-        text = json.dumps(self.made_from(dtype), sort_keys=True)
         shape = (self.vision.tokens, self.vision.width)
-        return RowStore(folder / f"vision-{hashlib.sha256(text.encode()).hexdigest()[:16]}", shape, dtype)
+        return RowStore(folder / f"vision-{fingerprint(self.made_from(dtype))}", shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class CachedFeatures:
     """Reads features instead of pictures; a `FeatureReader`. Loading processes open the files themselves."""
 
     store: RowStore
-    digests: PictureDigests
+    digests: FileDigests
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -144,11 +143,8 @@ class CachedFeatures:
         key = self.key(path, region, drawing)
         if key not in self.store:
             found = "a picture that was changed since the run began"
-            raise InputError(Problem(path, "", f"a picture with features in {self.store.folder}", found, _BUILD))
-        return torch.from_numpy(self.store.read(key))
-
-
-_BUILD = "run `drivedistill cache RECIPE`"
+            raise InputError(Problem(path, "", f"a picture with features in {self.store.folder}", found, BUILD))
+        return torch.from_numpy(self.store.read(key)[0])
 
 
 def frozen_towers(roles: Mapping[str, Reads], precision: Precision) -> dict[str, Tower]:
@@ -206,8 +202,8 @@ def open_cache(
         InputError: No tower is frozen, the folder is no cache, or it holds features of other towers or lacks some.
     """
     towers = frozen_towers(roles, precision)
-    require_cache(folder)
-    digests, chosen = PictureDigests(folder / "pictures.jsonl"), views_of(samples)
+    require_cache(folder, "data.vision_cache")
+    digests, chosen = file_digests(folder), views_of(samples)
     for _ in digests.look({view.path for view in chosen}):
         pass
     found: dict[str, CachedFeatures] = {}
@@ -226,41 +222,16 @@ def open_cache(
             place = f"{reader.store.folder.name}, for the {role}"
             expected = f"features of {len(keys):,} views"
             shown = f"{len(lacking):,} are missing, first {lacking[0].path}"
-            problems.append(Problem(str(folder), place, expected, shown, _BUILD))
+            problems.append(Problem(str(folder), place, expected, shown, BUILD))
     if problems:
         raise InputError(problems)
     return found
 
 
-def require_cache(folder: Path) -> None:
-    """Refuse a folder that is no cache.
-
-    Raises:
-        InputError: It is missing, a file, or something else.
-    """
-    what = "a cache of vision features"
-    if not folder.exists():
-        raise InputError(missing_file(folder, what, f"{_BUILD}, or remove data.vision_cache"))
-    if not folder.is_dir() or not (folder / CARD).is_file() or load_json(folder / CARD, what).get("holds") != HOLDS:
-        found = "something else (no cache.json of ours)"
-        raise InputError(Problem(str(folder), "", what, found, "name another folder in data.vision_cache"))
-
-
 def _other_tower(folder: Path, role: str, tower: Tower) -> Problem:
     """Says in what the nearest features differ from those that are needed."""
-    cards = [load_json(path, "a card of vision features") for path in sorted(folder.glob(f"vision-*/{CARD}"))]
-    differences = [list(_differences(tower.made_from(card["dtype"]), card["made_from"])) for card in cards]
-    found = "none"
-    if differences:
-        nearest = min(differences, key=len)
-        shown = "; ".join(nearest[:5]) + (f"; and {len(nearest) - 5} more" if len(nearest) > 5 else "")
-        found = f"features that were made otherwise: {shown}"
-    return Problem(str(folder), f"for the {role}", "features of the recipe's vision tower and pictures", found, _BUILD)
-
-
-def _differences(ours: Any, theirs: Any, name: str = "") -> Iterator[str]:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in sorted(ours.keys() | theirs.keys()):
-            yield from _differences(ours.get(key), theirs.get(key), f"{name}.{key}" if name else key)
-    elif ours != theirs:
-        yield f"{name} {str(theirs)[:40]} instead of {str(ours)[:40]}"
+    cards = cards_of(folder, "vision").values()
+    found = made_otherwise(cards, lambda theirs: tower.made_from(theirs["dtype"]))
+    if found != "none":
+        found = f"features that were made otherwise: {found}"
+    return Problem(str(folder), f"for the {role}", "features of the recipe's vision tower and pictures", found, BUILD)

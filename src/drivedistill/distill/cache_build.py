@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,31 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-import drivedistill
 from drivedistill.data.collate import Preparation, pixels
 from drivedistill.data.images import PictureCache
-from drivedistill.distill.cache import (
-    CARD,
-    HOLDS,
-    CachedFeatures,
+from drivedistill.distill.cache import CachedFeatures, Reads, Tower, View, frozen_towers, views_of, wanted
+from drivedistill.distill.cache_folder import (
     Precision,
-    Reads,
-    Tower,
-    View,
-    frozen_towers,
+    begin_part,
+    claimed,
+    file_digests,
+    is_new,
+    look_at,
     require_cache,
-    views_of,
-    wanted,
+    stop_if_asked,
 )
-from drivedistill.distill.picture_digests import PictureDigests
 from drivedistill.distill.row_store import DType
-from drivedistill.problems import InputError, RunError
+from drivedistill.problems import RunError
 from drivedistill.progress import Progress
-from drivedistill.records import Sample, lock, write_json
-from drivedistill.signals import Interrupted, Signals, leave_group
+from drivedistill.records import Sample
+from drivedistill.signals import Signals, leave_group
 
-POLL_S = 0.5
-"""Seconds between two looks at a cache that another process writes."""
+FIELD = "data.vision_cache"
+"""Names the folder in a recipe."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +70,8 @@ def plan(
     Raises:
         InputError: No tower is frozen, or the folder holds something else.
     """
-    if folder.exists() and not _is_new(folder):
-        require_cache(folder)
+    if folder.exists() and not is_new(folder):
+        require_cache(folder, FIELD)
     with Signals() as signals:
         return _plan(folder, frozen_towers(roles, precision), samples, dtype, signals, keep=False)
 
@@ -116,7 +110,7 @@ def build(
         Interrupted: SIGINT or SIGTERM; what was computed is kept.
     """
     towers = frozen_towers(roles, precision)
-    with Signals() as signals, _claimed(folder, signals if wait else None):
+    with Signals() as signals, claimed(folder, FIELD, signals if wait else None):
         parts = _plan(folder, towers, samples, dtype, signals, keep=True)
         computed = 0
         for part in parts:
@@ -131,16 +125,8 @@ def _plan(
     folder: Path, towers: Mapping[str, Tower], samples: Sequence[Sample], dtype: DType, signals: Signals, *, keep: bool
 ) -> list[Part]:
     """What is needed of every tower; `keep` saves the digests of the pictures."""
-    digests, chosen = PictureDigests(folder / "pictures.jsonl"), views_of(samples)
-    pictures = {view.path for view in chosen}
-    try:
-        with Progress(len(pictures), word="picture") as progress:
-            for _ in digests.look(pictures):
-                progress.advance()
-                _stop_if_asked(signals, folder)
-    finally:
-        if keep:
-            digests.save()
+    digests, chosen = file_digests(folder), views_of(samples)
+    look_at((view.path for view in chosen), folder, digests, signals, keep=keep)
     parts: dict[Path, Part] = {}
     for role, tower in towers.items():
         features = CachedFeatures(tower.store(folder, dtype), digests)
@@ -171,10 +157,10 @@ def _fill(part: Part, batch_size: int, workers: int, signals: Signals) -> None:
             batch = missing[number * batch_size :][: len(pictures)]
             rows = _rows(part.tower, pictures, batch_size, device, store.dtype)
             _require_unchanged(part, batch)
-            store.append([key for key, _ in batch], rows)
+            store.append({key: row[None] for (key, _), row in zip(batch, rows, strict=True)})
             for _ in batch:
                 progress.advance()
-            _stop_if_asked(signals, store.folder)
+            stop_if_asked(signals, store.folder)
 
 
 @torch.inference_mode()
@@ -217,52 +203,14 @@ def _require_unchanged(part: Part, batch: Sequence[tuple[str, View]]) -> None:
             raise RunError(f"{view.path} was changed while it was read; repeat the command")
 
 
-@contextmanager
-def _claimed(folder: Path, waiting: Signals | None = None) -> Iterator[None]:
-    """Make the folder a cache, and keep other builders out of it; with `waiting`, wait for them until a signal comes."""
-    if not folder.exists() or _is_new(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CARD, {"holds": HOLDS, "format": 1})
-    require_cache(folder)
-    with (folder / "lock").open("ab") as file:
-        while True:
-            try:
-                lock(file, folder)
-                break
-            except InputError:
-                if waiting is None:
-                    raise
-                _stop_if_asked(waiting, folder)
-                time.sleep(POLL_S)
-        yield
-
-
-def _is_new(folder: Path) -> bool:
-    """Whether a folder is empty, but for the temporary file of a builder that was killed at once."""
-    return folder.is_dir() and all(path.name.startswith(f".{CARD}") for path in folder.iterdir())
-
-
 def _begin(part: Part) -> None:
     """Say what the part's rows are, before the first of them is written."""
     store = part.features.store
-    store.folder.mkdir(exist_ok=True)
-    if (store.folder / CARD).exists():
-        return
     card = {
         "holds": "what a frozen vision tower makes of one view, before camera embedding, fusion and adapter",
         "rows": f"rows.bin: {store.shape[0]} tokens x {store.shape[1]} numbers, {store.dtype}, little-endian, row-major",
         "keys": "index.jsonl: sha256 of the picture's bytes and of the region drawn into it; see distill/cache.py",
         "dtype": store.dtype,
         "made_from": part.tower.made_from(store.dtype),
-        "made_with": {
-            "drivedistill": drivedistill.__version__,
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        },
     }
-    write_json(store.folder / CARD, card)
-
-
-def _stop_if_asked(signals: Signals, folder: Path) -> None:
-    if signals.number:
-        raise Interrupted(signals.number, f"after keeping what is done in {folder}; the same command goes on")
+    begin_part(store.folder, card)

@@ -1,9 +1,10 @@
-"""Rows of one shape on disk, found by key: written once, read at random, safe to kill at any moment.
+"""Rows of one shape on disk, one or several under a key: written once, read at random, safe to kill at any moment.
 
     FOLDER/rows.bin     row after row, raw numbers, little-endian
-           index.jsonl  {"key": "...", "row": 17, "crc32": 123} per row; the last line of a key counts
+           index.jsonl  {"key": "...", "row": 17, "crc32": 123, "rows": 32} per key; without `rows` it has one.
+                        The last line of a key counts.
 
-A row counts only once its line is there, and a line is written only when its rows are on the disk. So a killed process
+A key counts only once its line is there, and a line is written only when its rows are on the disk. So a killed process
 leaves, at worst, rows without lines, half a row or half a line; `mend` removes them before the next row is written.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -26,8 +27,8 @@ from drivedistill.problems import InputError, Problem
 from drivedistill.records import write_text
 
 DType = Literal["float32", "float16"]
-Entry = tuple[int, int]
-"""Number of a row, and its checksum."""
+Entry = tuple[int, int, int]
+"""Number of a key's first row, how many follow each other, and the checksum of them all."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class RowStore:
     Args:
         folder: Where `rows.bin` and `index.jsonl` lie.
         shape: Of every row.
-        dtype: Of every number.
+        dtype: Of every number, or a record of named fields.
     """
 
     folder: Path
     shape: tuple[int, ...]
-    dtype: DType = "float32"
+    dtype: DType | np.dtype[Any] = "float32"
 
     @property
     def row_bytes(self) -> int:
@@ -56,14 +57,14 @@ class RowStore:
         return key in self._entries
 
     def read(self, key: str) -> NDArray[Any]:
-        """A copy of a row; it is checked when this process reads it for the first time.
+        """A copy of a key's rows, `[n, *shape]`; they are checked when this process reads them for the first time.
 
         Raises:
             KeyError: There is none.
-            InputError: The row was damaged after it had been written.
+            InputError: They were damaged after they had been written.
         """
-        row, checksum = self._entries[key]
-        values = np.array(self._rows[row])
+        row, count, checksum = self._entries[key]
+        values = np.array(self._rows[row : row + count])
         if row not in self._checked:
             if zlib.crc32(values) != checksum:
                 remedy = "repeat `drivedistill cache` with --verify, which computes damaged rows again"
@@ -72,13 +73,24 @@ class RowStore:
             self._checked.add(row)
         return values
 
-    def append(self, keys: Sequence[str], rows: NDArray[Any]) -> None:
-        """Add rows under keys of their own. The caller holds the folder's lock and has called `mend`."""
-        assert rows.shape == (len(keys), *self.shape)
-        rows = np.ascontiguousarray(rows, self._type)
-        first = self._whole_rows
-        entries = {key: (first + i, zlib.crc32(row)) for i, (key, row) in enumerate(zip(keys, rows, strict=True))}
-        for path, content in ((self._data, rows.data), (self._index, _lines(entries).encode())):
+    def rows_of(self, key: str) -> int:
+        """How many rows a key has.
+
+        Raises:
+            KeyError: It has none.
+        """
+        return self._entries[key][1]
+
+    def append(self, records: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows `[n, *shape]` under keys of their own. The caller holds the folder's lock and has called `mend`."""
+        row, entries, content = self._whole_rows, {}, bytearray()
+        for key, values in records.items():
+            assert values.shape[1:] == self.shape
+            raw = np.ascontiguousarray(values, self._type).tobytes()
+            entries[key] = (row, len(values), zlib.crc32(raw))
+            row += len(values)
+            content += raw
+        for path, content in ((self._data, content), (self._index, _lines(entries).encode())):
             with path.open("ab") as file:
                 file.write(content)
                 file.flush()
@@ -94,13 +106,13 @@ class RowStore:
         """
         entries = self._entries
         if verify:
-            damaged = [key for key, (row, checksum) in entries.items() if zlib.crc32(self._rows[row]) != checksum]
-            for key in damaged:
-                del entries[key]
+            for key, (row, count, checksum) in list(entries.items()):
+                if zlib.crc32(self._rows[row : row + count]) != checksum:
+                    del entries[key]
         text = _lines(entries)
         if self._index.exists() and self._index.read_bytes() != text.encode():
             write_text(self._index, text)  # first the lines, then their rows: a line never points past the end
-        used = (1 + max((row for row, _ in entries.values()), default=-1)) * self.row_bytes
+        used = max((row + count for row, count, _ in entries.values()), default=0) * self.row_bytes
         if self._data.exists() and self._data.stat().st_size > used:
             os.truncate(self._data, used)
 
@@ -109,16 +121,17 @@ class RowStore:
         """By key, the rows that are whole."""
         if not self._index.exists():
             return {}
-        count = self._whole_rows
+        whole = self._whole_rows
         entries: dict[str, Entry] = {}
         for line in self._index.read_bytes().split(b"\n")[:-1]:
             try:
                 found = json.loads(line)
                 key, row, checksum = str(found["key"]), int(found["row"]), int(found["crc32"])
-            except (ValueError, TypeError, KeyError):
-                continue  # half a line; its row is written again
-            if 0 <= row < count:
-                entries[key] = (row, checksum)
+                count = int(found.get("rows", 1))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue  # half a line; its rows are written again
+            if 0 <= row < row + count <= whole:
+                entries[key] = (row, count, checksum)
         return entries
 
     @property
@@ -152,5 +165,6 @@ class RowStore:
 
 def _lines(entries: dict[str, Entry]) -> str:
     return "".join(
-        json.dumps({"key": key, "row": row, "crc32": checksum}) + "\n" for key, (row, checksum) in entries.items()
+        json.dumps({"key": key, "row": row, "crc32": checksum} | ({} if count == 1 else {"rows": count})) + "\n"
+        for key, (row, count, checksum) in entries.items()
     )

@@ -18,7 +18,7 @@ from PIL import Image
 
 import tiny
 from drivedistill.data.collate import collate, questions
-from drivedistill.distill import cache_build
+from drivedistill.distill import cache_build, cache_folder
 from drivedistill.distill.cache import open_cache, views_of
 from drivedistill.distill.cache_build import Part, build, plan
 from drivedistill.distill.row_store import RowStore
@@ -301,12 +301,12 @@ def test_a_build_that_is_stopped_goes_on_to_the_same_bytes(tmp_path, run, sample
     made(tmp_path / "whole", run.student, regions, batch_size=4)
     original, calls = RowStore.append, []
 
-    def stopping(self, keys, rows):
+    def stopping(self, records):
         if len(calls) % 2:
             calls.append(0)
             raise Stopped
         calls.append(0)
-        original(self, keys, rows)
+        original(self, records)
 
     monkeypatch.setattr(RowStore, "append", stopping)
     stops = 0
@@ -419,20 +419,20 @@ def test_a_folder_that_is_no_cache_is_neither_read_nor_written(tmp_path, run, sa
 
 
 def test_an_empty_cache_lacks_the_tower(tmp_path, run, samples):
-    with cache_build._claimed(tmp_path / "c"), pytest.raises(InputError, match="found:    none"):
+    with cache_folder.claimed(tmp_path / "c", "data.vision_cache"), pytest.raises(InputError, match="found:    none"):
         reader(tmp_path / "c", run.student, samples)
 
 
 def test_a_second_builder_is_refused_while_the_first_one_works(tmp_path, run, samples):
-    with cache_build._claimed(tmp_path / "c"), pytest.raises(InputError, match="another is writing it"):
+    with cache_folder.claimed(tmp_path / "c", "data.vision_cache"), pytest.raises(InputError, match="another is writing it"):
         made(tmp_path / "c", run.student, samples)
     assert made(tmp_path / "c", run.student, samples)[1] == 6
 
 
 def test_a_patient_builder_waits_for_the_first_one(tmp_path, run, samples, monkeypatch):
-    monkeypatch.setattr(cache_build, "POLL_S", 0.01)
+    monkeypatch.setattr(cache_folder, "POLL_S", 0.01)
     first = ExitStack()
-    first.enter_context(cache_build._claimed(tmp_path / "c"))
+    first.enter_context(cache_folder.claimed(tmp_path / "c", "data.vision_cache"))
     ended: list[float] = []
     threading.Timer(0.3, lambda: (ended.append(time.monotonic()), first.close())).start()
     assert made(tmp_path / "c", run.student, samples, wait=True)[1] == 6
@@ -441,8 +441,8 @@ def test_a_patient_builder_waits_for_the_first_one(tmp_path, run, samples, monke
 
 
 def test_a_patient_builder_leaves_when_it_is_asked_to(tmp_path, run, samples, monkeypatch):
-    monkeypatch.setattr(cache_build, "POLL_S", 0.01)
-    with cache_build._claimed(tmp_path / "c"), pytest.raises(Interrupted):
+    monkeypatch.setattr(cache_folder, "POLL_S", 0.01)
+    with cache_folder.claimed(tmp_path / "c", "data.vision_cache"), pytest.raises(Interrupted):
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
         made(tmp_path / "c", run.student, samples, wait=True)
 

@@ -28,7 +28,7 @@ def filled(folder, numbers, dtype="float32") -> RowStore:
     folder.mkdir(parents=True, exist_ok=True)
     store = RowStore(folder, SHAPE, dtype)
     for number in numbers:
-        store.append([f"k{number}"], row(number)[None])
+        store.append({f"k{number}": row(number)[None]})
     return store
 
 
@@ -38,11 +38,11 @@ def again(store: RowStore) -> RowStore:
 
 
 def test_rows_come_back_bit_for_bit_in_any_order(tmp_path):
-    filled(tmp_path, range(4)).append(["a", "b"], np.stack([row(10), row(11)]))
+    filled(tmp_path, range(4)).append({"a": row(10)[None], "b": row(11)[None]})
     store = RowStore(tmp_path, SHAPE)
     assert len(store) == 6
     for key, number in {"b": 11, "k2": 2, "a": 10, "k0": 0}.items():
-        assert np.array_equal(store.read(key), row(number))
+        assert np.array_equal(store.read(key), row(number)[None])
     assert "k9" not in store
     with pytest.raises(KeyError):
         store.read("k9")
@@ -50,30 +50,30 @@ def test_rows_come_back_bit_for_bit_in_any_order(tmp_path):
 
 def test_a_store_sees_what_it_appended_itself(tmp_path):
     store = filled(tmp_path, [0])
-    assert np.array_equal(store.read("k0"), row(0))
-    store.append(["k1"], row(1)[None])
-    assert np.array_equal(store.read("k1"), row(1))
+    assert np.array_equal(store.read("k0")[0], row(0))
+    store.append({"k1": row(1)[None]})
+    assert np.array_equal(store.read("k1")[0], row(1))
 
 
 def test_half_precision_takes_half_the_room(tmp_path):
     store = filled(tmp_path, range(3), "float16")
     assert (tmp_path / "rows.bin").stat().st_size == 3 * store.row_bytes == 3 * 15 * 2
-    assert np.array_equal(again(store).read("k1"), row(1).astype(np.float16))
+    assert np.array_equal(again(store).read("k1")[0], row(1).astype(np.float16))
 
 
 def test_a_reader_may_change_its_copy(tmp_path):
     store = filled(tmp_path, [0])
     store.read("k0")[:] = 0
-    assert np.array_equal(store.read("k0"), row(0))
+    assert np.array_equal(store.read("k0")[0], row(0))
 
 
 def test_another_process_is_handed_names_and_opens_the_files_itself(tmp_path):
     store = filled(tmp_path, range(8))
-    store.append([f"more{number}" for number in range(1000)], np.zeros((1000, *SHAPE)))
+    store.append({f"more{number}": np.zeros((1, *SHAPE)) for number in range(1000)})
     store.read("k7")
     sent = pickle.dumps(store)
     assert len(sent) < 500
-    assert np.array_equal(pickle.loads(sent).read("k7"), row(7))
+    assert np.array_equal(pickle.loads(sent).read("k7")[0], row(7))
     assert pickle.loads(sent) == store
 
 
@@ -93,10 +93,10 @@ def test_whatever_was_cut_off_is_mended_and_written_again(tmp_path_factory, rows
     assert len(there) == len(store) == (folder / "index.jsonl").read_bytes().count(b"\n")
     assert len(store) <= rows_kept // 60
     for number in set(range(4)) - set(there):
-        store.append([f"k{number}"], row(number)[None])
+        store.append({f"k{number}": row(number)[None]})
     assert (folder / "rows.bin").stat().st_size <= 4 * store.row_bytes
     for number in range(4):
-        assert np.array_equal(again(store).read(f"k{number}"), row(number))
+        assert np.array_equal(again(store).read(f"k{number}")[0], row(number))
 
 
 def test_a_lost_row_is_not_taken_for_the_one_that_follows_it(tmp_path):
@@ -105,7 +105,7 @@ def test_a_lost_row_is_not_taken_for_the_one_that_follows_it(tmp_path):
         file.truncate(store.row_bytes)
     store = again(store)
     store.mend()
-    store.append(["new"], row(9)[None])
+    store.append({"new": row(9)[None]})
     assert {key for key in ("k0", "k1", "k2", "new") if key in again(store)} == {"k0", "new"}
 
 
@@ -116,12 +116,12 @@ def test_no_line_is_written_before_its_rows_are_on_the_disk(tmp_path, monkeypatc
     store = filled(tmp_path, range(2))
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
         patch.setattr("os.fsync", broken)
-        store.append(["k2"], row(2)[None])
+        store.append({"k2": row(2)[None]})
     assert [len(line) > 0 for line in (tmp_path / "index.jsonl").read_text().splitlines()] == [True, True]
     store = again(store)
     store.mend()
-    store.append(["k3"], row(3)[None])
-    assert np.array_equal(again(store).read("k3"), row(3))
+    store.append({"k3": row(3)[None]})
+    assert np.array_equal(again(store).read("k3")[0], row(3))
 
 
 def test_mending_a_whole_store_changes_no_byte(tmp_path):
@@ -141,8 +141,8 @@ def test_a_flipped_bit_is_noticed_and_only_that_row_forgotten(tmp_path):
     store = again(store)
     store.mend(verify=True)
     assert [key for key in ("k0", "k1", "k2") if key in again(store)] == ["k0", "k2"]
-    store.append(["k1"], row(1)[None])
-    assert np.array_equal(again(store).read("k1"), row(1))
+    store.append({"k1": row(1)[None]})
+    assert np.array_equal(again(store).read("k1")[0], row(1))
 
 
 WRITER = """
@@ -154,7 +154,7 @@ store = RowStore(Path(sys.argv[1]), (3, 5))
 store.mend()
 for number in range(100_000):
     if f"k{number}" not in store:
-        store.append([f"k{number}"], np.random.default_rng(number).standard_normal((1, 3, 5)).astype(np.float32))
+        store.append({f"k{number}": np.random.default_rng(number).standard_normal((1, 3, 5)).astype(np.float32)})
 """
 
 
@@ -174,6 +174,6 @@ def test_a_writer_that_is_killed_at_any_moment_costs_no_row_that_counted(tmp_pat
         assert len(store) >= counted + 3
         counted = len(store)
         for number in range(counted):
-            assert np.array_equal(store.read(f"k{number}"), row(number))
+            assert np.array_equal(store.read(f"k{number}")[0], row(number))
     store.mend()
     assert (tmp_path / "rows.bin").stat().st_size == counted * store.row_bytes

@@ -1,4 +1,4 @@
-"""What is in a picture file, as sha256 of its bytes; remembered, so that a run does not read 50,000 files to begin.
+"""What is in a picture or a file of weights, as sha256 of its bytes; remembered, so that no run reads 50,000 files to begin.
 
     FILE (JSON lines)   {"path": "/data/....jpg", "size": 181523, "mtime_ns": 17..., "sha256": "..."}
 
@@ -20,7 +20,7 @@ from drivedistill.records import Row, read_jsonl, write_jsonl
 
 
 class _Note(Row):
-    called = "digests of pictures"
+    called = "digests of files"
 
     path: str
     size: int
@@ -29,8 +29,8 @@ class _Note(Row):
 
 
 @dataclass(frozen=True)
-class PictureDigests:
-    """Digests of pictures, remembered in a file; another process that is given this reads the file itself.
+class FileDigests:
+    """Digests of files, remembered in a file; another process that is given this reads the file itself.
 
     Args:
         file: Where they are remembered; need not exist.
@@ -38,13 +38,13 @@ class PictureDigests:
 
     file: Path
 
-    def of(self, picture: str) -> str:
-        """The sha256 of a picture's bytes, in hexadecimal.
+    def of(self, name: str) -> str:
+        """The sha256 of a file's bytes, in hexadecimal.
 
         Raises:
             OSError: It cannot be read.
         """
-        path = os.path.abspath(picture)
+        path = os.path.abspath(name)
         found = os.stat(path)
         note = self._notes.get(path)
         if note is None or (note.size, note.mtime_ns) != (found.st_size, found.st_mtime_ns):
@@ -54,13 +54,13 @@ class PictureDigests:
             self._notes[path] = note
         return note.sha256
 
-    def look(self, pictures: Iterable[str]) -> Iterator[str]:
-        """Find the digests of many pictures, several at once; yields each picture when it is done."""
-        pictures = list(pictures)
+    def look(self, names: Iterable[str]) -> Iterator[str]:
+        """Find the digests of many files, several at once; yields each name when it is done."""
+        names = list(names)
         pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
         try:
-            for picture, _ in zip(pictures, pool.map(self.of, pictures), strict=True):
-                yield picture
+            for name, _ in zip(names, pool.map(self.of, names), strict=True):
+                yield name
         finally:
             pool.shutdown(cancel_futures=True)  # whoever stops early does not wait for the rest
 
