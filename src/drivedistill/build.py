@@ -13,6 +13,7 @@ from drivedistill import sections as cards
 from drivedistill.data.collate import Preparation, worded
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import load_tokenizer, require_ends, train_tokenizer
+from drivedistill.distill.teacher_cache import Speaker
 from drivedistill.models.adapter import convert_adapter
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.int8 import quantize
@@ -24,7 +25,7 @@ from drivedistill.models.upcycle import convert_ffn
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
-from drivedistill.subject import Subject, load_subject, reading_of, refuse_missing
+from drivedistill.subject import Subject, load_subject, model_config, reading_of, refuse_missing, weight_files
 
 
 def refuse_missing_models(recipe: Recipe) -> None:
@@ -100,17 +101,44 @@ def train_only_vision(built: Any) -> None:
         parameter.requires_grad_(parameter.requires_grad and name.startswith("vision."))
 
 
-def build_teacher(model: cards.Model, data: cards.Data, pictures: PictureCache, samples: Sequence[Sample]) -> Subject:
+def build_teacher(
+    model: cards.Model, data: cards.Data, pictures: PictureCache, samples: Sequence[Sample], *, weights: bool = True
+) -> Subject:
     """A recipe's teacher: it keeps its own way of reading, and nothing of it learns.
+
+    Without `weights` (a cache speaks for it) the model stays on the meta device; it must have a `path` then.
 
     Raises:
         InputError: It cannot be loaded, or holds random weights.
     """
+    if not weights:
+        assert model.path is not None
+        return load_subject(model.path, pictures, data=data, own=True, weights=False)
     subject = _built(model, data, pictures, samples, None, own=True)
     subject.model.requires_grad_(False)
     _refuse_random(subject.model, model, subject.loaded, set())
     _quantize(subject.model, model)
     return subject
+
+
+def speaker_of(recipe: Recipe, teacher: Subject) -> Speaker:
+    """What a cache must know of a recipe's teacher.
+
+    Raises:
+        InputError: Its weights are not on this machine.
+    """
+    card = recipe.teacher
+    assert card is not None and card.path is not None
+    return Speaker(
+        card.path,
+        model_config(card.path),
+        weight_files(card.path),
+        {"dtype": card.dtype, "quantize": card.quantize},
+        teacher.preparation,
+        teacher.identity,
+        recipe.train.precision,
+        recipe.distill.temperature,
+    )
 
 
 def _built(

@@ -15,7 +15,7 @@ from drivedistill.data.mixture import corner_draws, regime_ratio
 from drivedistill.distill.cache import Tower, views_of
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Moment
-from drivedistill.distill.teacher import LiveTeacher
+from drivedistill.distill.teacher import CachedTeacher, LiveTeacher
 from drivedistill.models.parameters import count_parameters
 from drivedistill.preflight import frozen_towers, measure
 from drivedistill.recipe import Recipe
@@ -62,6 +62,10 @@ def _counts(recipe: Recipe, parts: Parts) -> str:
     lines.append(f"steps           {steps:>10,}  (one process)")
     first, *others = method(recipe)
     lines += [f"method          {first}", *(f"                {words}" for words in others)]
+    if isinstance(parts.setting.teacher, CachedTeacher):
+        lines.append(
+            f"teacher cache   {parts.setting.teacher.store.folder.parent}; the teacher's weights are not loaded"
+        )
     if recipe.data.vision_cache is not None:
         roles = {"student": parts.student, "teacher": parts.teacher}
         readers = [role for role, subject in roles.items() if subject and subject.preparation.features is not None]
@@ -87,7 +91,7 @@ def _memory(recipe: Recipe, parts: Parts, batch: Batch) -> str:
         "optimizer": 2 * sum(p.numel() * p.element_size() for p in trainable),
         "activations": _activations(parts, batch),
     }
-    if parts.teacher is not None:
+    if parts.teacher is not None and isinstance(parts.setting.teacher, LiveTeacher):
         bytes_of["teacher"] = sum(p.numel() * p.element_size() for p in parts.teacher.model.parameters())
     loaders = max(1, recipe.data.workers)
     bytes_of[f"pictures ({loaders} cache{'s' if loaders > 1 else ''})"] = (

@@ -77,7 +77,7 @@ def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
         if getattr(teacher, name):
             expected = "nothing; a teacher is taken as it is, and nothing of it learns"
             yield Problem("", f"teacher.{name}", expected, _shown(getattr(teacher, name)), "remove it")
-    for name in ("signal", "on", "release"):
+    for name in ("signal", "on", "release", "teacher_cache"):
         value, default = getattr(distill, name), getattr(defaults, name)
         if teacher is None and value != default:
             expected, remedy = "a recipe with a teacher", f"add a teacher, or set distill.{name}={_shown(default)}"
@@ -87,12 +87,28 @@ def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
     if distill.trust != defaults.trust and distill.on != "trusted":
         expected, found = f"{defaults.trust:g}; only `distill.on: trusted` reads it", f"{distill.trust:g}"
         yield Problem("", "distill.trust", expected, found, "remove it, or set distill.on=trusted")
+    if teacher and distill.teacher_cache is not None and distill.signal == "answers":
+        yield from _cache_fits(distill, teacher)
     if distill.signal == "vision":
         for name in sorted(set(Distill.model_fields) - {"signal"}):
             value, default = getattr(distill, name), getattr(defaults, name)
             if value != default:
                 expected = f"{_shown(default)}; features are compared, other fields of `distill` have no meaning"
                 yield Problem("", f"distill.{name}", expected, _shown(value), "remove it, or remove distill.signal")
+
+
+def _cache_fits(distill: Distill, teacher: Model) -> Iterator[Problem]:
+    """A cache holds the likeliest tokens of a teacher that can be named."""
+    if distill.loss != "forward_kl":
+        expected = "forward_kl, as `distill.teacher_cache` needs: it keeps likeliest tokens, and this loss asks for all"
+        remedy = "set distill.loss=forward_kl, or distill.teacher_cache=null"
+        yield Problem("", "distill.loss", expected, distill.loss, remedy)
+    if teacher.path is None:
+        expected = (
+            "a teacher from `path`, as `distill.teacher_cache` needs: its rows are named after the files of the weights"
+        )
+        remedy = "name a trained teacher in teacher.path, or set distill.teacher_cache=null"
+        yield Problem("", "teacher.path", expected, f"the preset {teacher.preset}", remedy)
 
 
 def _release_fits(recipe: Recipe) -> Iterator[Problem]:
@@ -140,6 +156,7 @@ def _mining_fits(recipe: Recipe) -> Iterator[Problem]:
 
 def _shown(value: Any) -> str:
     """A field's value as YAML has it, on one line."""
+    value = str(value) if isinstance(value, Path) else value
     plain = value.model_dump(mode="json", exclude_unset=True) if isinstance(value, Section) else value
     return json.dumps(plain) if not isinstance(plain, str) else plain
 

@@ -26,6 +26,7 @@ from drivedistill.build import (
     build_teacher,
     refuse_missing_models,
     require_same_vision,
+    speaker_of,
     train_only_vision,
 )
 from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover
@@ -36,7 +37,8 @@ from drivedistill.data.prompt import load_tokenizer
 from drivedistill.distill.cache import open_cache
 from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective
-from drivedistill.distill.teacher import LiveTeacher, require_agreement
+from drivedistill.distill.teacher import CachedTeacher, LiveTeacher, Teacher, require_agreement
+from drivedistill.distill.teacher_cache import open_teacher_cache
 from drivedistill.distill.vision_match import VisionMatch
 from drivedistill.folders import write_folder
 from drivedistill.machine import machine_facts
@@ -103,7 +105,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     parts.setting.run = folder
     parts.setting.resume_from = resume_from
     parts.setting.log = _log(folder, accelerator)
-    if parts.teacher is not None:
+    if parts.teacher is not None and isinstance(parts.setting.teacher, LiveTeacher):
         parts.teacher.model.to(accelerator.device)
     state = fit(parts.setting, accelerator)
     facts |= {
@@ -135,13 +137,16 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
     require_pictures([*splits["train"], *splits.get("val", [])])
     _require_both_regimes(recipe, splits["train"])
     pictures = PictureCache(recipe.data.image_cache_mb)
-    teacher = build_teacher(recipe.teacher, recipe.data, pictures, splits["train"]) if recipe.teacher else None
+    live = recipe.distill.teacher_cache is None
+    teacher = None
+    if recipe.teacher is not None:
+        teacher = build_teacher(recipe.teacher, recipe.data, pictures, splits["train"], weights=live)
     tokenizer = teacher.preparation.tokenizer if teacher else None
     if tokenizer_folder is not None and tokenizer_folder.is_dir():
         tokenizer = load_tokenizer(str(tokenizer_folder))
     student = build_student(recipe.model, recipe.data, pictures, splits["train"], tokenizer)
     if recipe.data.vision_cache is not None:
-        subjects = {"student": student} | ({"teacher": teacher} if teacher else {})
+        subjects = {"student": student} | ({"teacher": teacher} if teacher and live else {})
         read = [*splits["train"], *splits.get("val", [])]
         for role, features in open_cache(recipe.data.vision_cache, subjects, read, recipe.train.precision).items():
             subjects[role].preparation = replace(subjects[role].preparation, features=features)
@@ -174,20 +179,23 @@ def require_pictures(samples: Sequence[Sample]) -> None:
 
 def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, teacher: Subject | None) -> Setting:
     preparations = {"student": student.preparation}
-    live = None
-    if teacher is not None:
+    speaking: Teacher | None = None
+    if teacher is not None and recipe.distill.teacher_cache is not None:
+        speaker = speaker_of(recipe, teacher)
+        speaking = open_teacher_cache(recipe.distill.teacher_cache, speaker, splits["train"])
+    elif teacher is not None:
         if not _reads_alike(teacher, student):
             preparations["teacher"] = teacher.preparation
-        live = LiveTeacher(Student(teacher.model, role="teacher"), teacher.identity)
+        speaking = LiveTeacher(Student(teacher.model, role="teacher"), teacher.identity)
     objective = _objective(recipe, splits["train"], student, teacher)
-    if live is not None:
-        require_agreement(live, student.identity, objective.needs)
+    if speaking is not None:
+        require_agreement(speaking, student.identity, objective.needs)
     return Setting(
         recipe=recipe,
         student=Student(student.model),
         preparations=preparations,
         objective=objective,
-        teacher=live,
+        teacher=speaking,
         train=splits["train"],
         validation=draw(splits.get("val", []), recipe.train.validate_limit, recipe.seed),
     )
@@ -262,7 +270,7 @@ def _spare_what_is_needed(recipe: Recipe, folder: Path) -> None:
         used |= {
             f"{section}.{key}": getattr(card, key) for key in ("path", "tokenizer", "vision_weights", "text_weights")
         }
-    used["data.vision_cache"] = recipe.data.vision_cache
+    used |= {"data.vision_cache": recipe.data.vision_cache, "distill.teacher_cache": recipe.distill.teacher_cache}
     inside = [name for name, path in used.items() if path and Path(path).resolve().is_relative_to(folder.resolve())]
     if inside:
         found = f"{', '.join(inside)} inside it"
@@ -370,6 +378,7 @@ def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "name": recipe.name,
         "kind": "distill" if parts.teacher else "train",
         "teacher": recipe.teacher.path or recipe.teacher.preset if recipe.teacher else None,
+        "teacher_cache": speaking.facts if isinstance(speaking := parts.setting.teacher, CachedTeacher) else None,
         "seed": recipe.seed,
         "params_m": round(parameters["total"] / 1e6, 6),
         "activated_m": round(parameters["activated"] / 1e6, 6),

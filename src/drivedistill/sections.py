@@ -309,6 +309,8 @@ class Distill(Section):
     release: Release | None = None
     """Null: constant weight."""
     supervised_weight: NotNegative = 1.0
+    teacher_cache: Path | None = None
+    """Folder of `drivedistill cache`: the teacher's words are read from it, and its weights are not loaded."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, ViTImageProcessorPil
-from transformers.utils import cached_file
+from transformers.utils import CONFIG_NAME, cached_file
 
 from drivedistill import sections as cards
 from drivedistill.data.collate import Family, Preparation, Reading
@@ -27,6 +28,7 @@ from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact
 from drivedistill.distill.teacher import Identity, identity_of
 from drivedistill.folders import write_folder
 from drivedistill.models.driving_t5 import DrivingT5
+from drivedistill.models.driving_t5_config import DrivingT5Config
 from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm, require_all_tensors
 from drivedistill.models.int8 import dequantize, is_quantized
 from drivedistill.problems import InputError, Problem, missing_file, unavailable
@@ -68,6 +70,7 @@ def load_subject(
     dtype: str = "float32",
     data: cards.Data | None = None,
     own: bool = False,
+    weights: bool = True,
 ) -> Subject:
     """A model from a run, a directory in Hugging Face layout, or a hub id.
 
@@ -78,6 +81,7 @@ def load_subject(
         dtype: Of the weights in memory.
         data: How it is to read; without it as its own `reading.json` says.
         own: Its own `reading.json` wins over `data`, as for a teacher; the limits on lengths are those of `data`.
+        weights: False leaves the model on the meta device: it has shapes and takes no memory.
 
     Raises:
         InputError: It cannot be loaded, was built for other pictures, another layout or without points, or has no
@@ -86,20 +90,35 @@ def load_subject(
     refuse_missing({"": name})
     folder, kind = model_folder(name), model_kind(name)
     if kind == "driving_t5":
-        model: Any = _load_driving_t5(folder, attention, dtype)
+        model: Any = _load_driving_t5(folder, attention, dtype) if weights else _outline(folder)
         processor: Any = _image_processor(folder)
         tokenizer = load_tokenizer(folder)
         built_for = Reading(family="driving_t5", image_size=model.config.image_size, points=model.config.points)
         reading = _reading(built_for, folder, data, own=own)
         _require_built_for(reading, model, data)
     else:
-        model = load_vlm(folder, attention=attention, dtype=dtype)
+        model = load_vlm(folder, attention=attention, dtype=dtype, weights=weights)
         processor = load_processor(folder)
         tokenizer = processor.tokenizer
         make_exact(tokenizer, folder)
         reading = _reading(Reading(family="hf_vlm", image_size=448), folder, data, own=own)
         _refuse_points(reading, name)
     return Subject(name, model, Preparation(reading, tokenizer, processor, pictures), frozenset({"*"}))
+
+
+def weight_files(name: str) -> list[Path]:
+    """The safetensors of a model, by name.
+
+    Raises:
+        InputError: They are not on this machine.
+    """
+    folder = Path(model_folder(name))
+    if not folder.is_dir():  # a hub id: where its configuration was put
+        folder = Path(str(cached_file(name, CONFIG_NAME))).parent
+    if found := sorted(folder.glob("*.safetensors")):
+        return found
+    remedy = "download it with `hf download`, or give a directory that holds them"
+    raise InputError(Problem(name, "", "weights in safetensors", "none on this machine", remedy))
 
 
 def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
@@ -159,9 +178,18 @@ def model_kind(name: str) -> str:
     Raises:
         InputError: There is no run, directory or hub id of that name, or no configuration in it.
     """
+    return str(model_config(name)["model_type"])
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """A model's configuration as it lies beside the weights.
+
+    Raises:
+        InputError: There is no run, directory or hub id of that name, or no configuration in it.
+    """
     folder = model_folder(name)
     try:
-        return str(AutoConfig.from_pretrained(folder).model_type)
+        return dict(AutoConfig.from_pretrained(folder).to_dict())
     except (OSError, ValueError, KeyError) as error:
         raise InputError(unavailable(folder, "a model (run, directory or hub id)", error)) from error
 
@@ -242,6 +270,11 @@ def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:
     if attention == "eager":  # every part can; `sdpa` is the default of those that have it
         model.set_attn_implementation("eager")
     return model
+
+
+def _outline(folder: str) -> DrivingT5:
+    with torch.device("meta"):
+        return DrivingT5(DrivingT5Config.from_pretrained(folder))
 
 
 def _image_processor(folder: str) -> ViTImageProcessorPil:

@@ -317,6 +317,11 @@ def _rows(targets: Tensor) -> Tensor:
     return (targets.flatten() != IGNORE).nonzero().squeeze(1)
 
 
+def written(sample: Sample, reading: Reading) -> tuple[str, str]:
+    """Question and answer as the tokenizer is given them."""
+    return _question(sample, reading), _answer(sample, reading)
+
+
 def _question(sample: Sample, reading: Reading) -> str:
     """The question as the tokenizer sees it; a decoder-only model's chat template comes around it later."""
     text = _write(sample, worded(sample, reading).question, reading)

@@ -142,9 +142,7 @@ def cards_of(folder: Path, kind: Literal["vision", "teacher"]) -> dict[Path, dic
     return {path.parent: load_json(path, f"a card of {kind} rows") for path in found}
 
 
-def made_otherwise(
-    cards: Iterable[Mapping[str, Any]], ours: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-) -> str:
+def made_otherwise(cards: Iterable[Mapping[str, Any]], ours: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> str:
     """What the nearest part differs in from the one that is needed, in words; `none` where there are no parts.
 
     Args:

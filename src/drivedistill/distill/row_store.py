@@ -83,14 +83,14 @@ class RowStore:
 
     def append(self, records: Mapping[str, NDArray[Any]]) -> None:
         """Add rows `[n, *shape]` under keys of their own. The caller holds the folder's lock and has called `mend`."""
-        row, entries, content = self._whole_rows, {}, bytearray()
+        row, entries, data = self._whole_rows, {}, bytearray()
         for key, values in records.items():
             assert values.shape[1:] == self.shape
             raw = np.ascontiguousarray(values, self._type).tobytes()
             entries[key] = (row, len(values), zlib.crc32(raw))
             row += len(values)
-            content += raw
-        for path, content in ((self._data, content), (self._index, _lines(entries).encode())):
+            data += raw
+        for path, content in ((self._data, bytes(data)), (self._index, _lines(entries).encode())):
             with path.open("ab") as file:
                 file.write(content)
                 file.flush()

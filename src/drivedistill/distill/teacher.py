@@ -1,18 +1,24 @@
 """Teachers: whoever can say something about the supervised rows of a batch.
 
-A teacher is anything with `provides`, `identity` and `signal(batch)`. A live model, a cache and a test's fake are peers; the
-objective cannot tell them apart. A teacher never has a gradient and never leaves evaluation mode.
+A teacher is anything with `provides`, `identity` and `signal(batch)`. A live model, a cache and a test's fake are peers;
+an objective meets dense rows (`Signal.logits`) or the likeliest tokens of each (`Signal.top`). A teacher never has a
+gradient and never leaves evaluation mode.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from drivedistill.batch import Batch, Signal
+from drivedistill.batch import IGNORE, Batch, Signal, TopK
 from drivedistill.data.prompt import PROBE
+from drivedistill.distill.likeliest import unpack
+from drivedistill.distill.row_store import RowStore
 from drivedistill.models.student import Student, bare
 from drivedistill.problems import InputError, Problem
 
@@ -49,7 +55,7 @@ class Teacher(Protocol):
     """None for a teacher that fits every student (a fake)."""
 
     def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
-        """The teacher's view of the batch's N rows, without gradient."""
+        """The teacher's view of the batch's N rows, without gradient and on the batch's device."""
 
     def close(self) -> None:
         """Nobody will ask again: free the memory."""
@@ -75,6 +81,61 @@ class LiveTeacher:
     def close(self) -> None:
         """Weights go to the meta device, whoever else holds the model."""
         self.model.to("meta")
+
+
+class CachedTeacher:
+    """What a model said before, read from a cache; no weights are in memory.
+
+    Args:
+        store: A row per token of an answer, see `likeliest.py`.
+        keys: Sample id -> the key of its answer.
+        temperature: T of the log-probabilities.
+        identity: The model's.
+    """
+
+    provides = LOGITS
+
+    def __init__(
+        self, store: RowStore, keys: Mapping[str, str], temperature: float, identity: Identity | None = None
+    ) -> None:
+        self.store, self.keys, self.temperature, self.identity = store, keys, temperature, identity
+
+    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
+        """The likeliest tokens of the batch's rows, on its device.
+
+        Raises:
+            InputError: Rows were damaged after they had been written.
+            ValueError: An answer has another number of tokens than when it was kept.
+        """
+        records = [self.store.read(self.keys[sample]) for sample in batch.ids]
+        top = unpack(np.concatenate(records), self.temperature)
+        chosen = None if len(top.ids) == batch.num_tokens else _places(batch, len(top.ids))
+
+        def moved(values: Tensor) -> Tensor:
+            values = values.to(batch.gold.device, non_blocking=True)
+            return values if chosen is None else values[chosen]
+
+        tensors = (top.ids, top.log_probs, top.log_tail, top.gold_loss)
+        return Signal(top=TopK(*map(moved, tensors), temperature=self.temperature))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run notes down: where the words lie, how many answers were asked for, and bytes per token."""
+        part = self.store.folder.parent
+        return {"folder": str(part), "answers": len(self.keys), "bytes_per_token": self.store.row_bytes}
+
+    def close(self) -> None:
+        """Index and mapped rows are forgotten."""
+        self.store, self.keys = replace(self.store), {}
+
+
+def _places(batch: Batch, total: int) -> Tensor:
+    """`int64[N]`: where the rows of a batch that keeps some (`Batch.keep`) stand among all rows of its answers."""
+    inputs = batch.role("student")
+    supervised = (inputs.targets.flatten() != IGNORE).nonzero().squeeze(1)
+    if len(supervised) != total:
+        raise ValueError(f"the batch has {len(supervised)} supervised tokens, the cache {total} for the same answers.")
+    return torch.searchsorted(supervised, inputs.rows)
 
 
 def identity_of(

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, LlavaProcessor
 from transformers import InternVLProcessor as _InternVLProcessor
@@ -54,8 +55,10 @@ PROCESSORS: dict[str, type] = {
 """Supported families by `model_type`."""
 
 
-def load_vlm(name: str, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
+def load_vlm(name: str, *, attention: str = "sdpa", dtype: str = "float32", weights: bool = True) -> Any:
     """A model of a supported family from a directory or hub id; safetensors only, no remote code.
+
+    Without `weights` it stays on the meta device: it has shapes and takes no memory.
 
     Raises:
         InputError: It cannot be loaded, or its family is not supported.
@@ -65,6 +68,9 @@ def load_vlm(name: str, *, attention: str = "sdpa", dtype: str = "float32") -> A
         _supported(name, config.model_type)
         published = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
         kind = _with_experts(published, config) if has_experts(config) else published
+        if not weights:
+            with torch.device("meta"):
+                return kind(config)
         model, info = kind.from_pretrained(
             name, attn_implementation=attention, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
