@@ -86,4 +86,6 @@ def _learn(
     if os.environ.get("RANK", "0") == "0":
         best = facts["best_validation_loss"]
         seen = "" if best is None else f", best validation loss {best:.4f} at step {facts['best_step']}"
-        typer.echo(f"{facts['steps']} steps in {facts['seconds']:g} s{seen}: {folder}")
+        words = facts["teacher_cache"]
+        heard = "" if words is None else f", the teacher's words from {words['folder']}"
+        typer.echo(f"{facts['steps']} steps in {facts['seconds']:g} s{seen}{heard}: {folder}")

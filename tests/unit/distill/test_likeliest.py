@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 
 from drivedistill.distill.likeliest import captured_mass, likeliest, pack, token_type, unpack
 
-settings.register_profile("rows", max_examples=25, deadline=None)
-settings.load_profile("rows")
-
 
 def dense(rows: int, vocabulary: int, sharpness: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
@@ -33,6 +30,7 @@ rows = {
 }
 
 
+@settings(max_examples=25)
 @given(**rows)
 def test_what_is_read_back_is_a_distribution_and_close_to_the_dense_one(
     vocabulary, sharpness, temperature, share, seed
@@ -53,6 +51,7 @@ def test_what_is_read_back_is_a_distribution_and_close_to_the_dense_one(
     torch.testing.assert_close(top.gold_loss, losses, rtol=1e-3, atol=1e-6)
 
 
+@settings(max_examples=25)
 @given(rows["vocabulary"], rows["sharpness"], rows["seed"])
 def test_every_token_kept_leaves_no_tail(vocabulary, sharpness, seed):
     logits, gold = dense(4, vocabulary, sharpness, seed)
@@ -76,7 +75,9 @@ def test_the_gold_loss_is_at_temperature_one():
     assert read_back(logits, gold, 8, 2.0).temperature == 2.0
 
 
-@pytest.mark.parametrize(("k", "vocabulary", "size"), [(64, 32_128, 260), (64, 65_535, 260), (64, 65_536, 388), (1, 9, 8)])
+@pytest.mark.parametrize(
+    ("k", "vocabulary", "size"), [(64, 32_128, 260), (64, 65_535, 260), (64, 65_536, 388), (1, 9, 8)]
+)
 def test_bytes_per_token(k, vocabulary, size):
     assert token_type(k, vocabulary).itemsize == size
 
