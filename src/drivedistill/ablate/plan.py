@@ -1,6 +1,6 @@
 """What has to be run for a table: every row's recipe for every seed, in an order in which nobody waits for a later one.
 
-OUT/table.yaml  table.md  table.csv  table.json  cache/ (vision features, where a recipe wants a cache)
+OUT/table.yaml  table.md  table.csv  table.json  cache/ (features and words, where a recipe wants a cache)
 OUT/ROW/seed-S/    an ordinary run, with predictions/, results.json, log.txt and uses.json (the runs that it was made from)
 """
 
@@ -156,12 +156,13 @@ def choose(runs: Sequence[PlannedRun], rows: Sequence[str], scoring: Scoring) ->
 def commands(run: PlannedRun, scoring: Scoring) -> list[list[str]]:
     """The command lines that are still needed: fill the cache, learn, answer every split, score. Each goes on where it
     stopped."""
-    cached = run.learnt or run.recipe.data.vision_cache is None
+    wanted = run.recipe.data.vision_cache or run.recipe.distill.teacher_cache
+    cached = run.learnt or wanted is None
     return [*([] if cached else [cache_command(run)]), *learning(run), *answering(run, scoring)]
 
 
 def cache_command(run: PlannedRun) -> list[str]:
-    """Fill the vision cache; runs at the same time share it, so it waits for another call."""
+    """Fill the caches; runs at the same time share it, so it waits for another call."""
     return [*CLI, "cache", str(run.folder / "recipe.yaml"), "--wait"]
 
 
@@ -205,11 +206,13 @@ def _planned(table: Table, path: Path, out: Path, row: TableRow, seed: int) -> P
     folders = [f"{field}={json.dumps((out / name).as_posix())}" for field, name in used.items()]
     where = f"{path}: rows.{row.name}"
     recipe = parse_recipe(tree, [*row.set, f"seed={seed}", *folders], origin=f"{base} with {where}", place=where)
-    if (
-        recipe.data.vision_cache is not None
-    ):  # the base's own holds the features of another run's tower, or is not there
+    # The base's own caches hold the features and words of other runs' models, or are not there.
+    if recipe.data.vision_cache is not None:
         data = recipe.data.model_copy(update={"vision_cache": out / CACHE})
         recipe = recipe.model_copy(update={"data": data})
+    if recipe.distill.teacher_cache is not None:
+        distill = recipe.distill.model_copy(update={"teacher_cache": out / CACHE})
+        recipe = recipe.model_copy(update={"distill": distill})
     return PlannedRun(row.name, seed, out / run_name(row.name, seed), recipe, tuple(dict.fromkeys(used.values())))
 
 

@@ -108,6 +108,14 @@ def test_runs_that_want_a_cache_share_one_of_the_table_and_fill_it_before_they_l
     assert first[3:] == ["cache", f"{run.folder}/recipe.yaml", "--wait"]
     assert second[3] == "distill"
     assert commands(runs["teacher/seed-5"], table.score)[0][3] == "train"
+
+
+def test_the_teachers_words_lie_in_the_tables_cache_too(tmp_path):
+    rows = [TABLE["rows"][0], {**TABLE["rows"][1], "set": ["distill.teacher_cache=elsewhere"]}]
+    table, runs = planned(tmp_path, {**TABLE, "rows": rows, "differences": []})
+    run = runs["student/seed-1"]
+    assert run.recipe.distill.teacher_cache == tmp_path / "out/cache"
+    assert [line[3] for line in commands(run, table.score)[:2]] == ["cache", "distill"]
     begin(run, finished="2026-01-01")
     assert [command[3] for command in commands(run, table.score)] == ["predict", "score"]
 

@@ -99,6 +99,44 @@ def test_whatever_was_cut_off_is_mended_and_written_again(tmp_path_factory, rows
         assert np.array_equal(again(store).read(f"k{number}")[0], row(number))
 
 
+RECORD = np.dtype([("ids", "<u2", (3,)), ("loss", "<f2")])
+LENGTHS = (2, 1, 4, 3)
+
+
+def records(number: int) -> np.ndarray:
+    """As many records as `LENGTHS` says, of named fields."""
+    chance = np.random.default_rng(number)
+    made = np.zeros(LENGTHS[number], RECORD)
+    made["ids"] = chance.integers(0, 2**16, (len(made), 3))
+    made["loss"] = chance.standard_normal(len(made))
+    return made
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 80), st.integers(0, 320), st.binary(max_size=30))
+def test_keys_with_several_rows_are_whole_or_not_there(tmp_path_factory, rows_kept, index_kept, junk):
+    folder = tmp_path_factory.mktemp("several")
+    whole = RowStore(folder, (), RECORD)
+    assert whole.row_bytes == 8
+    for numbers in ((0, 1), (2, 3)):
+        whole.append({f"k{number}": records(number) for number in numbers})
+    before = {name: (folder / name).read_bytes() for name in ("rows.bin", "index.jsonl")}
+    assert len(before["rows.bin"]) == 8 * sum(LENGTHS)
+    (folder / "rows.bin").write_bytes(before["rows.bin"][:rows_kept])
+    (folder / "index.jsonl").write_bytes(before["index.jsonl"][:index_kept] + junk)
+    store = RowStore(folder, (), RECORD)
+    store.mend()
+    there = [number for number in range(4) if f"k{number}" in store]
+    assert there == list(range(len(there)))
+    assert 8 * sum(LENGTHS[: len(there)]) <= rows_kept
+    for number in range(len(there), 4):
+        store.append({f"k{number}": records(number)})
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    for number in range(4):
+        assert np.array_equal(again(store).read(f"k{number}"), records(number))
+        assert again(store).rows_of(f"k{number}") == LENGTHS[number]
+
+
 def test_a_lost_row_is_not_taken_for_the_one_that_follows_it(tmp_path):
     store = filled(tmp_path, range(3))
     with (tmp_path / "rows.bin").open("ab") as file:
