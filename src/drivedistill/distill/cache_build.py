@@ -46,6 +46,8 @@ class Part:
     features: CachedFeatures
     views: dict[str, View]
     """By key, all that are needed."""
+    dtype: DType
+    """Of the numbers on disk."""
 
     @property
     def missing(self) -> dict[str, View]:
@@ -58,7 +60,7 @@ class Part:
         megabytes = len(self.views) * store.row_bytes / 1e6
         return (
             f"{', '.join(self.roles)}: {len(self.views):,} views of {pictures:,} pictures, {missing}; "
-            f"{megabytes:,.1f} MB of {store.dtype} {list(store.shape)} in {store.folder}"
+            f"{megabytes:,.1f} MB of {self.dtype} {list(store.shape)} in {store.folder}"
         )
 
 
@@ -133,7 +135,7 @@ def _plan(
         needed = wanted(features, chosen, tower.preparation.reading.region_drawing)
         known = parts.get(features.store.folder)
         if known is None:
-            parts[features.store.folder] = Part([role], tower, features, needed)
+            parts[features.store.folder] = Part([role], tower, features, needed, dtype)
         else:
             known.roles.append(role)
             known.views.update(needed)
@@ -155,7 +157,7 @@ def _fill(part: Part, batch_size: int, workers: int, signals: Signals) -> None:
     with Progress(len(part.views), len(part.views) - len(missing), word="view") as progress:
         for number, pictures in enumerate(loader):
             batch = missing[number * batch_size :][: len(pictures)]
-            rows = _rows(part.tower, pictures, batch_size, device, store.dtype)
+            rows = _rows(part.tower, pictures, batch_size, device, part.dtype)
             _require_unchanged(part, batch)
             store.append({key: row[None] for (key, _), row in zip(batch, rows, strict=True)})
             for _ in batch:
@@ -208,9 +210,9 @@ def _begin(part: Part) -> None:
     store = part.features.store
     card = {
         "holds": "what a frozen vision tower makes of one view, before camera embedding, fusion and adapter",
-        "rows": f"rows.bin: {store.shape[0]} tokens x {store.shape[1]} numbers, {store.dtype}, little-endian, row-major",
+        "rows": f"rows.bin: {store.shape[0]} tokens x {store.shape[1]} numbers, {part.dtype}, little-endian, row-major",
         "keys": "index.jsonl: sha256 of the picture's bytes and of the region drawn into it; see distill/cache.py",
-        "dtype": store.dtype,
-        "made_from": part.tower.made_from(store.dtype),
+        "dtype": part.dtype,
+        "made_from": part.tower.made_from(part.dtype),
     }
     begin_part(store.folder, card)

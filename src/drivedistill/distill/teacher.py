@@ -115,8 +115,8 @@ class CachedTeacher:
             values = values.to(batch.gold.device, non_blocking=True)
             return values if chosen is None else values[chosen]
 
-        tensors = (top.ids, top.log_probs, top.log_tail, top.gold_loss)
-        return Signal(top=TopK(*map(moved, tensors), temperature=self.temperature))
+        fields = map(moved, (top.ids, top.log_probs, top.log_tail, top.gold_loss))
+        return Signal(top=TopK(*fields, self.temperature))
 
     @property
     def facts(self) -> dict[str, Any]:

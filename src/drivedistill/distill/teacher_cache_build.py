@@ -234,7 +234,7 @@ def _fill(
     todo = [batch for batch in words.batches(batch_size) if any(keys[sample.id] not in store for sample in batch)]
     device = _device(teacher)
     loader: DataLoader[Batch] = DataLoader(
-        todo,  # type: ignore[arg-type]  # a list is a data set, of batches here
+        todo,  # a list is a data set, of batches here
         batch_size=None,
         collate_fn=partial(collate, preparations={"student": speaker.preparation}),
         num_workers=workers,
