@@ -41,7 +41,7 @@ BUDGET_S = {
     "unit/data": 25,
     "unit/experts": 15,
     "unit/models": 70,
-    "unit/distill": 25,
+    "unit/distill": 32,
     "unit/evaluate": 55,
     "unit/ablate": 10,
     "unit/world": 90,
@@ -49,7 +49,7 @@ BUDGET_S = {
     "unit/pretrain": 10,
     "unit/quickstart": 20,
     "unit": 50,
-    "e2e": 190,
+    "e2e": 210,
 }
 """Seconds that the default tests of a room may take, summed over the two processes that run them; five minutes in all."""
 

@@ -115,8 +115,8 @@ class CachedTeacher:
             values = values.to(batch.gold.device, non_blocking=True)
             return values if chosen is None else values[chosen]
 
-        fields = map(moved, (top.ids, top.log_probs, top.log_tail, top.gold_loss))
-        return Signal(top=TopK(*fields, self.temperature))
+        ids, log_probs, log_tail = moved(top.ids), moved(top.log_probs), moved(top.log_tail)
+        return Signal(top=TopK(ids, log_probs, log_tail, moved(top.gold_loss), self.temperature))
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -424,7 +424,10 @@ def test_an_empty_cache_lacks_the_tower(tmp_path, run, samples):
 
 
 def test_a_second_builder_is_refused_while_the_first_one_works(tmp_path, run, samples):
-    with cache_folder.claimed(tmp_path / "c", "data.vision_cache"), pytest.raises(InputError, match="another is writing it"):
+    with (
+        cache_folder.claimed(tmp_path / "c", "data.vision_cache"),
+        pytest.raises(InputError, match="another is writing it"),
+    ):
         made(tmp_path / "c", run.student, samples)
     assert made(tmp_path / "c", run.student, samples)[1] == 6
 
