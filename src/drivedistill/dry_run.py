@@ -13,6 +13,7 @@ from drivedistill.cost import Cost
 from drivedistill.data.collate import collate
 from drivedistill.data.mixture import corner_draws, regime_ratio
 from drivedistill.distill.cache import Tower, views_of
+from drivedistill.distill.likeliest import token_type
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Moment
 from drivedistill.distill.teacher import CachedTeacher, LiveTeacher
@@ -167,16 +168,12 @@ def _caches(recipe: Recipe, parts: Parts, cost: Cost) -> list[str]:
         what = f"vision of {' and '.join(towers)} (data.vision_cache)"
         lines.append(_saving(what, cost.saved_by_vision_cache(), megabytes, built))
     if isinstance(parts.setting.teacher, LiveTeacher) and recipe.distill.signal == "answers":
-        rows = len(read) * cost.tokens_of_a_sample
-        megabytes = rows * _row_bytes(len(parts.student.preparation.tokenizer)) / 1e6
-        saved, built = cost.saved_by_teacher_cache(), cost.building_teacher(len(read))
-        lines.append(_saving("answers of the teacher", saved, megabytes, built))
+        train = len(parts.splits["train"])
+        row = token_type(64, len(parts.student.preparation.tokenizer)).itemsize
+        megabytes = train * cost.tokens_of_a_sample * row / 1e6
+        saved, built = cost.saved_by_teacher_cache(), cost.building_teacher(train)
+        lines.append(_saving("answers of the teacher (distill.teacher_cache)", saved, megabytes, built))
     return ["\n".join(["caches would save", *lines])] if lines else []
-
-
-def _row_bytes(vocabulary: int) -> int:
-    """Of a supervised token: its 64 likeliest tokens with their logits in half precision, and what lies beside them."""
-    return 64 * (4 if vocabulary < 65_536 else 6) + 4
 
 
 def _saving(what: str, seconds: float, megabytes: float, built: float) -> str:
