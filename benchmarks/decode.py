@@ -18,6 +18,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,12 @@ def engines(rounds: int, device: str) -> dict[str, Any]:
     for name, model in models.items():
         asked = inputs(model, device)
         if name == "generate":
-            works[name], works[f"{name}: reading"] = generating(model, asked), lambda m=model, a=asked: m.encode(**a)
+            works[name], works[f"{name}: reading"] = generating(model, asked), partial(model.encode, **asked)
         else:
-            step = ENGINES[name.split()[0]](T5Step(model, END))  # type: ignore[index]
-            works[name], works[f"{name}: reading"] = looping(step, asked), lambda s=step, a=asked: s.begin(a, TOKENS)
+            step = ENGINES[name.split()[0]](T5Step(model, END))
+            works[name], works[f"{name}: reading"] = looping(step, asked), partial(step.begin, asked, TOKENS)
         if name in ("eager", "compiled", "compiled bf16"):
-            pictures = asked["pixel_values"]
-            works[f"{name}: vision"] = lambda m=model, p=pictures: m.vision(p)
+            works[f"{name}: vision"] = partial(model.vision.forward, asked["pixel_values"])
     with torch.inference_mode():
         found = medians(works, rounds, device)
     loops = {name: found[name] - found[f"{name}: reading"] for name in models}

@@ -94,7 +94,7 @@ def ways(paths: list[str], folder: Path) -> dict[str, Callable[[], Any]]:
     small = [Image.fromarray(picture) for picture in shown]
     store = RowStore(folder / "rows", (49, 768), "float16")
     store.folder.mkdir()
-    store.append([str(n) for n in range(6)], np.zeros((6, 49, 768), np.float16))
+    store.append({str(n): np.zeros((1, 49, 768), np.float16) for n in range(6)})
 
     def by_pillow_alone() -> Tensor:
         with patch.object(images, "decode_jpeg", None):

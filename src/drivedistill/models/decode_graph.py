@@ -71,8 +71,7 @@ class GraphStep(nn.Module):
 
     def reading_parts(self) -> list[nn.Module]:
         """See `decode.Step`."""
-        parts: list[nn.Module] = self.step.reading_parts()
-        return parts
+        return list(self.step.reading_parts())
 
     def forward(self, token: Tensor, position: Tensor, early: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """See `decode.Step`; the memory must be one that `begin` or `grown` returned last for its shape."""
@@ -93,7 +92,8 @@ class GraphStep(nn.Module):
         return place.memory
 
     def _captured(self, memory: Memory) -> _Place:
-        own = Memory(*([part.clone() for part in parts] for parts in (memory.keys, memory.values, memory.fixed)))
+        keys, values, fixed = ([part.clone() for part in parts] for parts in (memory.keys, memory.values, memory.fixed))
+        own = Memory(keys, values, fixed)
         own.table = None if memory.table is None else memory.table.clone()
         device = memory.keys[0].device
         token = torch.zeros(len(memory.keys[0]), dtype=torch.long, device=device)
