@@ -256,9 +256,8 @@ class _Sweep:
             self.kl[part], share, slope = top_gradient(log_q, q.sum(dim=-1), top)
             others = torch.mm(q.to(self.hidden.dtype), self.weight).to(self.exact)
             kept = torch.cat([log_q.exp(), slope]).to(self.hidden.dtype)
-            rows = embedding_bag(
-                top.ids.repeat(2, 1), self.weight, per_sample_weights=kept, mode="sum"
-            )  # gathers nothing
+            # A bag sums rows of the head where they lie, without gathering them first.
+            rows = embedding_bag(top.ids.repeat(2, 1), self.weight, per_sample_weights=kept, mode="sum")
             likeliest = rows.to(self.exact).view(2, len(top.ids), -1)
             ours[part] = others + likeliest[0] - self.weight[gold]
             theirs[part] = share[:, None] * others + likeliest[1]

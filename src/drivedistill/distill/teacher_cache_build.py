@@ -247,9 +247,8 @@ def _fill(
             records = _records(words, teacher, batch.to(device))
             fresh = {keys[sample.id]: rows for sample, rows in zip(samples, records, strict=True)}
             fresh = {key: rows for key, rows in fresh.items() if key not in store}
-            for (
-                sample
-            ) in samples:  # a picture may have been replaced since its digest; its words would be another one's
+            # A picture may have been replaced since its digest; its words would be another one's.
+            for sample in samples:
                 if answer_key(sample, speaker.preparation.reading, digests) != keys[sample.id]:
                     raise RunError(f"a picture of sample {sample.id} was changed while it was read; repeat the command")
             store.append(fresh)
