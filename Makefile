@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install test lint types unit test-long demo clean
+.PHONY: help install test lint types unit test-long demo bench clean
 
 help:
 	@echo "make test       lint, types and the default tests (under 5 minutes on two cores)"
 	@echo "make test-long  the tests marked long (twenty kills, a table, a thousand scenes)"
 	@echo "make demo       a driving world, a teacher, distilled students, a report: 10 minutes on two cores"
+	@echo "make bench      what docs/performance.md says of speed, measured here: 30 minutes of one core"
 	@echo "make clean      remove .venv, caches and demo output"
 
 install: .venv/installed
@@ -35,6 +36,13 @@ test-long: install
 
 demo: install
 	$(BIN)/drivedistill quickstart
+
+# One after the other, so that nothing disturbs them. The scripts that measure quality, and the world's, are run by hand.
+bench: install
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
+	set -e; for name in decode losses trl_peer caches curves experts mining vision_cache pictures batches preflight; do \
+	    echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py --out benchmarks/$$name.json; \
+	done
 
 clean:
 	rm -rf .venv demo quickstart .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,165 @@
+"""How the cost of a step and of an answer grows: with samples, length of answers, experts and views.
+
+    python benchmarks/curves.py --out benchmarks/curves.json
+
+The students of `caches.py` (published size, random weights): a supervised step (forward, losses, backward) on cached vision
+features, a forward of the frozen tower for the views, and an answer by our greedy loop. One thing is changed at a time from 8
+samples, answers of 32 tokens, 4 experts, 6 views. Milliseconds are medians of rounds on one thread (on a GPU between
+synchronisations); megabytes are what autograd keeps for backward, shared storage counted once and weights
+left out. `losses.py` has the curves over rows and vocabulary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caches import PATCHES, WIDTH, clock
+from drivedistill import sections as cards
+from drivedistill.batch import Batch, RoleInputs
+from drivedistill.build import build_student
+from drivedistill.data.images import PictureCache
+from drivedistill.distill.miner import Plan
+from drivedistill.distill.objective import Answers, Moment
+from drivedistill.models.decode import Limits, write
+from drivedistill.models.decode_t5 import T5Step
+from drivedistill.models.student import Student, bare
+from drivedistill.records import Sample
+from mining import VOCABULARY, answers
+
+BASE = {"samples": 8, "tokens": 32, "experts": 4, "views": 6}
+CURVES = {
+    "samples": (1, 2, 4, 8, 16),
+    "tokens": (4, 16, 32, 64, 128, 256),
+    "experts": (1, 2, 4, 8),
+    "views": (1, 2, 4, 6),
+}
+
+
+def student(experts: int, device: str) -> Student:
+    """CLKD's student with all of T5 trained; with one expert, none."""
+    source = cards.Source(name="none", format="jsonl", root=Path(), regime="regular")
+    card = cards.Model(
+        preset="paper_b",
+        overrides={"text": {"vocab_size": VOCABULARY}},
+        adapter_experts=cards.AdapterExperts(experts=experts) if experts > 1 else None,
+        ffn_experts=cards.FfnExperts(experts=experts) if experts > 1 else None,
+        frozen=[r"^vision\."],
+        allow_random=True,
+    )
+    words = Sample.model_validate(
+        {"id": "x", "dataset": "none", "scene": "x", "frame": "x", "split": "train", "regime": "regular"}
+        | {"task": "planning", "question": "What now?", "answer": "Stop.", "images": {}}
+    )
+    return Student(build_student(card, cards.Data(sources=[source]), PictureCache(1), [words]).model).train().to(device)
+
+
+def questions(samples: int, tokens: int, views: int, device: str) -> Batch:
+    """Random questions with cached features of so many views."""
+    made = answers(samples, tokens)
+    targets = made.gold.view(samples, tokens)
+    model = {
+        "input_ids": torch.randint(2, 32_000, (samples, 32)),
+        "attention_mask": torch.ones(samples, 32, dtype=torch.long),
+        "vision_features": torch.randn(samples, views, PATCHES, WIDTH),
+        "view_mask": torch.ones(samples, views, dtype=torch.bool),
+        "decoder_input_ids": targets.roll(1, dims=1),
+        "decoder_attention_mask": torch.ones(samples, tokens, dtype=torch.long),
+    }
+    made.inputs["student"] = RoleInputs(model, targets, torch.arange(made.num_tokens))
+    return made.to(device)
+
+
+def learn(model: Student, batch: Batch, objective: Answers) -> None:
+    """Forward, losses, backward."""
+    rows = model(batch, objective.wants)
+    outcome = objective(rows, None, batch, Moment(), Plan())
+    torch.stack([term.weight * term.total for term in outcome.terms]).sum().backward()
+    model.zero_grad(set_to_none=True)
+
+
+def kept_mb(model: Student, batch: Batch, objective: Answers) -> float:
+    """Megabytes that autograd keeps."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outcome = objective(model(batch, objective.wants), None, batch, Moment(), Plan())
+    del outcome
+    return sum(kept.values()) / 1e6
+
+
+def point(case: dict[str, int], rounds: int, device: str) -> dict[str, float]:
+    """Figures of one setting."""
+    torch.manual_seed(0)
+    model = student(case["experts"], device)
+    objective = Answers("tokens", VOCABULARY, mixtures=case["experts"] > 1)
+    batch = questions(case["samples"], case["tokens"], case["views"], device)
+    one = questions(1, 1, case["views"], device).inputs["student"].model
+    asked = {name: value for name, value in one.items() if not name.startswith("decoder")}
+    reader = bare(model.model)
+    pictures = torch.randn(1, case["views"], 3, 224, 224, device=device)
+    limits = Limits(case["tokens"], case["tokens"])
+
+    def answer() -> None:
+        reader.eval()
+        write(T5Step(reader, [1]), asked, limits, ends=[1], pad=0)
+        reader.train()
+
+    def look() -> None:
+        with torch.inference_mode():
+            reader.vision(pictures)
+
+    works: dict[str, Callable[[], None]] = {
+        "step_ms": partial(learn, model, batch, objective),
+        "answer_ms": answer,
+        "vision_ms": look,
+    }
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            took = clock(work, torch.device(device))
+            times[name] += [took] if turn else []
+    found = {name: 1e3 * statistics.median(values) for name, values in times.items()}
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    return found | {"kept_mb": kept_mb(model, batch, objective), "parameters_m": parameters}
+
+
+def measure(rounds: int, device: str) -> dict[str, Any]:
+    """All curves."""
+    return {
+        name: [{name: value, **point({**BASE, name: value}, rounds, device)} for value in values]
+        for name, values in CURVES.items()
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    result = measure(options.rounds, options.device)
+    for curve, points in result.items():
+        print(f"\n| {curve} | step, ms | kept for backward, MB | answer, ms | vision, ms | parameters, M |")
+        print("|---|---|---|---|---|---|")
+        for line in points:
+            cells = [line["step_ms"], line["kept_mb"], line["answer_ms"], line["vision_ms"], line["parameters_m"]]
+            print(f"| {line[curve]} | " + " | ".join(f"{cell:.0f}" for cell in cells) + " |")
+    if options.out:
+        options.out.write_text(json.dumps({"device": options.device, **result}, indent=1) + "\n")
