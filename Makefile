@@ -40,8 +40,8 @@ demo: install
 # One after the other, so that nothing disturbs them. The scripts that measure quality, and the world's, are run by hand.
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
-	set -e; for name in decode losses trl_peer caches curves experts mining vision_cache pictures batches preflight; do \
-	    echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py --out benchmarks/$$name.json; \
+	set -e; export OMP_NUM_THREADS=1; for name in $(BENCHES); do \
+	    echo "== $$name"; $(BIN)/python benchmarks/$${name%%:*}.py $${name#*:} --out benchmarks/$${name%%:*}.json; \
 	done
 
 clean:
