@@ -38,11 +38,20 @@ demo: install
 	$(BIN)/drivedistill quickstart
 
 # One after the other, so that nothing disturbs them. The scripts that measure quality, and the world's, are run by hand.
+MEASURE := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
-	set -e; export OMP_NUM_THREADS=1; for name in $(BENCHES); do \
-	    echo "== $$name"; $(BIN)/python benchmarks/$${name%%:*}.py $${name#*:} --out benchmarks/$${name%%:*}.json; \
-	done
+	$(MEASURE)/decode.py --out benchmarks/decode.json
+	$(MEASURE)/losses.py --rounds 2 --out benchmarks/losses.json
+	$(MEASURE)/trl_peer.py --out benchmarks/trl_peer.json
+	$(MEASURE)/caches.py --rounds 3 --out benchmarks/caches.json
+	$(MEASURE)/curves.py --out benchmarks/curves.json
+	$(MEASURE)/experts.py --out benchmarks/experts.json
+	$(MEASURE)/mining.py --out benchmarks/mining.json
+	$(MEASURE)/vision_cache.py --out benchmarks/vision_cache.json
+	$(MEASURE)/pictures.py --out benchmarks/pictures.json
+	$(MEASURE)/batches.py --out benchmarks/batches.json
+	$(MEASURE)/preflight.py --rounds 1 --steps 80 --out benchmarks/preflight.json
 
 clean:
 	rm -rf .venv demo quickstart .mypy_cache .ruff_cache .pytest_cache .hypothesis
