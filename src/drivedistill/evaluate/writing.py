@@ -89,11 +89,15 @@ def generation_settings(subject: Subject, decoding: Decoding) -> GenerationConfi
 
 def _compiled(step: Any) -> Step:
     """On a processor weights are frozen into the code; a GPU gets fused kernels (and CUDA graphs from `graph`)."""
+    if step.ends.device.type == "cpu":
+        import torch._inductor.config  # takes a second
+
+        # For the whole process: the tracer looks here, and not at the options of one `torch.compile`.
+        torch._inductor.config.freezing = True
     step = fixed_shapes(step)
-    options = {"freezing": True} if step.ends.device.type == "cpu" else None
-    step.forward = torch.compile(step.forward, dynamic=False, options=options)
+    step.forward = torch.compile(step.forward, dynamic=False)
     for part in step.reading_parts():  # number of pictures and length of the question differ from batch to batch
-        part.forward = torch.compile(part.forward, options=options)
+        part.forward = torch.compile(part.forward)
     return step
 
 
