@@ -27,10 +27,10 @@ def test_more_processes_at_a_time_learn_longer(minutes):
 @pytest.mark.parametrize("minutes", [8, 10, 30])
 def test_all_stages_together_fit_into_the_minutes(minutes, jobs):
     total = sum(budget(minutes, jobs).seconds(jobs).values())
-    assert 0.9 * 60 * minutes < total <= 0.96 * 60 * minutes, "all of the time is used, and some is kept"
+    assert 0.88 * 60 * minutes < total <= 0.91 * 60 * minutes, "all of the time is used, and some is kept"
 
 
 def test_ten_minutes_on_two_cores():
     share = budget(10, 2)
     assert share.keyframes == 1500
-    assert share.steps >= 80
+    assert share.steps >= 150
