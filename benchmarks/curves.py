@@ -4,9 +4,9 @@
 
 The students of `caches.py` (published size, random weights): a supervised step (forward, losses, backward) on cached vision
 features, a forward of the frozen tower for the views, and an answer by our greedy loop. One thing is changed at a time from 8
-samples, answers of 32 tokens, 4 experts, 6 views. Milliseconds are medians of rounds after one that does not count, on one thread (on a
-GPU between synchronisations); megabytes are what autograd keeps for backward, shared storage counted once and weights
-left out. `losses.py` has the curves over rows and vocabulary.
+samples, answers of 32 tokens, 4 experts, 6 views. Milliseconds are medians of rounds after one that does not count, on one
+thread (on a GPU between synchronisations); megabytes are what autograd keeps for backward, shared storage counted once
+and weights left out. `losses.py` has the curves over rows and vocabulary.
 """
 
 from __future__ import annotations
