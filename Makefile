@@ -41,7 +41,7 @@ demo: install
 MEASURE := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
-	$(MEASURE)/decode.py --out benchmarks/decode.json
+	$(MEASURE)/decode.py --rounds 5 --out benchmarks/decode.json
 	$(MEASURE)/losses.py --rounds 2 --out benchmarks/losses.json
 	$(MEASURE)/trl_peer.py --out benchmarks/trl_peer.json
 	$(MEASURE)/caches.py --rounds 3 --out benchmarks/caches.json
