@@ -42,7 +42,7 @@ MEASURE := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
 	$(MEASURE)/decode.py --rounds 5 --out benchmarks/decode.json
-	$(MEASURE)/losses.py --rounds 2 --out benchmarks/losses.json
+	$(MEASURE)/losses.py --rounds 1 --out benchmarks/losses.json
 	$(MEASURE)/trl_peer.py --out benchmarks/trl_peer.json
 	$(MEASURE)/caches.py --rounds 3 --out benchmarks/caches.json
 	$(MEASURE)/curves.py --out benchmarks/curves.json
