@@ -17,6 +17,7 @@ from drivedistill.distill.likeliest import token_type
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Moment
 from drivedistill.distill.teacher import CachedTeacher, LiveTeacher
+from drivedistill.machine import kept_bytes
 from drivedistill.models.parameters import count_parameters
 from drivedistill.preflight import frozen_towers, measure
 from drivedistill.recipe import Recipe
@@ -104,24 +105,11 @@ def _memory(recipe: Recipe, parts: Parts, batch: Batch) -> str:
 
 
 def _activations(parts: Parts, batch: Batch) -> int:
-    """Bytes that autograd keeps for the backward pass of one micro-batch, shared storage counted once."""
-    student = parts.setting.student.train()
-    weights = {p.untyped_storage().data_ptr() for p in student.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
+    """Bytes that autograd keeps for the backward pass of one micro-batch."""
     setting, moment = parts.setting, Moment(total=1, alpha=parts.setting.recipe.distill.weight)
-    objective = setting.objective
+    student, objective = setting.student.train(), setting.objective
     signal = setting.teacher.signal(batch, objective.needs) if setting.teacher and objective.needs else None
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outcome = objective(student(batch, objective.wants), signal, batch, moment, Plan())
-    del outcome
-    return sum(kept.values())
+    return kept_bytes(student, lambda: objective(student(batch, objective.wants), signal, batch, moment, Plan()))
 
 
 def _peak(cost: Cost) -> str:

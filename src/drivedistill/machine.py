@@ -7,13 +7,14 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import accelerate
 import torch
 import transformers
+from torch import Tensor, nn
 
 import drivedistill
 
@@ -33,6 +34,23 @@ def machine_facts() -> dict[str, Any]:
         "git_commit": _commit(),
         "command": shlex.join(sys.argv),
     }
+
+
+def kept_bytes(model: nn.Module, work: Callable[[], object]) -> int:
+    """Bytes that autograd keeps for the backward pass of some work, shared storage counted once, the model's weights not."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = work()
+    del result  # until here it holds what was kept, so that no address is used twice
+    return sum(kept.values())
 
 
 def peak_memory_gb() -> float:

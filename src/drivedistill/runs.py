@@ -229,7 +229,7 @@ def _objective(recipe: Recipe, train: Sequence[Sample], student: Subject, teache
         router_weights={"balance": options.router_balance, "z": options.router_z, "entropy": options.router_entropy},
         sparse=frozenset(name for name, layer in layers.items() if layer.router.kind in ("top_k", "top_p")),
         mixtures=bool(layers),
-        fused="off" if options.sharding == "fsdp2" else options.fused_loss,
+        fused=options.fused,
     )
 
 

@@ -390,3 +390,8 @@ class Train(Section):
     """Checkpoints kept, besides the best one."""
     trackers: list[Literal["tensorboard", "wandb"]] = []
     sharding: Literal["none", "fsdp2"] = "none"
+
+    @property
+    def fused(self) -> Literal["auto", "on", "off"]:
+        """`fused_loss`, but for a sharded head, which is whole inside the forward only."""
+        return "off" if self.sharding == "fsdp2" else self.fused_loss

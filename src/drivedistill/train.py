@@ -194,8 +194,7 @@ def validation_loss(loop: Loop) -> float:
     chosen = loop.setting.validation
     ranks, rank = accelerator.num_processes, accelerator.process_index
     matching = isinstance(loop.setting.objective, VisionMatch)
-    fused = "off" if options.sharding == "fsdp2" else options.fused_loss
-    objective: Objective = loop.setting.objective if matching else Answers(options.reduction, fused=fused)
+    objective: Objective = loop.setting.objective if matching else Answers(options.reduction, fused=options.fused)
     sums = torch.zeros(2, dtype=torch.float64)
     loop.model.eval()
     with torch.no_grad():
