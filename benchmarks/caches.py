@@ -33,8 +33,6 @@ from torch import Tensor
 
 from drivedistill import sections as cards
 from drivedistill.batch import Batch, RoleInputs, Rows, Signal
-from drivedistill.build import build_student
-from drivedistill.data.images import PictureCache
 from drivedistill.distill.likeliest import likeliest, pack, token_type
 from drivedistill.distill.miner import Miner, Plan
 from drivedistill.distill.objective import Answers, Moment
@@ -43,10 +41,9 @@ from drivedistill.distill.teacher import CachedTeacher, LiveTeacher
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.presets import build_config
 from drivedistill.models.student import Student
-from drivedistill.records import Sample
-from mining import SAMPLES, TOKENS, VOCABULARY, answers
+from mining import PATCHES, SAMPLES, TOKENS, VIEWS, VOCABULARY, WIDTH, built, questions
 
-VIEWS, PATCHES, WIDTH, KEPT = 6, 49, 768, 64
+KEPT = 64
 QUESTIONS, FRAMES = 378_000, 4_072
 """DriveLM-nuScenes, training part: questions and the key frames that they are about."""
 INDEX_BYTES = 130
@@ -55,7 +52,6 @@ INDEX_BYTES = 130
 
 def student(adapter_experts: bool, ffn_experts: bool) -> Student:
     """CLKD's student, random weights."""
-    source = cards.Source(name="none", format="jsonl", root=Path(), regime="regular")
     learn = [r"(fusion|adapter|modal_embedding)\."] + ([r"\.DenseReluDense\."] if ffn_experts else [])
     card = cards.Model(
         preset="paper_a",  # pools the views; tower and adapter are those of `paper_b`
@@ -66,12 +62,7 @@ def student(adapter_experts: bool, ffn_experts: bool) -> Student:
         frozen=[r"^vision\."],
         allow_random=True,
     )
-    words = Sample.model_validate(
-        {"id": "x", "dataset": "none", "scene": "x", "frame": "x", "split": "train", "regime": "regular"}
-        | {"task": "planning", "question": "What now?", "answer": "Stop.", "images": {}}
-    )
-    built = build_student(card, cards.Data(sources=[source]), PictureCache(1), [words])
-    return Student(built.model).train()
+    return built(card)
 
 
 def teacher() -> LiveTeacher:
@@ -107,17 +98,10 @@ class Batches:
 
 def batches(folder: Path, device: torch.device) -> Batches:
     """Random questions and pictures; features and words on disk."""
-    made = answers(SAMPLES, TOKENS)
-    targets = made.gold.view(SAMPLES, TOKENS)
-    model = {
-        "input_ids": torch.randint(2, 32_000, (SAMPLES, 32)),
-        "attention_mask": torch.ones(SAMPLES, 32, dtype=torch.long),
-        "pixel_values": torch.randn(SAMPLES, VIEWS, 3, 224, 224),
-        "view_mask": torch.ones(SAMPLES, VIEWS, dtype=torch.bool),
-        "decoder_input_ids": targets.roll(1, dims=1),
-        "decoder_attention_mask": torch.ones(SAMPLES, TOKENS, dtype=torch.long),
-    }
-    made.inputs["student"] = RoleInputs(model, targets, torch.arange(made.num_tokens))
+    made = questions(SAMPLES, TOKENS, VIEWS)
+    inputs = made.inputs["student"].model
+    del inputs["vision_features"]
+    inputs["pixel_values"] = torch.randn(SAMPLES, VIEWS, 3, 224, 224)
     (folder / "vision").mkdir()
     (folder / "words").mkdir()
     vision = RowStore(folder / "vision", (PATCHES, WIDTH))

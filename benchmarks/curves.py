@@ -21,20 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from caches import PATCHES, WIDTH, clock
+from caches import clock
 from drivedistill import sections as cards
-from drivedistill.batch import Batch, RoleInputs
-from drivedistill.build import build_student
-from drivedistill.data.images import PictureCache
+from drivedistill.batch import Batch
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Answers, Moment
+from drivedistill.machine import kept_bytes
 from drivedistill.models.decode import Limits, write
 from drivedistill.models.decode_t5 import T5Step
 from drivedistill.models.student import Student, bare
-from drivedistill.records import Sample
-from mining import VOCABULARY, answers
+from mining import VOCABULARY, built, questions
 
 BASE = {"samples": 4, "tokens": 32, "experts": 4, "views": 6}
 CURVES = {
@@ -47,7 +44,6 @@ CURVES = {
 
 def student(experts: int, device: str) -> Student:
     """CLKD's student with all of T5 trained; with one expert, none."""
-    source = cards.Source(name="none", format="jsonl", root=Path(), regime="regular")
     card = cards.Model(
         preset="paper_b",
         overrides={"text": {"vocab_size": VOCABULARY}},
@@ -56,27 +52,7 @@ def student(experts: int, device: str) -> Student:
         frozen=[r"^vision\."],
         allow_random=True,
     )
-    words = Sample.model_validate(
-        {"id": "x", "dataset": "none", "scene": "x", "frame": "x", "split": "train", "regime": "regular"}
-        | {"task": "planning", "question": "What now?", "answer": "Stop.", "images": {}}
-    )
-    return Student(build_student(card, cards.Data(sources=[source]), PictureCache(1), [words]).model).train().to(device)
-
-
-def questions(samples: int, tokens: int, views: int, device: str) -> Batch:
-    """Random questions with cached features of so many views."""
-    made = answers(samples, tokens)
-    targets = made.gold.view(samples, tokens)
-    model = {
-        "input_ids": torch.randint(2, 32_000, (samples, 32)),
-        "attention_mask": torch.ones(samples, 32, dtype=torch.long),
-        "vision_features": torch.randn(samples, views, PATCHES, WIDTH),
-        "view_mask": torch.ones(samples, views, dtype=torch.bool),
-        "decoder_input_ids": targets.roll(1, dims=1),
-        "decoder_attention_mask": torch.ones(samples, tokens, dtype=torch.long),
-    }
-    made.inputs["student"] = RoleInputs(model, targets, torch.arange(made.num_tokens))
-    return made.to(device)
+    return built(card).to(device)
 
 
 def learn(model: Student, batch: Batch, objective: Answers) -> None:
@@ -87,30 +63,13 @@ def learn(model: Student, batch: Batch, objective: Answers) -> None:
     model.zero_grad(set_to_none=True)
 
 
-def kept_mb(model: Student, batch: Batch, objective: Answers) -> float:
-    """Megabytes that autograd keeps."""
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outcome = objective(model(batch, objective.wants), None, batch, Moment(), Plan())
-    del outcome
-    return sum(kept.values()) / 1e6
-
-
 def point(case: dict[str, int], rounds: int, device: str) -> dict[str, float]:
     """Figures of one setting."""
     torch.manual_seed(0)
     model = student(case["experts"], device)
     objective = Answers("tokens", VOCABULARY, mixtures=case["experts"] > 1)
-    batch = questions(case["samples"], case["tokens"], case["views"], device)
-    one = questions(1, 1, case["views"], device).inputs["student"].model
+    batch = questions(case["samples"], case["tokens"], case["views"]).to(device)
+    one = questions(1, 1, case["views"]).to(device).inputs["student"].model
     asked = {name: value for name, value in one.items() if not name.startswith("decoder")}
     reader = bare(model.model)
     pictures = torch.randn(1, case["views"], 3, 224, 224, device=device)
@@ -137,7 +96,8 @@ def point(case: dict[str, int], rounds: int, device: str) -> dict[str, float]:
             times[name] += [took] if turn else []
     found = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    return found | {"kept_mb": kept_mb(model, batch, objective), "parameters_m": parameters}
+    kept = kept_bytes(model, lambda: objective(model(batch, objective.wants), None, batch, Moment(), Plan()))
+    return found | {"kept_mb": kept / 1e6, "parameters_m": parameters}
 
 
 def measure(rounds: int, device: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from drivedistill.models.decode import Limits, write
 from drivedistill.models.decode_t5 import T5Step
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.presets import build_config
+from losses import seconds
 
 VIEWS, QUESTION, TOKENS = 6, 32, 32
 END = [1]
@@ -43,19 +43,6 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "EM-VLM4AD-Base, as its public code runs it": ("em_vlm4ad_base", {}),
 }
 Work = Callable[[], Any]
-
-
-def seconds(work: Work, device: str) -> float:
-    """One call: processor seconds, on a GPU wall seconds until it has done everything."""
-    if device == "cpu":
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def medians(works: dict[str, Work], rounds: int, device: str) -> dict[str, float]:

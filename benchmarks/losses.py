@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from drivedistill.batch import Head, Signal, TopK
+from drivedistill.distill.likeliest import FIELDS, likeliest
 from drivedistill.distill.losses import cross_entropy, forward_kl, forward_kl_top
 from drivedistill.distill.row_losses import row_losses
 from drivedistill.machine import machine_facts
@@ -81,7 +82,7 @@ class Step:
 
     def keep(self) -> None:
         """From now on the teacher is what was kept of it."""
-        self.signal = Signal(top=likeliest(self.signal, self.gold))
+        self.signal = Signal(top=cut_down(self.signal, self.gold))
 
     def plain(self) -> None:
         """All logits at once."""
@@ -110,16 +111,12 @@ class Step:
 
 
 @torch.no_grad()
-def likeliest(signal: Signal, gold: Tensor, k: int = K) -> TopK:
+def cut_down(signal: Signal, gold: Tensor) -> TopK:
     """What a cache keeps of a teacher's rows, some rows at a time."""
-    parts = []
     assert signal.hidden is not None and signal.head is not None
-    for hidden, tokens in zip(signal.hidden.split(64), gold.split(64), strict=True):
-        log_p = signal.head(hidden).float().log_softmax(dim=-1)
-        chosen = log_p.topk(k)
-        tail = log_p.scatter(1, chosen.indices, -torch.inf).logsumexp(dim=-1)
-        parts.append((chosen.indices, chosen.values, tail, -log_p.gather(1, tokens[:, None])[:, 0]))
-    ids, log_probs, log_tail, gold_loss = (torch.cat(column) for column in zip(*parts, strict=True))
+    pairs = zip(signal.hidden.split(64), gold.split(64), strict=True)
+    parts = [likeliest(signal.head(hidden), tokens, K, 1.0) for hidden, tokens in pairs]
+    ids, log_probs, log_tail, gold_loss = (torch.cat([getattr(part, name) for part in parts]) for name in FIELDS)
     return TopK(ids, log_probs, log_tail, gold_loss, 1.0)
 
 
@@ -230,7 +227,7 @@ def cosines(device: str) -> list[dict[str, float]]:
     found = []
     for sharpness in (14.0, 11.0, 9.0, 8.0, 7.0, 6.0, 4.0):
         signal = Signal(hidden=theirs, head=Head(sharpness * weight))
-        top = likeliest(signal, gold)
+        top = cut_down(signal, gold)
         gradients = []
         for teacher in (signal, Signal(top=top)):
             hidden = ours.clone().requires_grad_()
@@ -284,15 +281,15 @@ def measure(rounds: int, device: str, dtype: str, small: bool) -> dict[str, Any]
             for n in (128, 512, 2048)
         ],
     }
-    kept = cosines(device)
-    figures["top-64: lowest cosine where mass >= 0.98"] = min(k["cosine"] for k in kept if k["captured_mass"] >= 0.98)
+    cut = cosines(device)
+    figures["top-64: lowest cosine where mass >= 0.98"] = min(k["cosine"] for k in cut if k["captured_mass"] >= 0.98)
     return {
         "rounds": rounds,
         "machine": machine_facts(),
         "figures": figures,
         "cases": cases,
         "curves": curves,
-        "kept": kept,
+        "kept": cut,
     }
 
 

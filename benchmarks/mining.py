@@ -33,11 +33,11 @@ from drivedistill.models.student import Student
 from drivedistill.records import Sample
 
 VOCABULARY, SAMPLES, TOKENS = 32_128, 8, 32
+VIEWS, PATCHES, WIDTH, QUESTION = 6, 49, 768, 32
 
 
 def student() -> Student:
     """CLKD's student of the printed size, random weights."""
-    source = cards.Source(name="none", format="jsonl", root=Path(), regime="regular")
     card = cards.Model(
         preset="paper_a",
         overrides={"text": {"vocab_size": VOCABULARY}},
@@ -46,12 +46,17 @@ def student() -> Student:
         frozen=[r"^vision\."],
         allow_random=True,
     )
+    return built(card)
+
+
+def built(card: cards.Model) -> Student:
+    """The student of a card, with random weights, ready to learn."""
+    source = cards.Source(name="none", format="jsonl", root=Path(), regime="regular")
     words = Sample.model_validate(
         {"id": "x", "dataset": "none", "scene": "x", "frame": "x", "split": "train", "regime": "regular"}
         | {"task": "planning", "question": "What now?", "answer": "Stop.", "images": {}}
     )
-    subject = build_student(card, cards.Data(sources=[source]), PictureCache(1), [words])
-    return Student(subject.model).train()
+    return Student(build_student(card, cards.Data(sources=[source]), PictureCache(1), [words]).model).train()
 
 
 def answers(samples: int, tokens: int) -> Batch:
@@ -69,17 +74,17 @@ def answers(samples: int, tokens: int) -> Batch:
     )
 
 
-def batch() -> Batch:
-    """Eight questions with cached features of six views."""
-    made = answers(SAMPLES, TOKENS)
-    targets = made.gold.view(SAMPLES, TOKENS)
+def questions(samples: int, tokens: int, views: int) -> Batch:
+    """Questions of 32 tokens with cached features of so many views, and their answers."""
+    made = answers(samples, tokens)
+    targets = made.gold.view(samples, tokens)
     model = {
-        "input_ids": torch.randint(1000, (SAMPLES, TOKENS)),
-        "attention_mask": torch.ones(SAMPLES, TOKENS, dtype=torch.long),
-        "vision_features": torch.randn(SAMPLES, 6, 49, 768),
-        "view_mask": torch.ones(SAMPLES, 6, dtype=torch.bool),
+        "input_ids": torch.randint(1000, (samples, QUESTION)),
+        "attention_mask": torch.ones(samples, QUESTION, dtype=torch.long),
+        "vision_features": torch.randn(samples, views, PATCHES, WIDTH),
+        "view_mask": torch.ones(samples, views, dtype=torch.bool),
         "decoder_input_ids": targets.roll(1, dims=1),
-        "decoder_attention_mask": torch.ones(SAMPLES, TOKENS, dtype=torch.long),
+        "decoder_attention_mask": torch.ones(samples, tokens, dtype=torch.long),
     }
     made.inputs["student"] = RoleInputs(model, targets, torch.arange(made.num_tokens))
     return made
@@ -108,7 +113,7 @@ def measure(rounds: int) -> dict[str, float]:
     """Medians in milliseconds, and their ratios."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model, data = student(), batch()
+    model, data = student(), questions(SAMPLES, TOKENS, VIEWS)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     miner = Miner(cards.Mining(), "tokens", [])
     objective = Answers("tokens", VOCABULARY, taught=True, miner=miner, mixtures=True)

@@ -41,7 +41,7 @@ from drivedistill.batch import Head, Signal
 from drivedistill.distill.losses import forward_kl
 from drivedistill.distill.row_losses import row_losses
 from drivedistill.machine import machine_facts
-from losses import likeliest, resident
+from losses import cut_down, resident
 
 VOCABULARY, WIDTH, BATCH, LENGTH, PROMPT, WARM_UP = 32_000, 256, 4, 128, 64, 2
 WAYS = ("trl", "plain", "live", "kept")
@@ -228,7 +228,7 @@ def by_us(way: str, steps: int, device: str) -> tuple[list[float], float, float]
 
     kept: list[Signal | None] = [None] * steps
     if way == "kept":
-        kept = [Signal(top=likeliest(signal(batch), batch[:, PROMPT:].flatten())) for batch in ids.split(BATCH)]
+        kept = [Signal(top=cut_down(signal(batch), batch[:, PROMPT:].flatten())) for batch in ids.split(BATCH)]
     memory, total = Memory(device), 0.0
     times: list[float] = []
     for batch, known in zip(ids.split(BATCH), kept, strict=True):
