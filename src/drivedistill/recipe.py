@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from drivedistill.problems import InputError, Problem
-from drivedistill.records import refuse_together, validation_problems, write_text
+from drivedistill.records import Capability, refuse_together, validation_problems, write_text
 from drivedistill.sections import Data, Distill, Mining, Model, Section, Train
 from drivedistill.yaml_tree import flat, read_tree, set_field
 
@@ -43,6 +43,8 @@ class Recipe(Section):
     data: Data
     model: Model
     teacher: Model | None = None
+    teachers: dict[Capability, Model] = {}
+    """Whose lessons `distill.drivekd` gives for a capability; those that are not named are the teacher's."""
     distill: Distill = Distill()
     mining: Mining | None = None
     train: Train = Train()

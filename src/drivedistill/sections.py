@@ -5,36 +5,16 @@ Papers leave much open; every such point is a field here, and its default is our
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from drivedistill.drivekd_sections import DriveKD
 from drivedistill.problems import Problem
 from drivedistill.records import Regime, refuse_together
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"a regular expression ({error})") from None
-    return text
-
-
-Pattern = Annotated[str, AfterValidator(_pattern)]
-
-
-class Section(BaseModel):
-    """A part of the recipe; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from drivedistill.section import Count, NotNegative, Pattern, Percent, Positive, Section, Share
 
 
 class Source(Section):
@@ -311,10 +291,8 @@ class Distill(Section):
     supervised_weight: NotNegative = 1.0
     teacher_cache: Path | None = None
     """Folder of `drivedistill cache`: the teacher's words are read from it, and its weights are not loaded."""
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Percent = Annotated[float, Field(gt=0, le=100)]
+    drivekd: DriveKD | None = None
+    """Lessons by capability (Drive-KD); null: words only."""
 
 
 class Mining(Section):
