@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Capability, refuse_together, validation_problems, write_text
-from drivedistill.sections import Data, Distill, Mining, Model, Section, Train
+from drivedistill.section import Section
+from drivedistill.sections import Data, Distill, Mining, Model, Train
 from drivedistill.yaml_tree import flat, read_tree, set_field
 
 FREE_TO_CHANGE = {

@@ -56,6 +56,7 @@ MAY_IMPORT_BESIDE = {
     ("records", "problems"),
     ("recipe", "problems"),
     ("recipe", "records"),
+    ("recipe", "section"),
     ("recipe", "sections"),
     ("sections", "problems"),
     ("sections", "section"),

@@ -14,7 +14,7 @@ from drivedistill.evaluate.decoding import decoding
 from drivedistill.evaluate.metric import METRICS
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import Regime, validation_problems
-from drivedistill.sections import Count, Section
+from drivedistill.section import Count, Section
 from drivedistill.yaml_tree import read_tree
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
