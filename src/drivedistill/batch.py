@@ -10,7 +10,7 @@ so row n of the student and row n of the teacher predict the same token.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.export
@@ -150,6 +150,29 @@ class Head:
         return self.product(self.scaled(hidden))
 
 
+@dataclass(frozen=True)
+class Tap:
+    """Something to be read off one layer of a language model, beside its answers."""
+
+    layer: int
+    """From 0."""
+    signal: Literal["attention", "hidden"] = "attention"
+    block: Literal["text_to_vision", "full"] = "full"
+    """Of an attention map; a hidden state is always that of every token."""
+
+
+@dataclass
+class Map:
+    """What was read off one layer. Q queries, K keys; `models/attention.py` says what they are."""
+
+    values: Tensor
+    """`float[B, Q, K]`: a head-averaged map, zero behind a sample's last query and key. Or hidden states `float[B, S, d]`."""
+    queries: Tensor
+    """`int64[B, Q]`: positions in the sequence, -1 behind the last."""
+    keys: Tensor
+    """`int64[B, K]`; none for hidden states."""
+
+
 @dataclass
 class Rows:
     """What a student returns for the N supervised rows of a batch; what was not asked for is empty."""
@@ -163,6 +186,7 @@ class Rows:
     hidden: Tensor | None = None
     """`float[N, d]`, in the place of logits: what `head` makes them of."""
     head: Head | None = None
+    taps: dict[Tap, Map] = field(default_factory=dict)
 
     def dense(self) -> Tensor:
         """The logits `float[N, V]`, made now where they are not there yet."""
@@ -171,6 +195,7 @@ class Rows:
 
 # FSDP2 finds the tensors of an output through the pytree registry; without this its backward hooks would not fire.
 torch.export.register_dataclass(Routing, serialized_type_name="drivedistill.Routing")
+torch.export.register_dataclass(Map, serialized_type_name="drivedistill.Map")
 torch.export.register_dataclass(Rows, serialized_type_name="drivedistill.Rows")
 
 
@@ -205,6 +230,9 @@ class Signal:
     hidden: Tensor | None = None
     """`float[N, d]`: as in `Rows`."""
     head: Head | None = None
+    taps: dict[Tap, Map] = field(default_factory=dict)
+    lessons: dict[str, dict[Tap, Map]] = field(default_factory=dict)
+    """By capability, what its teacher's taps gave."""
 
     def width(self) -> int:
         """How many tokens the dense logits are over, padding included."""

@@ -4,6 +4,7 @@
     rows = student(batch, {"logits", "routing"})    # and how every layer of experts treated the batch's real tokens
     rows = student(batch, {"hidden"})               # the head and its input: losses are then made chunk by chunk
     rows = student(batch, {"vision"})               # the vision tower's features alone
+    rows = student(batch, {Tap(layer=0)})           # and the head-averaged attention map of a layer
 
 The language-model head runs here, inside the wrapped forward and on the N supervised rows only: with 6 cameras a driving
 batch has thousands of positions and a few dozen answer tokens, so this saves almost all of the head's work and memory,
@@ -19,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drivedistill.batch import Batch, Head, RoleInputs, Routing, Rows
+from drivedistill.batch import Batch, Head, Map, RoleInputs, Routing, Rows, Tap
+from drivedistill.models import attention
 from drivedistill.models.fusion import IMAGE, PADDING
 from drivedistill.models.mixture import Decision, Mixture
 
@@ -36,14 +38,16 @@ class Student(nn.Module):
         super().__init__()
         self.model = model
         self.role = role
+        self.to_teacher = nn.ModuleDict()
+        """By layer, from this model's hidden states to the teacher's; they learn, and are left behind after training."""
 
-    def forward(self, batch: Batch, needs: Set[str] = frozenset({"logits"})) -> Rows:
+    def forward(self, batch: Batch, needs: Set[str | Tap] = frozenset({"logits"})) -> Rows:
         """Logits of the supervised rows, `float[N, V]`; equal to `model(**inputs).logits` at these positions.
 
         Args:
             batch: The samples.
             needs: `logits`, `routing` (with logits), `vision` (alone), `hidden` (with logits: in their place, if the head is
-                one product; a head with LoRA or in 8 bits gives logits).
+                one product; a head with LoRA or in 8 bits gives logits), and any `Tap` (beside them, see `attention.py`).
         """
         inputs = batch.role(self.role)
         base = bare(self.model)
@@ -52,7 +56,9 @@ class Student(nn.Module):
         layers = mixtures(base) if "routing" in needs else {}
         for layer in layers.values():
             layer.recording = True
+        end = attention.begin(base, inputs, [need for need in needs if isinstance(need, Tap)])
         hidden, head = FORWARD[base.config.model_type](base, inputs)
+        taps = {tap: self._translated(tap, seen) for tap, seen in end().items()}
         decisions = {name: layer.last for name, layer in layers.items() if layer.last is not None}
         for layer in layers.values():  # gradient checkpointing runs the layers again: that is not recorded
             layer.recording, layer.last = False, None
@@ -60,7 +66,14 @@ class Student(nn.Module):
         routing = {name: real_tokens(decision, tokens[place_of(name)]) for name, decision in decisions.items()}
         hidden = hidden.flatten(0, 1)[inputs.rows]
         described = head_of(base) if "hidden" in needs else None
-        return Rows(head(hidden), routing) if described is None else Rows(None, routing, None, hidden, described)
+        logits = head(hidden) if described is None else None
+        return Rows(logits, routing, None, None if described is None else hidden, described, taps)
+
+    def _translated(self, tap: Tap, seen: Map) -> Map:
+        """Hidden states in the teacher's width, where that is learnt."""
+        if tap.signal != "hidden" or str(tap.layer) not in self.to_teacher:
+            return seen
+        return Map(self.to_teacher[str(tap.layer)](seen.values), seen.queries, seen.keys)
 
 
 def bare(model: Any) -> Any:
