@@ -81,7 +81,7 @@ def _tokenizer(kind: str, **special: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
-def internvl(seed: int = 0) -> tuple[Any, Any]:
+def internvl(seed: int = 0, **text: Any) -> tuple[Any, Any]:
     tokenizer = _tokenizer(
         "internvl",
         pad_token="<|endoftext|>",
@@ -105,7 +105,7 @@ def internvl(seed: int = 0) -> tuple[Any, Any]:
             "image_size": (28, 28),
             "patch_size": (7, 7),
         },
-        text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **TEXT_MODEL},
+        text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **TEXT_MODEL, **text},
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
         downsample_ratio=0.5,
@@ -114,7 +114,7 @@ def internvl(seed: int = 0) -> tuple[Any, Any]:
     return InternVLForConditionalGeneration(config).eval(), processor
 
 
-def qwen2_5_vl(seed: int = 0) -> tuple[Any, Any]:
+def qwen2_5_vl(seed: int = 0, **text: Any) -> tuple[Any, Any]:
     tokenizer = _tokenizer(
         "qwen2_5_vl",
         pad_token="<|endoftext|>",
@@ -141,6 +141,7 @@ def qwen2_5_vl(seed: int = 0) -> tuple[Any, Any]:
         text_config={
             "vocab_size": len(tokenizer),
             **TEXT_MODEL,
+            **text,
             "bos_token_id": ids("<|endoftext|>"),
             "eos_token_id": ids("<|im_end|>"),
             "pad_token_id": ids("<|endoftext|>"),
@@ -155,7 +156,7 @@ def qwen2_5_vl(seed: int = 0) -> tuple[Any, Any]:
     return Qwen2_5_VLForConditionalGeneration(config).eval(), processor
 
 
-def llava(seed: int = 0) -> tuple[Any, Any]:
+def llava(seed: int = 0, **text: Any) -> tuple[Any, Any]:
     tokenizer = _tokenizer(
         "llava", pad_token="<pad>", bos_token="<s>", eos_token="</s>", extra_special_tokens={"image_token": "<image>"}
     )
@@ -179,7 +180,7 @@ def llava(seed: int = 0) -> tuple[Any, Any]:
             "image_size": 28,
             "patch_size": 7,
         },
-        text_config={"model_type": "llama", "vocab_size": len(tokenizer), **TEXT_MODEL},
+        text_config={"model_type": "llama", "vocab_size": len(tokenizer), **TEXT_MODEL, **text},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=16,
         vision_feature_layer=-2,
@@ -191,9 +192,9 @@ def llava(seed: int = 0) -> tuple[Any, Any]:
 VLMS = {"internvl": internvl, "qwen2_5_vl": qwen2_5_vl, "llava": llava}
 
 
-def save_vlm(kind: str, folder: Path, seed: int = 0) -> Path:
-    """Write a tiny model and its processor as a hub snapshot would lie on disk."""
-    model, processor = VLMS[kind](seed)
+def save_vlm(kind: str, folder: Path, seed: int = 0, **text: Any) -> Path:
+    """Write a tiny model and its processor as a hub snapshot would lie on disk; `text` changes its language model."""
+    model, processor = VLMS[kind](seed, **text)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -34,9 +34,10 @@ def refuse_missing_models(recipe: Recipe) -> None:
     Raises:
         InputError: A run or directory is not there; all of them are listed.
     """
+    others = {f"teachers.{name}": model for name, model in recipe.teachers.items()}
     names = {
         f"{role}.{field}": value
-        for role, model in {"model": recipe.model, "teacher": recipe.teacher}.items()
+        for role, model in {"model": recipe.model, "teacher": recipe.teacher, **others}.items()
         for field in ("path", "vision_weights", "text_weights", "tokenizer")
         if (value := getattr(model, field, None))
     }

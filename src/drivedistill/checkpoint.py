@@ -39,6 +39,8 @@ from drivedistill.folders import WRITING, clear_up, flush_folder, remove_folder,
 from drivedistill.problems import InputError, Problem
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+SERVING = "to_teacher."
+"""In the names of weights that learn beside a student and are left behind (see `models/student.py`)."""
 
 
 def save_checkpoint(
@@ -97,7 +99,10 @@ def load_checkpoint(target: Path, model: nn.Module, optimizer: torch.optim.Optim
     state = _state(target)
     weights = _tensors(target / "model.safetensors")
     weights |= {alias: weights[name] for alias, name in state["aliases"].items()}
-    _require_names(target, set(weights), set(get_model_state_dict(model)))
+    names = set(get_model_state_dict(model))
+    if optimizer is None:  # training is over: what served it alone stays behind
+        weights = {name: value for name, value in weights.items() if name in names or SERVING not in name}
+    _require_names(target, set(weights), names)
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
     if optimizer is not None:
         moments: dict[str, dict[str, Tensor]] = {}

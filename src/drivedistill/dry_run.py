@@ -108,7 +108,8 @@ def _activations(parts: Parts, batch: Batch) -> int:
     """Bytes that autograd keeps for the backward pass of one micro-batch."""
     setting, moment = parts.setting, Moment(total=1, alpha=parts.setting.recipe.distill.weight)
     student, objective = setting.student.train(), setting.objective
-    signal = setting.teacher.signal(batch, objective.needs) if setting.teacher and objective.needs else None
+    needs = objective.asks(batch, moment)
+    signal = setting.teacher.signal(batch, needs) if setting.teacher and needs else None
     return kept_bytes(student, lambda: objective(student(batch, objective.wants), signal, batch, moment, Plan()))
 
 

@@ -88,8 +88,6 @@ def _begin(recipe: Recipe, parts: Parts) -> Loop:
     """The run as `train` would begin it, but for its learning rate."""
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=recipe.train.precision)
-    if isinstance(parts.setting.teacher, LiveTeacher):
-        parts.setting.teacher.model.to(accelerator.device)
     loop = start(parts.setting, accelerator)
     for group in loop.optimizer.param_groups:
         group["initial_lr"] = 0.0

@@ -52,7 +52,15 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        refuse_together([*_numbers_fit(self), *_teacher_fits(self), *_release_fits(self), *_mining_fits(self)])
+        refuse_together(
+            [
+                *_numbers_fit(self),
+                *_teacher_fits(self),
+                *_lessons_fit(self),
+                *_release_fits(self),
+                *_mining_fits(self),
+            ]
+        )
         return self
 
 
@@ -76,11 +84,14 @@ def _numbers_fit(recipe: Recipe) -> Iterator[Problem]:
 def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
     """What is asked of a teacher is something that it can do, and there is one."""
     distill, teacher, defaults = recipe.distill, recipe.teacher, Distill()
-    for name in UNTOUCHED if teacher else ():
-        if getattr(teacher, name):
-            expected = "nothing; a teacher is taken as it is, and nothing of it learns"
-            yield Problem("", f"teacher.{name}", expected, _shown(getattr(teacher, name)), "remove it")
-    for name in ("signal", "on", "release", "teacher_cache"):
+    everyone: dict[str, Model | None] = {"teacher": teacher}
+    everyone |= {f"teachers.{name}": other for name, other in recipe.teachers.items()}
+    for place, model in everyone.items():
+        for name in UNTOUCHED if model else ():
+            if getattr(model, name):
+                expected = "nothing; a teacher is taken as it is, and nothing of it learns"
+                yield Problem("", f"{place}.{name}", expected, _shown(getattr(model, name)), "remove it")
+    for name in ("signal", "on", "release", "teacher_cache", "drivekd"):
         value, default = getattr(distill, name), getattr(defaults, name)
         if teacher is None and value != default:
             expected, remedy = "a recipe with a teacher", f"add a teacher, or set distill.{name}={_shown(default)}"
@@ -98,6 +109,26 @@ def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
             if value != default:
                 expected = f"{_shown(default)}; features are compared, other fields of `distill` have no meaning"
                 yield Problem("", f"distill.{name}", expected, _shown(value), "remove it, or remove distill.signal")
+
+
+def _lessons_fit(recipe: Recipe) -> Iterator[Problem]:
+    """Teachers of capabilities have lessons to give, and stay to the end."""
+    drivekd, release = recipe.distill.drivekd, recipe.distill.release
+    for name in recipe.teachers:
+        if drivekd is None or name not in drivekd.lessons:
+            expected, remedy = "a capability with a lesson in distill.drivekd", "add the lesson, or remove the teacher"
+            yield Problem("", f"teachers.{name}", expected, "a teacher without one", remedy)
+    if drivekd is None:
+        return
+    if release is not None and release.below is not None:
+        expected = "null; `distill.drivekd` asks its teachers to the end"
+        yield Problem("", "distill.release.below", expected, f"{release.below:g}", "remove it")
+    everyone: dict[str, Model | None] = {"teacher": recipe.teacher}
+    everyone |= {f"teachers.{name}": model for name, model in recipe.teachers.items()}
+    for place, model in everyone.items() if drivekd.in_turn else ():
+        if model is not None and model.path is None:
+            expected, found = "a teacher from `path`, to be loaded in turn", f"the preset {model.preset}"
+            yield Problem("", place, expected, found, "name a trained teacher, or remove in_turn")
 
 
 def _cache_fits(distill: Distill, teacher: Model) -> Iterator[Problem]:

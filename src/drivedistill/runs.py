@@ -23,11 +23,7 @@ from accelerate.utils import set_seed
 
 from drivedistill.build import (
     build_student,
-    build_teacher,
     refuse_missing_models,
-    require_same_vision,
-    speaker_of,
-    train_only_vision,
 )
 from drivedistill.checkpoint import last_checkpoint, load_checkpoint, recover
 from drivedistill.data.collate import refuse_long, refuse_unlabelled
@@ -35,23 +31,21 @@ from drivedistill.data.images import PictureCache, image_problem
 from drivedistill.data.mixture import corner_draws, draw, load_mixture, regime_ratio
 from drivedistill.data.prompt import load_tokenizer
 from drivedistill.distill.cache import open_cache
-from drivedistill.distill.miner import Miner
-from drivedistill.distill.objective import Answers, Objective
-from drivedistill.distill.teacher import CachedTeacher, LiveTeacher, Teacher, require_agreement
-from drivedistill.distill.teacher_cache import open_teacher_cache
-from drivedistill.distill.vision_match import VisionMatch
+from drivedistill.distill.lessons import Lessons
+from drivedistill.distill.teacher import CachedTeacher, require_agreement
 from drivedistill.folders import write_folder
 from drivedistill.machine import machine_facts
 from drivedistill.metrics_file import read_metrics, write_metrics
 from drivedistill.models.parameters import count_parameters
 from drivedistill.models.shrink import tower_learns
-from drivedistill.models.student import Student, bare, head_of, mixtures
+from drivedistill.models.student import Student, bare
 from drivedistill.optimize import parameter_groups
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe, changed_fields, load_recipe, save_recipe
 from drivedistill.records import Sample, write_json
 from drivedistill.step import Setting, State
 from drivedistill.subject import Subject, model_card, save_subject
+from drivedistill.teaching import Faculty, build_faculty, engage, objective_of, translators
 from drivedistill.train import fit, train_stream
 from drivedistill.yaml_tree import flat
 
@@ -105,8 +99,6 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     parts.setting.run = folder
     parts.setting.resume_from = resume_from
     parts.setting.log = _log(folder, accelerator)
-    if parts.teacher is not None and isinstance(parts.setting.teacher, LiveTeacher):
-        parts.teacher.model.to(accelerator.device)
     state = fit(parts.setting, accelerator)
     facts |= {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,10 +129,8 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
     require_pictures([*splits["train"], *splits.get("val", [])])
     _require_both_regimes(recipe, splits["train"])
     pictures = PictureCache(recipe.data.image_cache_mb)
-    live = recipe.distill.teacher_cache is None
-    teacher = None
-    if recipe.teacher is not None:
-        teacher = build_teacher(recipe.teacher, recipe.data, pictures, splits["train"], weights=live)
+    faculty = build_faculty(recipe, pictures, splits["train"])
+    teacher, live = faculty.main, recipe.distill.teacher_cache is None
     tokenizer = teacher.preparation.tokenizer if teacher else None
     if tokenizer_folder is not None and tokenizer_folder.is_dir():
         tokenizer = load_tokenizer(str(tokenizer_folder))
@@ -150,7 +140,7 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
         read = [*splits["train"], *splits.get("val", [])]
         for role, features in open_cache(recipe.data.vision_cache, subjects, read, recipe.train.precision).items():
             subjects[role].preparation = replace(subjects[role].preparation, features=features)
-    parts = Parts(splits, student, teacher, _setting(recipe, splits, student, teacher))
+    parts = Parts(splits, student, teacher, _setting(recipe, splits, student, faculty))
     for preparation in parts.setting.preparations.values():
         refuse_long([*splits["train"], *splits.get("val", [])], preparation)
     parameter_groups(parts.setting.student, recipe.train)  # refuses a pattern that matches nothing
@@ -177,68 +167,23 @@ def require_pictures(samples: Sequence[Sample]) -> None:
             raise InputError(problems)
 
 
-def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, teacher: Subject | None) -> Setting:
-    preparations = {"student": student.preparation}
-    speaking: Teacher | None = None
-    if teacher is not None and recipe.distill.teacher_cache is not None:
-        speaker = speaker_of(recipe, teacher)
-        speaking = open_teacher_cache(recipe.distill.teacher_cache, speaker, splits["train"])
-    elif teacher is not None:
-        if not _reads_alike(teacher, student):
-            preparations["teacher"] = teacher.preparation
-        speaking = LiveTeacher(Student(teacher.model, role="teacher"), teacher.identity)
-    objective = _objective(recipe, splits["train"], student, teacher)
+def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, faculty: Faculty) -> Setting:
+    speaking, others = engage(recipe, splits["train"], student, faculty)
+    objective = objective_of(recipe, splits["train"], student, faculty)
     if speaking is not None:
         require_agreement(speaking, student.identity, objective.needs)
+    learner = Student(student.model)
+    if isinstance(objective, Lessons):
+        learner.to_teacher = translators(student, faculty, objective.courses)
     return Setting(
         recipe=recipe,
-        student=Student(student.model),
-        preparations=preparations,
+        student=learner,
+        preparations={"student": student.preparation, **others},
         objective=objective,
         teacher=speaking,
         train=splits["train"],
         validation=draw(splits.get("val", []), recipe.train.validate_limit, recipe.seed),
     )
-
-
-def _objective(recipe: Recipe, train: Sequence[Sample], student: Subject, teacher: Subject | None) -> Objective:
-    options, distill = recipe.train, recipe.distill
-    if distill.signal == "vision":
-        require_same_vision(student.model, teacher.model if teacher else None)
-        train_only_vision(student.model)
-        return VisionMatch()
-    if recipe.mining and recipe.mining.exclude and not student.preparation.tokenizer.is_fast:
-        found, remedy = "a tokenizer without them", "remove mining.exclude, or use a fast tokenizer"
-        raise InputError(
-            Problem("recipe", "mining.exclude", "a tokenizer that knows its tokens' places", found, remedy)
-        )
-    if options.fused_loss == "on" and head_of(bare(student.model)) is None:
-        found, remedy = "a head with LoRA or in 8 bits", "set train.fused_loss=auto"
-        raise InputError(Problem("recipe", "train.fused_loss", "a head that is one product", found, remedy))
-    layers = mixtures(student.model)
-    return Answers(
-        options.reduction,
-        vocabulary=len(student.preparation.tokenizer),
-        taught=teacher is not None,
-        loss=distill.loss,
-        temperature=distill.temperature,
-        on=distill.on,
-        trust=distill.trust,
-        supervised_weight=distill.supervised_weight if teacher else 1.0,
-        miner=Miner(recipe.mining, options.reduction, [s.id for s in train]) if recipe.mining else None,
-        router_weights={"balance": options.router_balance, "z": options.router_z, "entropy": options.router_entropy},
-        sparse=frozenset(name for name, layer in layers.items() if layer.router.kind in ("top_k", "top_p")),
-        mixtures=bool(layers),
-        fused=options.fused,
-    )
-
-
-def _reads_alike(teacher: Subject, student: Subject) -> bool:
-    """Whether the student's tensors serve the teacher too, so that a batch is prepared once."""
-    ours, theirs = student.preparation, teacher.preparation
-    if ours.features != theirs.features:
-        return False
-    return ours.reading == theirs.reading and ours.processor.to_dict() == theirs.processor.to_dict()
 
 
 def _check_folder(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -265,6 +210,7 @@ def _check_folder(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool
 def _spare_what_is_needed(recipe: Recipe, folder: Path) -> None:
     """Refuse to overwrite a folder that holds the run's own teacher, weights or data."""
     cards = [("model", recipe.model), *([("teacher", recipe.teacher)] if recipe.teacher else [])]
+    cards += [(f"teachers.{name}", model) for name, model in recipe.teachers.items()]
     used: dict[str, str | Path | None] = {f"data.sources.{i}.root": s.root for i, s in enumerate(recipe.data.sources)}
     for section, card in cards:
         used |= {

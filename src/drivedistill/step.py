@@ -27,6 +27,7 @@ from drivedistill.distill.mining import Selection
 from drivedistill.distill.objective import ROUTER_LOSSES, Answers, Moment, Objective, Outcome, Term, regime_sums
 from drivedistill.distill.release import alpha_at
 from drivedistill.distill.teacher import Teacher
+from drivedistill.distill.teachers import TeachersByCapability
 from drivedistill.machine import Stopwatch
 from drivedistill.models.student import Student
 from drivedistill.optimize import learning_rate_factor
@@ -115,6 +116,9 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     divisor = float(sum_over_ranks(count, accelerator))
     moment = loop.moment
     _release(loop, moment)
+    if isinstance(loop.setting.teacher, TeachersByCapability):
+        with loop.teaching.running(), accelerator.autocast():
+            loop.setting.teacher.prepare(window, [objective.asks(batch, moment) for batch in window])
     plans = _plan(loop, window, moment)
     sums: dict[str, Tensor] = {}
     outcome = Outcome([])
@@ -173,8 +177,8 @@ def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome
 
 def ask_teacher(loop: Loop, batch: Batch, moment: Moment) -> Signal | None:
     """What the objective needs of the teacher; None when there is nobody, or nothing to ask."""
-    teacher, objective = loop.setting.teacher, loop.setting.objective
-    return teacher.signal(batch, objective.needs) if teacher is not None and objective.listens(moment) else None
+    teacher, needs = loop.setting.teacher, loop.setting.objective.asks(batch, moment)
+    return teacher.signal(batch, needs) if teacher is not None and needs else None
 
 
 def _release(loop: Loop, moment: Moment) -> None:

@@ -44,6 +44,7 @@ LAYERS = {
     **dict.fromkeys(("distill", "checkpoint", "machine"), 2),
     "subject": 2.4,
     "build": 2.5,
+    "teaching": 2.6,
     **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "preflight", "world"), 3),
     "pretrain": 3,
     **dict.fromkeys(("bench", "experts"), 3.5),

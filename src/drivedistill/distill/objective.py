@@ -27,11 +27,10 @@ from drivedistill.distill.losses import DIVERGENCES, cross_entropy, forward_kl_t
 from drivedistill.distill.miner import Miner, Plan
 from drivedistill.distill.mining import Reduction, Selection, counts, everything, sample_hardness
 from drivedistill.distill.row_losses import Weights, gold_loss, pays, row_losses
-from drivedistill.distill.teacher import IN_PLACE, LOGITS
+from drivedistill.distill.teacher import IN_PLACE, LOGITS, Needs
 from drivedistill.models.mixture import balance_loss, entropy, z_loss
 
 Role = Literal["anchor", "follower", "aux"]
-Needs = frozenset[str]
 
 
 @dataclass
@@ -46,6 +45,8 @@ class Term:
     role: Role
     by_regime: Tensor
     """`float64[2]`: the same sum over regular and over corner samples, without gradient; zeros for `aux`."""
+    mixed: float = 1.0
+    """Of a lesson: how much the batch's samples listen to it, on average; 0: nobody does, the term is not there."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class Objective(Protocol):
     def count(self, batch: Batch) -> float:
         """What this batch adds to the window's divisor; known before any forward."""
 
-    def listens(self, moment: Moment) -> bool:
-        """Whether the teacher is asked now."""
+    def asks(self, batch: Batch, moment: Moment) -> Needs:
+        """What the teacher is asked for now; empty: nothing."""
 
     def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
         """The terms of one micro-batch."""
@@ -146,10 +147,10 @@ class Answers:
         """Supervised tokens, samples, or the sum of the roots of the samples' numbers of tokens."""
         return float(counts(batch.tokens_per_sample(), self.reduction).sum())
 
-    def listens(self, moment: Moment) -> bool:
-        """While its words weigh something, or tell how hard a row is."""
+    def asks(self, batch: Batch, moment: Moment) -> Needs:
+        """Its words, while they weigh something or tell how hard a row is."""
         compared = self.miner is not None and self.miner.spec.measure != "loss"
-        return self.taught and (moment.heard or compared)
+        return self._answers() if self.taught and (moment.heard or compared) else frozenset()
 
     def only_mined(self, moment: Moment) -> bool:
         """Nothing but the mined rows is looked at, so that the others need no head."""

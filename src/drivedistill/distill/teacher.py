@@ -15,15 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drivedistill.batch import IGNORE, Batch, Signal, TopK
+from drivedistill.batch import IGNORE, Batch, Signal, Tap, TopK
 from drivedistill.data.prompt import PROBE
 from drivedistill.distill.likeliest import unpack
 from drivedistill.distill.row_store import RowStore
 from drivedistill.models.student import Student, bare
 from drivedistill.problems import InputError, Problem
 
-LOGITS = frozenset({"logits"})
-IN_PLACE = frozenset({"hidden"})
+Needs = frozenset[str | Tap | tuple[str, Tap]]
+"""`logits`, `vision`, ...; taps of a model; of several teachers, the taps of a capability's."""
+LOGITS: Needs = frozenset({"logits"})
+IN_PLACE: Needs = frozenset({"hidden"})
 """Asked for beside logits and given in their place by who can; nobody must."""
 
 
@@ -49,12 +51,12 @@ class Identity:
 class Teacher(Protocol):
     """Says something about rows."""
 
-    provides: frozenset[str]
-    """What `signal` can fill: `logits`, `vision`, `hidden` in the place of logits."""
+    provides: Needs
+    """What `signal` can fill: `logits`, `vision`, `hidden` in the place of logits, `taps` (any of them)."""
     identity: Identity | None
     """None for a teacher that fits every student (a fake)."""
 
-    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
+    def signal(self, batch: Batch, needs: Needs = LOGITS) -> Signal:
         """The teacher's view of the batch's N rows, without gradient and on the batch's device."""
 
     def close(self) -> None:
@@ -68,15 +70,20 @@ class LiveTeacher:
         self.model = student.eval().requires_grad_(False)
         self.identity = identity
         sees = hasattr(bare(student.model), "vision")
-        self.provides = LOGITS | IN_PLACE | ({"vision"} if sees else set())
+        self.provides: Needs = LOGITS | IN_PLACE | {"taps"} | ({"vision"} if sees else set())
 
-    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
-        """Dense logits `float[N, V]` of the rows, or the head and its input, or the vision tower's features."""
+    def signal(self, batch: Batch, needs: Needs = LOGITS) -> Signal:
+        """Dense logits `float[N, V]` of the rows, or the head and its input, or the vision tower's features; and taps.
+
+        The model follows the batch to its device.
+        """
         if self.model.training:
             self.model.eval()
+        if next(self.model.parameters()).device != batch.gold.device:
+            self.model.to(batch.gold.device)
         with torch.no_grad():
             rows = self.model(batch, needs)
-        return Signal(rows.logits, vision=rows.vision, hidden=rows.hidden, head=rows.head)
+        return Signal(rows.logits, vision=rows.vision, hidden=rows.hidden, head=rows.head, taps=rows.taps)
 
     def close(self) -> None:
         """Weights go to the meta device, whoever else holds the model."""
@@ -100,7 +107,7 @@ class CachedTeacher:
     ) -> None:
         self.store, self.keys, self.temperature, self.identity = store, keys, temperature, identity
 
-    def signal(self, batch: Batch, needs: frozenset[str] = LOGITS) -> Signal:
+    def signal(self, batch: Batch, needs: Needs = LOGITS) -> Signal:
         """The likeliest tokens of the batch's rows, on its device.
 
         Raises:
@@ -147,7 +154,7 @@ def identity_of(
     return Identity(tokenizer.get_vocab(), probe, special, template, coordinates, choices, image_tokens)
 
 
-def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]) -> None:
+def require_agreement(teacher: Teacher, student: Identity, needs: Needs) -> None:
     """Check a pair before the first step.
 
     Raises:
@@ -158,10 +165,15 @@ def require_agreement(teacher: Teacher, student: Identity, needs: frozenset[str]
         "train both with the same tokenizer, template, coordinates and choices; a student that names neither `tokenizer` nor "
         "`text_weights` takes the teacher's tokenizer"
     )
-    if missing := needs - teacher.provides - IN_PLACE:
-        found = f"a teacher that provides {', '.join(sorted(teacher.provides)) or 'nothing'}"
+    kinds = {
+        need if isinstance(need, str) else "taps" if isinstance(need, Tap) else f"lesson/{need[0]}" for need in needs
+    }
+    if missing := kinds - teacher.provides - IN_PLACE:
+        found = f"a teacher that provides {', '.join(sorted(map(str, teacher.provides))) or 'nothing'}"
         raise InputError(
-            Problem("recipe", "teacher", f"{', '.join(sorted(missing))}", found, "use another teacher or loss")
+            Problem(
+                "recipe", "teacher", f"{', '.join(sorted(map(str, missing)))}", found, "use another teacher or loss"
+            )
         )
     if teacher.identity is None:
         return

@@ -8,7 +8,8 @@ import torch
 
 from drivedistill.batch import Batch, Rows, Signal
 from drivedistill.distill.miner import Miner, Plan
-from drivedistill.distill.objective import Moment, Needs, Outcome, Term, regime_sums
+from drivedistill.distill.objective import Moment, Outcome, Term, regime_sums
+from drivedistill.distill.teacher import Needs
 
 
 @dataclass
@@ -26,9 +27,9 @@ class VisionMatch:
         """Samples: an answer's length says nothing about its pictures."""
         return batch.num_samples
 
-    def listens(self, moment: Moment) -> bool:
-        """Always."""
-        return True
+    def asks(self, batch: Batch, moment: Moment) -> Needs:
+        """Always the same."""
+        return self.needs
 
     def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
         """One term, `vision`: for every sample the mean over its views."""

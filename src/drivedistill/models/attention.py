@@ -16,7 +16,8 @@ Source: Drive-KD (arXiv 2601.21288), trainer.py 1003-1032 and 145-169 of its rel
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -139,6 +140,26 @@ def _remember(layer: nn.Module) -> Callable[[], Tensor]:
         return kept.pop()
 
     return taken
+
+
+class _Enough(Exception):
+    """The last layer that matters has been run."""
+
+
+@contextmanager
+def no_further(model: Any, layer: int) -> Iterator[None]:
+    """Leave a forward without gradient when a layer has been run: who shows the first one need not think to the end."""
+
+    def stop(*_: Any) -> None:
+        raise _Enough
+
+    handle = _layers(model)[layer].register_forward_hook(stop)
+    try:
+        yield
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
 
 
 # --- where ------------------------------------------------------------------------------------------------------------

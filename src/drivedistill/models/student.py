@@ -56,7 +56,12 @@ class Student(nn.Module):
         layers = mixtures(base) if "routing" in needs else {}
         for layer in layers.values():
             layer.recording = True
-        end = attention.begin(base, inputs, [need for need in needs if isinstance(need, Tap)])
+        wanted = [need for need in needs if isinstance(need, Tap)]
+        end = attention.begin(base, inputs, wanted)
+        if wanted and len(wanted) == len(needs) and not torch.is_grad_enabled():
+            with attention.no_further(base, max(tap.layer for tap in wanted)):
+                FORWARD[base.config.model_type](base, inputs)
+            return Rows(taps=end())
         hidden, head = FORWARD[base.config.model_type](base, inputs)
         taps = {tap: self._translated(tap, seen) for tap, seen in end().items()}
         decisions = {name: layer.last for name, layer in layers.items() if layer.last is not None}

@@ -107,7 +107,7 @@ def test_corner_samples_have_an_alpha_of_their_own(pair):
 def test_the_teacher_is_asked_while_one_regime_listens(pair):
     objective = Answers("tokens", 11, taught=True, miner=miner(pool="window"))
     moments = [Moment(alpha=0.0, alpha_corner=0.2), Moment(alpha=0.2, alpha_corner=0.0), Moment(alpha_corner=0.0)]
-    assert [objective.listens(moment) for moment in moments] == [True, True, False]
+    assert [bool(objective.asks(pair[0], moment)) for moment in moments] == [True, True, False]
     assert [objective.only_mined(moment) for moment in moments] == [False, False, True]
     assert [set(terms(objective, pair, moment)) for moment in moments] == [
         {"h2g", "forward_kl_corner"},
@@ -127,11 +127,12 @@ def test_a_student_that_is_the_teacher_has_no_divergence(pair):
 
 
 def test_the_teacher_is_asked_while_it_is_heard_or_compared(pair):
+    b = pair[0]
     heard, silent = Moment(alpha=0.1), Moment(alpha=0.0)
     plain = Answers("tokens", 11, taught=True, miner=miner())
     compared = Answers("tokens", 11, taught=True, miner=miner(measure="excess"))
-    assert [o.listens(m) for o in (plain, compared) for m in (heard, silent)] == [True, False, True, True]
-    assert not Answers("tokens", 11).listens(heard)
+    assert [bool(o.asks(b, m)) for o in (plain, compared) for m in (heard, silent)] == [True, False, True, True]
+    assert not Answers("tokens", 11).asks(b, heard)
 
 
 def test_mined_rows_share_mean_and_kinds_in_the_log(pair):

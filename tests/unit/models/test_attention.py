@@ -176,3 +176,18 @@ def test_an_unknown_model_is_refused_by_name():
     with pytest.raises(InputError) as refused:
         attention.tappable(model)
     assert "qwen2" in str(refused.value) and "internvl" in str(refused.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_who_only_shows_early_layers_runs_no_later_ones(family, tmp_path, images):
+    model, batch = prepared(family, tmp_path, images)
+    student, taps = Student(model), {Tap(0, block=TV), Tap(0, "hidden")}
+    whole = student(batch, {"logits"} | taps).taps
+    ran = []
+    last = attention._layers(bare(model))[-1].register_forward_hook(lambda *_: ran.append("last"))
+    with torch.no_grad():
+        alone = student(batch, taps)
+    last.remove()
+    assert not ran and alone.logits is None
+    for tap in taps:
+        torch.testing.assert_close(alone.taps[tap].values, whole[tap].values)
