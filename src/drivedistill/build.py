@@ -122,13 +122,13 @@ def build_teacher(
     return subject
 
 
-def speaker_of(recipe: Recipe, teacher: Subject) -> Speaker:
-    """What a cache must know of a recipe's teacher.
+def speaker_of(recipe: Recipe, teacher: Subject, card: cards.Model | None = None) -> Speaker:
+    """What a cache must know of a recipe's teacher, or of the one that `card` describes.
 
     Raises:
         InputError: Its weights are not on this machine.
     """
-    card = recipe.teacher
+    card = card or recipe.teacher
     assert card is not None and card.path is not None
     return Speaker(
         card.path,

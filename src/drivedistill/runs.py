@@ -56,8 +56,13 @@ class Parts:
 
     splits: dict[str, list[Sample]]
     student: Subject
-    teacher: Subject | None
+    faculty: Faculty
     setting: Setting
+
+    @property
+    def teacher(self) -> Subject | None:
+        """`recipe.teacher` as a model."""
+        return self.faculty.main
 
 
 def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def assemble(recipe: Recipe, tokenizer_folder: Path | None = None) -> Parts:
         read = [*splits["train"], *splits.get("val", [])]
         for role, features in open_cache(recipe.data.vision_cache, subjects, read, recipe.train.precision).items():
             subjects[role].preparation = replace(subjects[role].preparation, features=features)
-    parts = Parts(splits, student, teacher, _setting(recipe, splits, student, faculty))
+    parts = Parts(splits, student, faculty, _setting(recipe, splits, student, faculty))
     for preparation in parts.setting.preparations.values():
         refuse_long([*splits["train"], *splits.get("val", [])], preparation)
     parameter_groups(parts.setting.student, recipe.train)  # refuses a pattern that matches nothing
@@ -168,13 +173,13 @@ def require_pictures(samples: Sequence[Sample]) -> None:
 
 
 def _setting(recipe: Recipe, splits: dict[str, list[Sample]], student: Subject, faculty: Faculty) -> Setting:
-    speaking, others = engage(recipe, splits["train"], student, faculty)
     objective = objective_of(recipe, splits["train"], student, faculty)
+    courses = objective.courses if isinstance(objective, Lessons) else {}
+    speaking, others = engage(recipe, splits["train"], student, faculty, courses)
     if speaking is not None:
         require_agreement(speaking, student.identity, objective.needs)
     learner = Student(student.model)
-    if isinstance(objective, Lessons):
-        learner.to_teacher = translators(student, faculty, objective.courses)
+    learner.to_teacher = translators(student, faculty, courses)
     return Setting(
         recipe=recipe,
         student=learner,

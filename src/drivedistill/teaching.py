@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from drivedistill import sections as cards
+from drivedistill.batch import RoleInputs
 from drivedistill.build import build_teacher, require_same_vision, speaker_of, train_only_vision
 from drivedistill.data.collate import Preparation
 from drivedistill.data.images import PictureCache
 from drivedistill.distill.lessons import Course, Lessons, course
+from drivedistill.distill.map_cache import open_map_cache
 from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective
 from drivedistill.distill.teacher import LOGITS, LiveTeacher, Teacher, require_agreement
 from drivedistill.distill.teacher_cache import open_teacher_cache
 from drivedistill.distill.teachers import TeacherByTurns, TeachersByCapability
 from drivedistill.distill.vision_match import VisionMatch
-from drivedistill.models.attention import depth, tappable, width
+from drivedistill.models.attention import depth, places, tappable, width
 from drivedistill.models.student import Student, bare, head_of, mixtures
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe
@@ -29,83 +32,107 @@ from drivedistill.subject import Subject
 
 @dataclass
 class Faculty:
-    """A recipe's teachers as models: `main` is `recipe.teacher`, `own` those of capabilities that name another one."""
+    """A recipe's teachers as models, each once. A role is `teacher`, or `teacher/` and the first capability that names it."""
 
-    main: Subject | None = None
-    own: dict[str, Subject] = field(default_factory=dict)
-    load: dict[str, Callable[[], Any]] = field(default_factory=dict)
-    """By role, for teachers that take turns: builds the model, whose subject here has no weights."""
+    subjects: dict[str, Subject] = field(default_factory=dict)
+    cards: dict[str, cards.Model] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+    """By capability with a lesson, whose it is."""
 
-    def of(self, capability: str) -> tuple[str, Subject]:
-        """Whose lessons a capability gets: role and subject."""
-        assert self.main is not None
-        subject = self.own.get(capability, self.main)
-        role = next((f"teacher/{name}" for name, other in self.own.items() if other is subject), "teacher")
-        return role, subject
+    @property
+    def main(self) -> Subject | None:
+        """`recipe.teacher`, who speaks."""
+        return self.subjects.get("teacher")
+
+    def of(self, capability: str) -> Subject:
+        """Whose lessons a capability gets."""
+        return self.subjects[self.roles[capability]]
 
 
 def build_faculty(recipe: Recipe, pictures: PictureCache, samples: Sequence[Sample]) -> Faculty:
-    """Every teacher once, without weights where a cache speaks for it or where teachers take turns.
+    """Every teacher once, without weights where caches speak for it or where teachers take turns.
 
     Raises:
         InputError: A teacher cannot be loaded, or holds random weights.
     """
     if recipe.teacher is None:
         return Faculty()
-    drivekd, cached = recipe.distill.drivekd, recipe.distill.teacher_cache is not None
-    turns = drivekd is not None and drivekd.in_turn
-    shared = drivekd is not None and any(name not in recipe.teachers for name in drivekd.lessons)
-
-    def build(card: cards.Model, *, weights: bool) -> Subject:
-        return build_teacher(card, recipe.data, pictures, samples, weights=weights)
-
-    faculty = Faculty(build(recipe.teacher, weights=(shared or not cached) and not turns))
-    assert faculty.main is not None
-    known = [(recipe.teacher, faculty.main)]
-    for name, card in recipe.teachers.items():
-        same = next((subject for other, subject in known if other == card), None)
-        faculty.own[name] = same or build(card, weights=not turns)
-        known.append((card, faculty.own[name]))
-    if turns:
-        named = {"teacher": recipe.teacher} | {f"teacher/{name}": card for name, card in recipe.teachers.items()}
-        faculty.load = {
-            role: (lambda card=card: build(card, weights=True).model)  # type: ignore[misc]
-            for role, card in named.items()
-        }
+    drivekd, faculty = recipe.distill.drivekd, Faculty(cards={"teacher": recipe.teacher})
+    for name in drivekd.lessons if drivekd else ():
+        card = recipe.teachers.get(name, recipe.teacher)
+        role = next((role for role, other in faculty.cards.items() if other == card), f"teacher/{name}")
+        faculty.roles[name], faculty.cards[role] = role, card
+    for role, card in faculty.cards.items():
+        absent = (drivekd is not None and drivekd.in_turn) or _cached(recipe, faculty, role)
+        faculty.subjects[role] = build_teacher(card, recipe.data, pictures, samples, weights=not absent)
     return faculty
 
 
+def _cached(recipe: Recipe, faculty: Faculty, role: str) -> bool:
+    """Whether a teacher need not be there: its words are kept, and its lessons are text looking at pictures, nothing else."""
+    if recipe.distill.teacher_cache is None:
+        return False
+    lessons = recipe.distill.drivekd.lessons.items() if recipe.distill.drivekd else ()
+    mine = [lesson for name, lesson in lessons if faculty.roles[name] == role]
+    return all(lesson.signal == "attention" and lesson.block == "text_to_vision" for lesson in mine)
+
+
+def kept_layers(recipe: Recipe, faculty: Faculty, courses: Mapping[str, Course]) -> dict[str, list[int]]:
+    """By role, the teacher layers whose maps a cache holds (or is to hold): of teachers that need not be there otherwise."""
+    return {
+        role: sorted(
+            {layer for name, course in courses.items() if faculty.roles[name] == role for layer in course.theirs}
+        )
+        for role in dict.fromkeys(faculty.roles.values())
+        if _cached(recipe, faculty, role)
+    }
+
+
 def engage(
-    recipe: Recipe, train: Sequence[Sample], student: Subject, faculty: Faculty
+    recipe: Recipe, train: Sequence[Sample], student: Subject, faculty: Faculty, courses: Mapping[str, Course]
 ) -> tuple[Teacher | None, dict[str, Preparation]]:
-    """The teacher that the objective meets, and the preparations of those who read otherwise than the student."""
+    """The teacher that the objective meets, and the preparations of those who read otherwise than the student.
+
+    Raises:
+        InputError: A teacher and the student do not read alike, or a cache does not hold what is needed.
+    """
     if faculty.main is None:
         return None, {}
     preparations: dict[str, Preparation] = {}
+    cache, drivekd = recipe.distill.teacher_cache, recipe.distill.drivekd
+    kept = kept_layers(recipe, faculty, courses)
 
-    def live(role: str, subject: Subject) -> LiveTeacher:
+    def hire(role: str) -> Teacher:
+        subject = faculty.subjects[role]
         if not reads_alike(subject, student):
             preparations[role] = subject.preparation
-        if role in faculty.load:
-            provides = LOGITS | {"hidden", "taps"}
-            return TeacherByTurns(lambda: Student(faculty.load[role](), role=role), subject.identity, provides)
-        return LiveTeacher(Student(subject.model, role=role), subject.identity)
+        if cache is not None and role in kept:
+            speaker = speaker_of(recipe, subject, faculty.cards[role])
+            return open_map_cache(cache, speaker, train, kept[role], partial(_looking, bare(subject.model)), role)
+        if drivekd is None or not drivekd.in_turn:
+            return LiveTeacher(Student(subject.model, role=role), subject.identity)
+
+        def load() -> Student:
+            card, pictures = faculty.cards[role], subject.preparation.pictures
+            return Student(build_teacher(card, recipe.data, pictures, train).model, role=role)
+
+        return TeacherByTurns(load, subject.identity, LOGITS | {"hidden", "taps"})
 
     words: Teacher
-    drivekd, cache = recipe.distill.drivekd, recipe.distill.teacher_cache
-    if cache is not None:
-        words = open_teacher_cache(cache, speaker_of(recipe, faculty.main), train)
-    else:
-        words = live("teacher", faculty.main)
-    if drivekd is None:
+    words = hire("teacher") if cache is None else open_teacher_cache(cache, speaker_of(recipe, faculty.main), train)
+    if not courses:
         return words, preparations
-    by_role: dict[str, Teacher] = {} if cache is not None else {"teacher": words}
-    for name in drivekd.lessons:
-        role, subject = faculty.of(name)
-        if role not in by_role:
-            by_role[role] = live(role, subject)
-            require_agreement(by_role[role], student.identity, frozenset({"taps"}))
-    return TeachersByCapability(words, {name: by_role[faculty.of(name)[0]] for name in drivekd.lessons}), preparations
+    hired = {"teacher": words} if cache is None else {}
+    for name, role in faculty.roles.items():
+        if role not in hired:
+            hired[role] = hire(role)
+            require_agreement(hired[role], student.identity, frozenset({"taps"}), name)
+    return TeachersByCapability(words, {name: hired[role] for name, role in faculty.roles.items()}), preparations
+
+
+def _looking(model: Any, inputs: RoleInputs) -> tuple[Tensor, Tensor]:
+    """Positions of text and of image tokens."""
+    return places(model, inputs)["text_to_vision"]
 
 
 def objective_of(recipe: Recipe, train: Sequence[Sample], student: Subject, faculty: Faculty) -> Objective:
@@ -156,8 +183,7 @@ def courses_of(recipe: Recipe, student: Subject, faculty: Faculty) -> dict[str, 
     tappable(ours)
     found: dict[str, Course] = {}
     for name, lesson in recipe.distill.drivekd.lessons.items():
-        _, subject = faculty.of(name)
-        theirs = bare(subject.model)
+        theirs = bare(faculty.of(name).model)
         tappable(theirs)
         if (ours.config.model_type == "driving_t5") != (theirs.config.model_type == "driving_t5"):
             expected = (
@@ -179,7 +205,7 @@ def translators(student: Subject, faculty: Faculty, courses: Mapping[str, Course
     for name, course_of in courses.items():
         if course_of.lesson.signal != "hidden":
             continue
-        theirs = width(bare(faculty.of(name)[1].model))
+        theirs = width(bare(faculty.of(name).model))
         for layer in course_of.ours:
             key = str(layer)
             if key in made and made[key].out_features != theirs:

@@ -16,9 +16,11 @@ from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Moment
 from drivedistill.drivekd_sections import Lesson
 from drivedistill.problems import InputError
+from drivedistill.recipe import save_recipe
 from drivedistill.runs import assemble, run
 from drivedistill.subject import load_subject
 from drivedistill.train import fit
+from typed import typed
 
 ALL = {"perception", "reasoning", "planning"}
 TV = "text_to_vision"
@@ -254,3 +256,83 @@ def test_another_vocabulary_is_named(folder, tmp_path):
     tiny.save_vlm("qwen2_5_vl", tmp_path / "other", seed=5)
     said = refused(lambda: assemble(recipe(folder, teachers={"planning": {"path": str(tmp_path / "other")}})))
     assert "tokens in the teacher's vocabulary" in said or "for the teacher" in said
+
+
+# --- from a cache -----------------------------------------------------------------------------------------------------
+
+
+def cached(folder, where, **changes):
+    given = {"reasoning": {"block": TV, "layers": [0, -1]}, "planning": {"block": TV, "layers": "penultimate"}}
+    drivekd = {"distill__drivekd": lessons(**given), "distill__teacher_cache": str(where)}
+    return recipe(folder, **{**drivekd, "distill__weight": 0.5, "train__steps": 3, **changes})
+
+
+def test_maps_of_text_looking_at_pictures_come_from_a_cache(folder, tmp_path, capsys):
+    made = cached(folder, tmp_path / "cache", teachers={"planning": {"path": str(folder / "wide")}})
+    assert "run `drivedistill cache RECIPE`" in refused(lambda: assemble(made))
+    save_recipe(made, tmp_path / "card.yaml")
+    card = str(tmp_path / "card.yaml")
+    assert typed("cache", card, "--dry-run", "--top-k", "400") == 0
+    assert not (tmp_path / "cache").exists()
+    assert typed("cache", card, "--top-k", "400") == 0
+    said = capsys.readouterr().out
+    assert "layers 0, 1, 2: 6 answers, 6 to compute" in said and "layers 2: 6 answers, all there" in said
+    parts = assemble(made)
+    for subject in parts.faculty.subjects.values():
+        assert {parameter.device.type for parameter in subject.model.parameters()} == {"meta"}
+    live = logged(recipe(folder, **changed(made, None)), tmp_path / "live")
+    kept = logged(made, tmp_path / "kept")
+    assert len(live) == len(kept) == 3
+    for ours, theirs in zip(kept, live, strict=True):
+        for name in ("reasoning", "planning"):
+            assert ours[name] == pytest.approx(theirs[name], rel=0.02)
+        assert ours["ce"] == pytest.approx(theirs["ce"], rel=1e-3)
+
+
+def changed(made, cache):
+    tree = made.model_dump()
+    return {"teachers": tree["teachers"], "distill": tree["distill"] | {"teacher_cache": cache}, "train": tree["train"]}
+
+
+def test_a_cache_that_lacks_a_layer_or_is_another_teacher_s_is_refused(folder, tmp_path):
+    made = cached(folder, tmp_path / "cache")
+    save_recipe(made, tmp_path / "card.yaml")
+    assert typed("cache", str(tmp_path / "card.yaml"), "--top-k", "400") == 0
+    assemble(made)
+    more = {"planning": {"block": TV, "layers": "last"}}
+    only_planning = cached(
+        folder, tmp_path / "cache", distill__drivekd=lessons(planning={"block": TV, "layers": [0, 0]})
+    )
+    assemble(only_planning)
+    other = cached(
+        folder,
+        tmp_path / "cache",
+        distill__drivekd=lessons(**more),
+        teachers={"planning": {"path": str(folder / "wide")}},
+    )
+    assert "maps that were made otherwise: teacher.config" in refused(lambda: assemble(other))
+    full = cached(folder, tmp_path / "cache", distill__drivekd=lessons(reasoning={"block": "full"}))
+    assert {p.device.type for p in assemble(full).faculty.main.model.parameters()} == {
+        "cpu"
+    }  # full maps are never kept
+
+
+def test_a_killed_cache_of_maps_ends_as_a_whole_one(folder, tmp_path):
+    from drivedistill.build import speaker_of
+    from drivedistill.distill.map_cache import build
+    from drivedistill.distill.teacher import LiveTeacher
+    from drivedistill.models.student import Student
+
+    parts = assemble(recipe(folder))
+    speaker = speaker_of(recipe(folder), parts.teacher)
+    teacher = LiveTeacher(Student(parts.teacher.model, role="teacher"))
+    whole, computed = build(tmp_path / "whole", speaker, teacher, parts.splits["train"], [0, 2], batch_size=2)
+    assert computed == 6
+    maps, _ = build(tmp_path / "killed", speaker, teacher, parts.splits["train"][:4], [0, 2], batch_size=2)
+    for name, cut in (("rows.bin", 7), ("index.jsonl", 30)):
+        path = maps.store.folder / name
+        path.write_bytes(path.read_bytes()[:-cut])
+    again, computed = build(tmp_path / "killed", speaker, teacher, parts.splits["train"], [0, 2], batch_size=2)
+    assert 2 < computed < 6
+    for name in ("rows.bin", "index.jsonl"):
+        assert (again.store.folder / name).read_bytes() == (whole.store.folder / name).read_bytes()

@@ -61,6 +61,7 @@ def cache(
         call.features(pictures, dtype)
     if words is not None:
         call.words(words, k, pictures)
+        call.maps(words)
 
 
 class _Call:
@@ -114,6 +115,30 @@ class _Call:
             folder, speaker, live, samples, k=k, batch_size=self.card.train.batch_size, **self.options
         )
         typer.echo(f"{made}\n{captured}\n{computed:,} computed; train with distill.teacher_cache={folder}")
+
+    def maps(self, folder: Path) -> None:
+        """Where teachers' text looks at pictures, for those of whom the lessons need nothing else."""
+        from drivedistill.build import speaker_of
+        from drivedistill.distill.cache_folder import file_digests
+        from drivedistill.distill.lessons import Lessons
+        from drivedistill.distill.map_cache import build, plan
+        from drivedistill.distill.teacher import LiveTeacher
+        from drivedistill.models.student import Student
+        from drivedistill.teaching import kept_layers
+
+        objective, faculty = self.parts.setting.objective, self.parts.faculty
+        courses = objective.courses if isinstance(objective, Lessons) else {}
+        samples = self._chosen("train")
+        for role, layers in kept_layers(self.card, faculty, courses).items():
+            subject = faculty.subjects[role]
+            speaker = speaker_of(self.card, subject, faculty.cards[role])
+            if self.dry_run:
+                typer.echo(str(plan(folder, speaker, samples, layers, file_digests(folder))))
+                continue
+            live = LiveTeacher(Student(subject.model, role="teacher"), subject.identity)
+            size = self.card.train.batch_size
+            made, computed = build(folder, speaker, live, samples, layers, batch_size=size, **self.options)
+            typer.echo(f"{made}\n{computed:,} computed")
 
     def _chosen(self, *always: str) -> list[Any]:
         """The samples of what training reads, and of the splits that were asked for."""

@@ -5,6 +5,7 @@
            pictures.jsonl          digests of the files that were read (file_digests.py)
            vision-0123456789abcdef/   features of a frozen vision tower (cache.py)
            teacher-0123456789abcdef/  what a teacher says of answers (teacher_cache.py)
+           maps-0123456789abcdef/     where its text looks at pictures (map_cache.py)
 
 The name of a subfolder is the fingerprint of all that decides what lies in it; its own `cache.json` says that in words.
 """
@@ -136,7 +137,7 @@ def begin_part(part: Path, card: Mapping[str, Any]) -> None:
     write_json(part / CARD, {**card, "made_with": made_with})
 
 
-def cards_of(folder: Path, kind: Literal["vision", "teacher"]) -> dict[Path, dict[str, Any]]:
+def cards_of(folder: Path, kind: Literal["vision", "teacher", "maps"]) -> dict[Path, dict[str, Any]]:
     """By subfolder, the cards of the parts of one kind."""
     found = sorted(folder.glob(f"{kind}-*/{CARD}"))
     return {path.parent: load_json(path, f"a card of {kind} rows") for path in found}

@@ -154,8 +154,8 @@ def identity_of(
     return Identity(tokenizer.get_vocab(), probe, special, template, coordinates, choices, image_tokens)
 
 
-def require_agreement(teacher: Teacher, student: Identity, needs: Needs) -> None:
-    """Check a pair before the first step.
+def require_agreement(teacher: Teacher, student: Identity, needs: Needs, capability: str | None = None) -> None:
+    """Check a pair before the first step; `capability`: of the teacher that it has of its own.
 
     Raises:
         InputError: The teacher lacks something needed, or tokenizer, template or image tokens differ; the first
@@ -177,8 +177,9 @@ def require_agreement(teacher: Teacher, student: Identity, needs: Needs) -> None
         )
     if teacher.identity is None:
         return
+    place = "teacher" if capability is None else f"teachers.{capability}"
     if difference := first_difference(teacher.identity, student):
-        raise InputError(Problem("recipe", "teacher", "the student's tokenizer and template", difference, remedy))
+        raise InputError(Problem("recipe", place, "the student's tokenizer and template", difference, remedy))
 
 
 def first_difference(teacher: Identity, student: Identity) -> str | None:

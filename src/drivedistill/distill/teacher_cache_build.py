@@ -6,7 +6,7 @@ batch in which they are computed, and an interrupted call is to end with the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,18 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from drivedistill.batch import Batch
 from drivedistill.data.collate import collate
+from drivedistill.distill.answer_rows import fill, looked_at
 from drivedistill.distill.cache_folder import (
     begin_part,
     claimed,
-    file_digests,
     is_new,
-    look_at,
     require_cache,
-    stop_if_asked,
 )
 from drivedistill.distill.file_digests import FileDigests
 from drivedistill.distill.likeliest import captured_mass, likeliest, pack
@@ -43,9 +40,9 @@ from drivedistill.distill.teacher_cache import (
     more_tokens,
 )
 from drivedistill.problems import InputError, Problem, RunError
-from drivedistill.progress import Progress, counted
+from drivedistill.progress import counted
 from drivedistill.records import Sample, write_json
-from drivedistill.signals import Signals, leave_group
+from drivedistill.signals import Signals
 
 PROBED = 64
 """Answers from which k is judged before all are asked for."""
@@ -93,7 +90,7 @@ def plan(folder: Path, speaker: Speaker, samples: Sequence[Sample], k: int) -> W
     if folder.exists() and not is_new(folder):
         require_cache(folder, FIELD)
     with Signals() as signals:
-        digests = _looked_at(folder, speaker, samples, signals, keep=False)
+        digests = looked_at(folder, speaker, samples, signals, keep=False)
         return _words(folder, speaker, samples, _keys(speaker, samples, digests), k, digests)
 
 
@@ -133,7 +130,7 @@ def build(
         Interrupted: SIGINT or SIGTERM; what was computed is kept.
     """
     with Signals() as signals, claimed(folder, FIELD, signals if wait else None):
-        digests = _looked_at(folder, speaker, samples, signals, keep=True)
+        digests = looked_at(folder, speaker, samples, signals, keep=True)
         keys = _keys(speaker, samples, digests)
         if k is None or not _begun(_words(folder, speaker, samples, keys, k, digests)):
             k = _settled(folder, speaker, teacher, samples, k, batch_size)
@@ -141,23 +138,15 @@ def build(
         _begin(words, digests)
         words.store.mend(verify=verify)
         computed = words.missing
-        _fill(words, teacher, batch_size, workers, signals, digests)
+        ask = partial(_records, words, teacher)
+        batches, device = words.batches(batch_size), device_of(teacher)
+        fill(words.store, speaker, words.keys, batches, ("",), ask, device, workers, signals, digests)
         masses = {sample.id: captured_mass(words.store.read(words.keys[sample.id])) for sample in samples}
         captured = _by_regime(samples, masses)
         write_json(words.part / CAPTURED, {"holds": "probability of the kept tokens", "regimes": captured})
         if problem := captured_problem(words.part, k):
             raise InputError(problem)
         return words, computed, _shown(captured)
-
-
-def _looked_at(
-    folder: Path, speaker: Speaker, samples: Iterable[Sample], signals: Signals, *, keep: bool
-) -> FileDigests:
-    """The digests of weights and pictures."""
-    digests = file_digests(folder)
-    pictures = (path for sample in samples for path in sample.images.values())
-    look_at([*map(str, speaker.weights), *pictures], folder, digests, signals, keep=keep)
-    return digests
 
 
 def _keys(speaker: Speaker, samples: Iterable[Sample], digests: FileDigests) -> dict[str, str]:
@@ -192,7 +181,7 @@ def _settled(
     while k is None and ladder[-1] < speaker.vocabulary:
         ladder.append(2 * ladder[-1])
     chosen = samples[:: max(1, len(samples) // PROBED)][:PROBED]
-    device = _device(teacher)
+    device = device_of(teacher)
     kept: dict[int, dict[str, NDArray[Any]]] = {size: {} for size in ladder}
     for start in range(0, len(chosen), batch_size):
         batch = collate(chosen[start : start + batch_size], {"student": speaker.preparation}).to(device)
@@ -226,45 +215,14 @@ def _begin(words: Words, digests: FileDigests) -> None:
     words.store.folder.mkdir(exist_ok=True)
 
 
-def _fill(
-    words: Words, teacher: LiveTeacher, batch_size: int, workers: int, signals: Signals, digests: FileDigests
-) -> None:
-    """Compute what is missing; a batch of which some is there is computed whole, and what was missing is kept."""
-    store, keys, speaker = words.store, words.keys, words.speaker
-    todo = [batch for batch in words.batches(batch_size) if any(keys[sample.id] not in store for sample in batch)]
-    device = _device(teacher)
-    loader: DataLoader[Batch] = DataLoader(
-        todo,  # a list is a data set, of batches here
-        batch_size=None,
-        collate_fn=partial(collate, preparations={"student": speaker.preparation}),
-        num_workers=workers,
-        worker_init_fn=leave_group,
-        generator=torch.Generator(),  # as in training: draw nothing from the generator of others
-    )
-    total = len(words.answers)
-    with Progress(total, total - words.missing, word="answer") as progress:
-        for samples, batch in zip(todo, loader, strict=True):
-            records = _records(words, teacher, batch.to(device))
-            fresh = {keys[sample.id]: rows for sample, rows in zip(samples, records, strict=True)}
-            fresh = {key: rows for key, rows in fresh.items() if key not in store}
-            # A picture may have been replaced since its digest; its words would be another one's.
-            for sample in samples:
-                if answer_key(sample, speaker.preparation.reading, digests) != keys[sample.id]:
-                    raise RunError(f"a picture of sample {sample.id} was changed while it was read; repeat the command")
-            store.append(fresh)
-            for _ in fresh:
-                progress.advance()
-            stop_if_asked(signals, words.part)
-
-
-def _records(words: Words, teacher: LiveTeacher, batch: Batch) -> Iterator[NDArray[Any]]:
+def _records(words: Words, teacher: LiveTeacher, batch: Batch) -> list[dict[str, NDArray[Any]]]:
     """The records of every sample of a batch."""
     logits = _logits(words.speaker, teacher, batch)
     if not logits.isfinite().all():
         raise RunError(f"the teacher's numbers are not finite for one of the samples {', '.join(batch.ids)}")
     top = likeliest(logits, batch.gold, words.k, words.speaker.temperature)
     ends = batch.tokens_per_sample().cumsum(0).tolist()
-    return iter(np.split(pack(top, words.speaker.vocabulary), ends[:-1]))
+    return [{"": rows} for rows in np.split(pack(top, words.speaker.vocabulary), ends[:-1])]
 
 
 @torch.inference_mode()
@@ -276,7 +234,8 @@ def _logits(speaker: Speaker, teacher: LiveTeacher, batch: Batch) -> Tensor:
     return logits[:, : speaker.vocabulary].float()
 
 
-def _device(teacher: LiveTeacher) -> torch.device:
+def device_of(teacher: LiveTeacher) -> torch.device:
+    """Where a teacher is asked: it is moved there."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher.model.to(device)
     return device

@@ -89,14 +89,14 @@ def begin(model: Any, inputs: RoleInputs, taps: Iterable[Tap]) -> Callable[[], d
         To be called after the forward: the maps, with gradient where the forward had one.
     """
     taps = list(taps)
-    layers, places = _layers(model), _places(model, inputs) if taps else {}
+    layers, where = _layers(model), places(model, inputs) if taps else {}
     stop = [_remember(layers[tap.layer]) for tap in taps if tap.signal == "hidden"]
     by_layer = {tap.layer: [t for t in taps if t.layer == tap.layer and t.signal == "attention"] for tap in taps}
     looking = {index: wanted for index, wanted in by_layer.items() if wanted}
     if looking:
         _install(_owner(model))
     for index, layer in enumerate(layers):  # a layer keeps it to the next forward: gradient checkpointing runs it again
-        _attention(model, layer).asked = [_ask(tap, places) for tap in looking.get(index, ())]
+        _attention(model, layer).asked = [Asked(*where[tap.block]) for tap in looking.get(index, ())]
     apart = getattr(model, "apart", None)
     if taps and apart:
         model.apart = False  # every layer is called once
@@ -107,7 +107,7 @@ def begin(model: Any, inputs: RoleInputs, taps: Iterable[Tap]) -> Callable[[], d
         hidden = iter(stop)
         found = {}
         for tap in taps:
-            queries, keys = places[tap.block]
+            queries, keys = where[tap.block]
             if tap.signal == "hidden":
                 found[tap] = Map(next(hidden)(), queries, queries[:, :0])
                 continue
@@ -119,10 +119,6 @@ def begin(model: Any, inputs: RoleInputs, taps: Iterable[Tap]) -> Callable[[], d
         return found
 
     return end
-
-
-def _ask(tap: Tap, places: dict[str, tuple[Tensor, Tensor]]) -> Asked:
-    return Asked(*places[tap.block])
 
 
 def _remember(layer: nn.Module) -> Callable[[], Tensor]:
@@ -186,7 +182,7 @@ def _attention(model: Any, layer: Any) -> Any:
     return layer.layer[1].EncDecAttention if model.config.model_type == "driving_t5" else layer.self_attn
 
 
-def _places(model: Any, inputs: RoleInputs) -> dict[str, tuple[Tensor, Tensor]]:
+def places(model: Any, inputs: RoleInputs) -> dict[str, tuple[Tensor, Tensor]]:
     """By block, the positions of queries and keys: `int64[B, Q]` and `int64[B, K]`, -1 behind the last."""
     if model.config.model_type == "driving_t5":
         names = ("input_ids", "attention_mask", "view_mask")
