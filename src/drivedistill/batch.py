@@ -19,9 +19,10 @@ from torch import Tensor
 IGNORE = -100
 """Marks unsupervised positions in `targets`."""
 
-ROW_KINDS = ("word", "number", "coordinate", "id", "camera", "end")
+ROW_KINDS = ("word", "number", "coordinate", "id", "camera", "end", "template")
 """What a supervised token belongs to. In `<c1,CAM_BACK,1088.3,497.5>` these are an id, a camera and coordinates, with the
-punctuation around them; a `number` stands elsewhere; `end` closes the answer; everything else is a `word`."""
+punctuation around them; a `number` stands elsewhere; `end` closes the answer; `template` is what a chat
+template writes around answer and end, where that is supervised; everything else is a `word`."""
 
 
 @dataclass

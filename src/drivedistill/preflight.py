@@ -24,7 +24,7 @@ from torch import nn
 from drivedistill.batch import Batch
 from drivedistill.cost import Cost, Decodes, Probe
 from drivedistill.data.collate import Preparation, collate, views
-from drivedistill.data.images import PictureCache
+from drivedistill.data.images import PictureCache, image_size
 from drivedistill.data.stream import MicroBatches, Stream
 from drivedistill.distill.teacher import LiveTeacher
 from drivedistill.machine import Stopwatch, peak_memory_gb
@@ -41,6 +41,9 @@ SECONDS = 15.0
 
 FEWEST, MOST = 6, 40
 """Micro-batches that are tried at least and at most."""
+
+SOME_PICTURES = 1_000
+"""Enough to tell the mean size of a data set's pictures."""
 
 LETTERS_OF_A_VIEW = 200
 """To a model of this kind a picture is as much work as a text of about so many letters; it only orders micro-batches."""
@@ -197,10 +200,16 @@ def _forgetful(preparations: Mapping[str, Preparation]) -> dict[str, Preparation
 def _pictures(samples: Sequence[Sample], preparations: Mapping[str, Preparation]) -> set[tuple[object, ...]]:
     """The pictures that a `PictureCache` would remember of some samples, as it tells them apart."""
     readings = {p.reading for p in preparations.values() if p.features is None}
-    ways = {(reading.image_size, reading.region_drawing, reading.jpeg_scale) for reading in readings}
+    ways = {(r.image_size if r.tiles == "one" else 0, r.region_drawing, r.jpeg_scale) for r in readings}
     return {
         (path, region.box if region else None, *way) for way in ways for s in samples for _, path, region in views(s)
     }
+
+
+def _bytes(path: str, side: int) -> int:
+    """Of a decoded picture, scaled to a square or (0) as it lies on disk."""
+    width, height = (side, side) if side else image_size(path)
+    return 3 * width * height
 
 
 def _decodes(loop: Loop) -> tuple[Decodes, int]:
@@ -211,7 +220,7 @@ def _decodes(loop: Loop) -> tuple[Decodes, int]:
         return Decodes(0.0, 0, 0), 0
     ways = len({key[2:] for key in different})
     uses = ways * sum(len(sample.images) for sample in samples) * loop.stream.epoch_size / len(samples)
-    each = fmean(3 * int(str(key[2])) ** 2 for key in different)
+    each = fmean(_bytes(str(key[0]), int(str(key[2]))) for key in islice(different, SOME_PICTURES))
     kept = int(loop.setting.recipe.data.image_cache_mb * 1e6 / each)
     seen = min(
         kept, int(Decodes(uses, len(different), kept).first(min(1.0, loop.total / loop.stream.windows_per_epoch)))

@@ -76,6 +76,12 @@ class Data(Section):
     """Multiple choice: read with the options and answered by a letter, or read without and answered in an option's words."""
     points: bool = False
     """Give a driving_t5 model the places that a question names, besides the text of their tags."""
+    tiles: Literal["one", "dynamic"] = "one"
+    """Decoder-only models. `one`: every picture becomes one square tile of `image_size`, whatever its shape (Drive-KD).
+    `dynamic`: it keeps its shape, and the model's processor decides on tiles (InternVL) or pixels (Qwen2.5-VL)."""
+    supervise: Literal["answer", "turn"] = "answer"
+    """Decoder-only models: the answer and its end token, or everything that the template writes into the assistant's turn,
+    from its header to the last line break (Drive-KD)."""
     layout: Literal["compact", "padded"] = "compact"
     """`compact`: text, then image tokens, padding last. `padded`: EM-VLM4AD's padded text before the image tokens."""
     max_question_tokens: Count = 512
@@ -310,9 +316,9 @@ class Mining(Section):
     corner samples."""
     within_template: bool = False
     """Rank samples among those that ask the same kind of question."""
-    exclude: list[Literal["number", "coordinate", "id", "camera", "end"]] = []
+    exclude: list[Literal["number", "coordinate", "id", "camera", "end", "template"]] = []
     """Kinds of tokens that are never mined and do not count for a sample's hardness; noise rather than difficulty."""
-    keep: list[Literal["number", "coordinate", "id", "camera", "end"]] = []
+    keep: list[Literal["number", "coordinate", "id", "camera", "end", "template"]] = []
     """Kinds of tokens that come first in every chosen sample, whatever their loss; `[end]` is easy and hardly ever mined."""
     warmup: Share = 0.0
     """Share of the run before anything is mined."""

@@ -25,6 +25,7 @@ from drivedistill import sections as cards
 from drivedistill.data.collate import Family, Preparation, Reading
 from drivedistill.data.images import PictureCache
 from drivedistill.data.prompt import TEMPLATE, load_tokenizer, make_exact
+from drivedistill.data.turn import can_tile, tile_settings, tiling, turn_of
 from drivedistill.distill.teacher import Identity, identity_of
 from drivedistill.folders import write_folder
 from drivedistill.models.driving_t5 import DrivingT5
@@ -56,10 +57,13 @@ class Subject:
         if reading.family == "driving_t5":
             return identity_of(self.preparation.tokenizer, TEMPLATE, reading.coordinates, reading.choices)
         blank = Image.new("RGB", (reading.image_size, reading.image_size))
-        ids = processor(text=[processor.image_token], images=[[blank]], return_tensors="pt").input_ids
+        settings = tile_settings(processor, reading.tiles, reading.image_size)
+        ids = processor(text=[processor.image_token], images=[[blank]], return_tensors="pt", **settings).input_ids
         tokens = int((ids == processor.image_token_id).sum())
         template = str(processor.chat_template)
-        return identity_of(self.preparation.tokenizer, template, reading.coordinates, reading.choices, tokens)
+        identity = identity_of(self.preparation.tokenizer, template, reading.coordinates, reading.choices, tokens)
+        shapes = tiling(processor) if reading.tiles == "dynamic" else {}
+        return replace(identity, tiling=shapes, supervise=reading.supervise)
 
 
 def load_subject(
@@ -103,6 +107,7 @@ def load_subject(
         make_exact(tokenizer, folder)
         reading = _reading(Reading(family="hf_vlm", image_size=448), folder, data, own=own)
         _refuse_points(reading, name)
+        _refuse_unfit(reading, processor, name)
     return Subject(name, model, Preparation(reading, tokenizer, processor, pictures), frozenset({"*"}))
 
 
@@ -206,7 +211,18 @@ def model_folder(name: str) -> str:
 
 
 def reading_of(family: Family, data: cards.Data) -> Reading:
-    """The way of reading that a recipe's data section describes."""
+    """The way of reading that a recipe's data section describes.
+
+    Raises:
+        InputError: It asks an encoder-decoder for what only decoder-only models have.
+    """
+    problems = [
+        Problem("recipe", f"data.{name}", f"{plain}, for a driving_t5 model", asked, f"set data.{name}={plain}")
+        for name, plain, asked in (("tiles", "one", data.tiles), ("supervise", "answer", data.supervise))
+        if family == "driving_t5" and asked != plain
+    ]
+    if problems:
+        raise InputError(problems)
     shared = set(Reading.model_fields) & set(cards.Data.model_fields)
     return Reading(family=family, **{key: getattr(data, key) for key in shared})
 
@@ -259,6 +275,15 @@ def _refuse_points(reading: Reading, name: str) -> None:
         expected = "false for a Hugging Face vision-language model, which has no input for points"
         found, remedy = f"true, for {name}", "set data.points=false, or use a driving_t5 model"
         raise InputError(Problem("recipe", "data.points", expected, found, remedy))
+
+
+def _refuse_unfit(reading: Reading, processor: Any, name: str) -> None:
+    """Tiles and supervised tokens that a published model's processor does not know."""
+    if reading.supervise == "turn":
+        turn_of(processor)
+    if reading.tiles == "dynamic" and not can_tile(processor):
+        expected = "one, for a model that scales every picture to one size"
+        raise InputError(Problem("recipe", "data.tiles", expected, f"dynamic, for {name}", "set data.tiles=one"))
 
 
 def _load_driving_t5(folder: str, attention: str, dtype: str) -> DrivingT5:

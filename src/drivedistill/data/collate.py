@@ -29,7 +29,8 @@ from drivedistill.data.images import Drawing, JpegScale, PictureCache
 from drivedistill.data.points import picture_size, points
 from drivedistill.data.prior import family
 from drivedistill.data.prompt import prompt, to_unit
-from drivedistill.data.row_kinds import row_kinds
+from drivedistill.data.row_kinds import TEMPLATE, row_kinds
+from drivedistill.data.turn import Tiles, Turn, tile_settings, turn_of
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Region, Sample
 
@@ -50,6 +51,9 @@ class Reading(BaseModel):
     choices: Literal["letter", "words"] = "letter"
     points: bool = False
     """driving_t5: the places that a question names are inputs of their own, see `data/points.py`."""
+    tiles: Tiles = "one"
+    supervise: Literal["answer", "turn"] = "answer"
+    """Both for hf_vlm, see `data/turn.py`."""
     max_question_tokens: int = 512
     max_answer_tokens: int = 512
 
@@ -246,12 +250,14 @@ def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInpu
         inputs = _vlm_prompt(sample, preparation)
         text = _answer(sample, reading)
         ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-        answer = _ids(ids, reading.max_answer_tokens, sample, "answer")
+        _ids(ids, reading.max_answer_tokens, sample, "answer")
+        header, closing = _turn(preparation)
+        answer = torch.tensor([*ids[:-1], *closing])
         length = inputs["input_ids"].shape[1]
         inputs = {key: _extend(key, value, answer, length) for key, value in inputs.items()}
-        # The last prompt token predicts the first answer token; the last answer token predicts nothing.
+        # The token before the first supervised one predicts it; the last answer token predicts nothing.
         shifted = torch.full_like(inputs["input_ids"][0], IGNORE)
-        shifted[length - 1 : -1] = answer
+        shifted[length - len(header) - 1 : -1] = inputs["input_ids"][0, length - len(header) :]
         sequences.append(inputs)
         targets.append(shifted)
     model = _join(sequences, tokenizer.pad_token_id, left=False)
@@ -259,6 +265,13 @@ def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInpu
     kinds = torch.where(model["input_ids"] == preparation.processor.image_token_id, IMAGE, TEXT)
     kinds[model["attention_mask"] == 0] = PADDING
     return RoleInputs(model, padded, _rows(padded), kinds.to(torch.int8))
+
+
+def _turn(preparation: Preparation) -> Turn:
+    """What is supervised besides the words of an answer."""
+    if preparation.reading.supervise == "turn":
+        return turn_of(preparation.processor)
+    return Turn((), (preparation.tokenizer.eos_token_id,))
 
 
 def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
@@ -279,7 +292,9 @@ def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
     content.append({"type": "text", "text": question})
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     _ids(preparation.tokenizer(question).input_ids, reading.max_question_tokens, sample, "question")
-    return dict(processor(text=[text], images=[list(pictures.values())] if pictures else None, return_tensors="pt"))
+    settings = tile_settings(processor, reading.tiles, reading.image_size)
+    seen = {"images": [list(pictures.values())], **settings} if pictures else {}
+    return dict(processor(text=[text], return_tensors="pt", **seen))
 
 
 def _extend(key: str, value: Tensor, answer: Tensor, length: int) -> Tensor:
@@ -308,8 +323,11 @@ def _join(sequences: list[dict[str, Tensor]], pad: int, *, left: bool) -> dict[s
 
 
 def _row_kinds(samples: Sequence[Sample], preparation: Preparation) -> Tensor:
-    answers = (_answer(sample, preparation.reading) for sample in samples)
-    kinds = [kind for answer in answers for kind in row_kinds(answer, preparation.tokenizer)]
+    header, closing = _turn(preparation)
+    kinds: list[int] = []
+    for sample in samples:
+        words = row_kinds(_answer(sample, preparation.reading), preparation.tokenizer)
+        kinds += [*[TEMPLATE] * len(header), *words, *[TEMPLATE] * (len(closing) - 1)]
     return torch.tensor(kinds, dtype=torch.int8)
 
 
@@ -360,7 +378,8 @@ def views(sample: Sample) -> Iterator[tuple[str, str, Region | None]]:
 
 def _picture(path: str, region: Region | None, preparation: Preparation) -> Image.Image:
     reading = preparation.reading
-    return preparation.pictures.load(path, _side(reading), region, reading.region_drawing, reading.jpeg_scale)
+    size = _side(reading) if reading.tiles == "one" else None
+    return preparation.pictures.load(path, size, region, reading.region_drawing, reading.jpeg_scale)
 
 
 def _side(reading: Reading) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from drivedistill.batch import ROW_KINDS
 
-WORD, NUMBER, COORDINATE, ID, CAMERA, END = range(len(ROW_KINDS))
+WORD, NUMBER, COORDINATE, ID, CAMERA, END, TEMPLATE = range(len(ROW_KINDS))
 
 _TAG = re.compile(r"(?P<id><\s*c\d+\s*,\s*)(?P<camera>CAM_[A-Z_]+\s*)(?P<point>,[^<>]*>)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")

@@ -28,9 +28,9 @@ EFFECTIVE = ("exp_entropy", "above_uniform", "for_half", "for_nine_tenths")
 
 
 def mining_notes(losses: Tensor, selection: Selection, batch: Batch) -> Tensor:
-    """`float64[2, 17]`: of the pool and of what was mined.
+    """`float64[2, 18]`: of the pool and of what was mined.
 
-    Two numbers of samples by regime, six of tokens by kind, eight of tokens by loss, and the sum of the losses.
+    Two numbers of samples by regime, seven of tokens by kind, eight of tokens by loss, and the sum of the losses.
     """
     bins = torch.bucketize(losses, torch.tensor(LOSS_EDGES, device=losses.device))
     corner = batch.corner().long()

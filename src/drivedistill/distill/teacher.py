@@ -8,7 +8,7 @@ gradient and never leaves evaluation mode.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +46,10 @@ class Identity:
     """`letter` or `words`."""
     image_tokens: int | None = None
     """Image tokens per picture where the image tokens stand in the language model's own sequence; else None."""
+    tiling: dict[str, Any] = field(default_factory=dict)
+    """What decides on the image tokens of pictures that keep their shape; empty where each is one square tile."""
+    supervise: str = "answer"
+    """`answer` or `turn`."""
 
 
 class Teacher(Protocol):
@@ -162,8 +166,8 @@ def require_agreement(teacher: Teacher, student: Identity, needs: Needs, capabil
             difference is named.
     """
     remedy = (
-        "train both with the same tokenizer, template, coordinates and choices; a student that names neither `tokenizer` nor "
-        "`text_weights` takes the teacher's tokenizer"
+        "train both with the same tokenizer, template, coordinates, choices, tiles and supervised tokens; a student that names "
+        "neither `tokenizer` nor `text_weights` takes the teacher's tokenizer"
     )
     kinds = {
         need if isinstance(need, str) else "taps" if isinstance(need, Tap) else f"lesson/{need[0]}" for need in needs
@@ -205,4 +209,17 @@ def first_difference(teacher: Identity, student: Identity) -> str | None:
         return (
             f"{teacher.image_tokens} image tokens per picture for the teacher, {student.image_tokens} for the student"
         )
+    if teacher.supervise != student.supervise:
+        return f"the {teacher.supervise} is supervised for the teacher, the {student.supervise} for the student"
+    return _other_tiles(teacher.tiling, student.tiling)
+
+
+def _other_tiles(teacher: dict[str, Any], student: dict[str, Any]) -> str | None:
+    if bool(teacher) != bool(student):
+        many, one = ("teacher", "student") if teacher else ("student", "teacher")
+        return f"pictures in their own shape for the {many} (tiles: dynamic), as one tile for the {one}"
+    for name in sorted(teacher.keys() | student.keys()):
+        theirs, ours = teacher.get(name), student.get(name)
+        if theirs != ours:
+            return f"{name} {theirs} of the teacher's image processor, {ours} of the student's"
     return None

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from drivedistill.batch import ROW_KINDS
 from drivedistill.data.choices import asked_openly, letter_of
 from drivedistill.data.collate import collate, questions, refuse_long, refuse_unlabelled
 from drivedistill.data.images import Change, PictureCache
@@ -117,7 +118,8 @@ def teacher_forced(subject: Subject, device: torch.device, batch: Sequence[Sampl
     prepared = collate(batch, {"student": subject.preparation}).to(device)
     with torch.inference_mode():
         sure, best = Student(subject.model)(prepared).logits.float().softmax(dim=-1).max(dim=-1)
-    rows = [prepared.sample_of_row == b for b in range(len(batch))]
+    words = prepared.row_kind != ROW_KINDS.index("template")
+    rows = [(prepared.sample_of_row == b) & words for b in range(len(batch))]
     return [
         Answer(_text(subject, sample, best[mine]), int(mine.sum()), confidence=float(sure[mine].mean()))
         for sample, mine in zip(batch, rows, strict=True)
