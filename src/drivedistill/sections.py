@@ -21,7 +21,7 @@ class Source(Section):
     """A data set and how it is split. Every source names its regime, since no published file does."""
 
     name: str
-    format: Literal["drivelm", "coda_lm", "senna", "clips", "jsonl"]
+    format: Literal["drivelm", "coda_lm", "senna", "clips", "messages", "jsonl"]
     root: Path
     regime: Regime
     split_by: Literal["scene", "question", "file"] = "scene"

@@ -13,7 +13,7 @@ import typer
 
 from drivedistill.problems import InputError, Problem
 
-Format = Literal["drivelm", "coda_lm", "senna", "clips", "jsonl"]
+Format = Literal["drivelm", "coda_lm", "senna", "clips", "messages", "jsonl"]
 RegimeName = Literal["regular", "corner"]
 
 # Without a default, so that an option which has nothing to say is refused and not overlooked.

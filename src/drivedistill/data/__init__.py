@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from drivedistill.data import clips, coda_lm, drivelm, samples, senna
+from drivedistill.data import clips, coda_lm, drivelm, messages, samples, senna
 from drivedistill.records import Regime, Sample
 
 
@@ -23,6 +23,7 @@ READERS: dict[str, Reader] = {
     "coda_lm": coda_lm.read,
     "senna": senna.read,
     "clips": clips.read,
+    "messages": messages.read,
     "jsonl": samples.read,
 }
 """Format -> reader. A new data set is one file beside these, one row here and one fixture in the tests."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drivedistill.data.paths import find, load_json_list, published
+from drivedistill.data.paths import find, load_json_list, named_cameras, published
 from drivedistill.data.senna_rules import FUTURE_POINTS, VIEWS, meta_action
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Regime, Sample, Task
@@ -46,7 +46,6 @@ KINDS = (
 planning, and why it is done behavior, as DriveLM calls what the ego vehicle does."""
 
 _VIEW = re.compile(r"<([A-Z ]+ VIEW)>:\s*<image>\s*")
-_CAMERA = re.compile(r"CAM_(?:FRONT|BACK)(?:_LEFT|_RIGHT)?(?!_?[A-Z])")
 _ANSWER = re.compile(r"[A-Z]+, [A-Z_]+")
 _OFFSETS = re.compile(r"[-+\d.eE,\s\[\]()]*")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -184,7 +183,7 @@ def _images(place: _Place, record: dict[str, Any], prompt: str) -> dict[str, str
 
 def _cameras(paths: list[str], views: list[str]) -> list[str | None]:
     """The camera of every picture; None where a path names two, or some name one and others none."""
-    named = [set(_CAMERA.findall(path)) for path in paths]
+    named = [named_cameras(path) for path in paths]
     if not any(named) and len(views) == len(paths):
         by_words = {words: camera for camera, words in VIEWS.items()}
         return [by_words.get(view) for view in views]
