@@ -192,6 +192,8 @@ class FfnExperts(Section):
         "every_second"
     )
     """In encoder and decoder alike; `every_second` from block 0 (LLaVA-MoD's `sparse`)."""
+    router_bias: bool = True
+    """False: as Mixtral's and Qwen2-MoE's routers, so that a model can be written in their layout."""
     rank: Count = 8
     """Of `lora` experts."""
     init_noise: NotNegative = 0.0

@@ -32,10 +32,10 @@ def record(question: str, answer: str | None, kind: str | None, images: list[str
 
 def published() -> list[dict]:
     """One record of each kind of question."""
-    one, pictures = ["100k/train/0a1b.jpg"], "<image>" * 6
+    one, pictures, van = ["100k/train/0a1b.jpg"], "<image>" * 6, "<c1,CAM_BACK,0.1,0.9>"
     return [
         record("<image>Does <c1,CAM_FRONT,0.5,0.25> move? A. No. B. Yes.", "Final: {B. Yes.}  \nA bus", "perception", one),
-        record(pictures + "Which objects matter here?", "- <c1,CAM_BACK,0.1,0.9>\nIDs: <c1,CAM_BACK,0.1,0.9>", "perception", six()),
+        record(pictures + "Which objects matter here?", f"- {van}\nIDs: {van}", "perception", six()),
         record(pictures + "What is noticed first?", "First: <c1,CAM_FRONT,4.32,0.85>, a pedestrian", "reasoning", six()),
         record(pictures + "Predict the behavior of the ego vehicle. A. Slow. B. Fast.", "Final: A. Slow.", "reasoning", six(8)),
         record("<image>What could be done about <c1,CAM_FRONT,0.2,0.5>?", "Action: brake", "planning", one),
