@@ -3,7 +3,7 @@
     published_text(load_vlm("runs/student/model")).save_pretrained("student-text")     MixtralForCausalLM, Qwen2MoeForCausalLM
     published(load_vlm("runs/student/model")).save_pretrained("student-hf")            LLaVA or InternVL around one of them
 
-What is written needs no code of ours, and says the same: whole copies (`kind: upcycle`) chosen by top-k, whose weights sum to 1.
+What is written needs no code of ours, and says the same: whole copies (`kind: upcycle`) chosen by top-k, weights that sum to 1.
 
     ours         router.linear [E, d]   expert_gate, expert_up, expert_down [E, H, d]
     published    gate [E, d]            experts.gate_up_proj [E, 2H, d], experts.down_proj [E, d, H]
