@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from drivedistill.drivekd_sections import DriveKD
 from drivedistill.problems import Problem
-from drivedistill.records import Regime, refuse_together
+from drivedistill.records import Capability, Regime, refuse_together
 from drivedistill.section import Count, NotNegative, Pattern, Percent, Positive, Section, Share
 
 
@@ -35,6 +35,8 @@ class Source(Section):
     seed: int = 0
     templates: list[str] = []
     """Keep only questions of these kinds, as `data check` names them; empty keeps all."""
+    capabilities: list[Capability] = []
+    """Keep only questions of these capabilities, e.g. for Drive-KD's students of a single one; empty keeps all."""
     without: list[str] = []
     """Leave questions of these kinds out of every split."""
     every: dict[str, Count] = {}

@@ -60,6 +60,10 @@ class TableRow(Section):
     row's first seed where it has no such one."""
     published: dict[Regime, dict[str, float]] = {}
     """The paper's figures by column, in the paper's scale; printed beside ours."""
+    published_cost: dict[str, float] = {}
+    """What the paper says that a model costs, by name and unit (`Memory, GB`); printed by itself."""
+    run: bool = True
+    """False: not ours to run (a model behind an interface, a family that is not supported); only the paper's figures stand."""
 
 
 class Table(Section):
@@ -78,6 +82,8 @@ class Table(Section):
     """Pairs of rows (A, B): A - B, paired by seed and scene."""
     run: bool = True
     """False: listed for the record; started only with `--force`."""
+    published_by: str = ""
+    """How the paper came to its figures where ours are made otherwise; printed beneath the table."""
     needs: str = ""
     """What a table with `run: false` needs before it can be run."""
 
@@ -86,8 +92,8 @@ class Table(Section):
         return next(row for row in self.rows if row.name == name)
 
     def seeds_of(self, row: TableRow) -> list[int]:
-        """The row's own seeds, or the table's."""
-        return row.seeds or self.seeds
+        """The row's own seeds, or the table's; none of a row that is not run."""
+        return (row.seeds or self.seeds) if row.run else []
 
     def used_seed(self, name: str, seed: int) -> int:
         """Which run of the row `name` a run with `seed` uses."""
@@ -121,17 +127,18 @@ def load_table(path: Path) -> Table:
 def _rows(table: Table, path: Path) -> Iterator[Problem]:
     """Names, seeds, bases, and who uses whom."""
     names = [row.name for row in table.rows]
-    known = f"a row: {', '.join(names)}"
+    runnable = [row.name for row in table.rows if row.run]
+    known = f"a row that is run: {', '.join(runnable)}"
     for position, row in enumerate(table.rows):
         where = f"rows.{row.name}"
         if row.name in names[:position]:
             yield Problem(str(path), where, "every name once", "the name a second time", "rename one of the rows")
         if row.name == CACHE:
             yield Problem(str(path), where, "another name", "that of a folder which all rows share", "rename the row")
-        if row.recipe is None and table.base is None:
+        if row.run and row.recipe is None and table.base is None:
             yield Problem(str(path), where, "a recipe", "neither `base` nor `recipe`", "name a recipe file")
         for field, used in row.uses.items():
-            if used not in names:
+            if used not in runnable:
                 yield Problem(str(path), f"{where}.uses.{field}", known, repr(used), "correct the name")
     seeds = [("seeds", table.seeds), *((f"rows.{row.name}.seeds", row.seeds or []) for row in table.rows)]
     for where, given in seeds:

@@ -43,6 +43,7 @@ def tabulate(table: Table, runs: Sequence[PlannedRun], endings: Mapping[str, End
     return {
         "name": table.name,
         "about": table.about,
+        "published_by": table.published_by,
         "columns": {column: METRICS[COLUMNS[column]].unit for column in table.columns},
         "implementation": sorted(labels),
         "score": table.score.model_dump(mode="json"),
@@ -71,6 +72,7 @@ def _row(
         "label": row.label or row.name,
         "seeds": [run.seed for run in done],
         "published": row.published,
+        "published_cost": row.published_cost,
         "places": lines,
         "cost": {fact: _mean([run.facts().get(fact) for run in done]) for fact in FACTS[:4]},
         "runs": [_run(table, run, scores, endings) for run in runs],

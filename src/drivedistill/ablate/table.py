@@ -35,6 +35,8 @@ def markdown(found: dict[str, Any]) -> str:
     if costs:
         header = ["Row", "parameters (M)", "activated (M)", "trainable (M)", "training (s)", "seeds"]
         parts += ["## What the models cost", tables.markdown([header, *costs])]
+    if published := [*_published_cost_lines(found)]:
+        parts += ["## What they cost in the paper", tables.markdown(published)]
     if found["differences"]:
         parts += ["## Differences", tables.markdown([*_difference_lines(found, several)], left=2)]
     missing = [f"* {row['label']}, seed {run['seed']}: {run['state']}" for row in found["rows"] for run in row["runs"]
@@ -104,6 +106,16 @@ def _cost_line(row: dict[str, Any]) -> list[str]:
     return [row["label"], *millions, seconds, ", ".join(map(str, row["seeds"]))]
 
 
+def _published_cost_lines(found: dict[str, Any]) -> Iterator[list[str]]:
+    """A header and a line per row of which the paper says what it costs; nothing if it says so of none."""
+    rows = [row for row in found["rows"] if row["published_cost"]]
+    names = list(dict.fromkeys(name for row in rows for name in row["published_cost"]))
+    if names:
+        yield ["Row", *names]
+    for row in rows:
+        yield [row["label"], *(f"{row['published_cost'][name]:g}" if name in row["published_cost"] else "-" for name in names)]
+
+
 def _difference_lines(found: dict[str, Any], several: bool) -> Iterator[list[str]]:
     """A header, then a line per pair of rows and column of the table; a column per place."""
     items = found["differences"]
@@ -150,7 +162,7 @@ def _score(cell: dict[str, Any], published: float | None) -> str:
 def _notes(found: dict[str, Any]) -> list[str]:
     """What a reader must know of the figures."""
     notes = []
-    places = {(place["regime"], place["dataset"], place["split"]): next(iter(place["figures"].values()))["n"]
+    places = {(place["regime"], place["dataset"], place["split"]): max(cell["n"] for cell in place["figures"].values())
               for row in found["rows"] for place in row["places"]}  # fmt: skip
     if places:
         counts = ", ".join(
@@ -163,7 +175,8 @@ def _notes(found: dict[str, Any]) -> list[str]:
     trained = {(run["device"], run["threads"]) for row in found["rows"] for run in row["runs"] if "device" in run}
     notes += [f"Trained on {device}, {threads} threads." for device, threads in sorted(trained)]
     if any(row["published"] for row in found["rows"]):
-        notes.append("[figures in brackets]: the paper's.")
+        how = f", {found['published_by']}" if found["published_by"] else ""
+        notes.append(f"[figures in brackets]: the paper's{how}.")
     if found["differences"]:
         notes += _difference_notes(found["differences"])
     return notes

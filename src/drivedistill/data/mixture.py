@@ -55,8 +55,8 @@ def load_mixture(sources: Sequence[Source]) -> dict[str, list[Sample]]:
 
 
 def load_source(source: Source) -> dict[str, list[Sample]]:
-    """Read one source and split it; only `source.templates` without `source.without`, thinned by `source.every`, at
-    most `source.limit` per split.
+    """Read one source and split it; only `source.capabilities` and `source.templates` without `source.without`, thinned by
+    `source.every`, at most `source.limit` per split.
 
     Raises:
         InputError: The files cannot be read, a split is empty, or there is no question of a kind that is asked for.
@@ -73,6 +73,8 @@ def load_source(source: Source) -> dict[str, list[Sample]]:
                 source.name,
                 shared,
             )
+    if source.capabilities:
+        splits = _capable(source, splits)
     if source.templates:
         splits = _chosen(source, "templates", splits)
     if source.without:
@@ -80,6 +82,16 @@ def load_source(source: Source) -> dict[str, list[Sample]]:
     if source.every:
         splits = _thinned(source, splits)
     return {name: samples[: source.limit] for name, samples in splits.items()}
+
+
+def _capable(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+    """Only questions of the capabilities that are named; the training split must have some of each."""
+    here = Counter(sample.capability for sample in splits.get("train", []))
+    if unknown := [name for name in source.capabilities if not here[name]]:
+        expected = f"capabilities of the questions in train: {', '.join(here) or 'there are none'}"
+        place, remedy = f"source {source.name}, capabilities", "remove them, or choose another file"
+        raise InputError(Problem("recipe", place, expected, ", ".join(unknown), remedy))
+    return {name: [item for item in samples if item.capability in source.capabilities] for name, samples in splits.items()}
 
 
 def _chosen(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from drivedistill.evaluate import calibration, meta_actions, realtime
+from drivedistill.evaluate import calibration, capabilities, meta_actions, realtime
 from drivedistill.evaluate.captions.measures import Key, Tokenizer, caption_measures
 from drivedistill.evaluate.correct import words
 from drivedistill.evaluate.measure import Finding, Measure, mean_of
@@ -26,6 +26,7 @@ def exact_match(items: Sequence[Prediction]) -> dict[str, Measure]:
 
 FAMILIES: tuple[Callable[[Sequence[Prediction]], Mapping[str, Measure]], ...] = (
     exact_match,
+    capabilities.measures,
     meta_actions.measures,
     realtime.measures,
     calibration.measures,

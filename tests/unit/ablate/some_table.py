@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from drivedistill.ablate.card import Table, load_table
 from drivedistill.ablate.plan import PlannedRun, plan
 from drivedistill.evaluate.score import score
 from drivedistill.recipe import save_recipe
-from drivedistill.records import Prediction, write_json, write_jsonl
+from drivedistill.records import Prediction, Task, write_json, write_jsonl
 
 BASE: dict[str, Any] = {
     "name": "base",
@@ -59,12 +60,14 @@ def begin(run: PlannedRun, finished: str | None = None, **facts: Any) -> None:
     write_json(run.folder / "run.json", {"finished": finished, **facts})
 
 
-def finish(table: Table, run: PlannedRun, answers: list[str], **facts: Any) -> None:
-    """A run that answered `Yes now.` questions of two scenes per regime with `answers`, and was scored."""
+def finish(
+    table: Table, run: PlannedRun, answers: list[str], tasks: Sequence[Task] = ("planning",), **facts: Any
+) -> None:
+    """A run that answered `Yes now.` questions of two scenes per regime with `answers`, of `tasks` by turns, and was scored."""
     begin(run, "2026-01-01", **facts)
     rows = [
         Prediction(id=f"{regime}{i}", dataset=dataset, scene=f"{regime}{i % 2}", frame="f", split="test", regime=regime,
-                   task="planning", question="Go?", reference="Yes now.", prediction=answer, model="m", decode="greedy")
+                   task=tasks[i % len(tasks)], question="Go?", reference="Yes now.", prediction=answer, model="m", decode="greedy")
         for regime, dataset in (("corner", "coda_lm"), ("regular", "drivelm"))
         for i, answer in enumerate(answers)
     ]  # fmt: skip

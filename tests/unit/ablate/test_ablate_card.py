@@ -45,6 +45,7 @@ def test_a_run_uses_the_same_seed_or_the_first(tmp_path):
         ({"rows": rows(("a", "b"))}, "rows.a.uses.teacher.path", "'b'"),
         ({"rows": rows(("a", "c"), ("b", "a"), ("c", "b"))}, "rows", "a uses c uses b uses a"),
         ({"rows": rows(("a", "a"))}, "rows", "a uses a"),
+        ({"rows": [*rows(("b", "a")), {"name": "a", "run": False}]}, "rows.b.uses.teacher.path", "'a'"),
         ({"base": None}, "rows.student", "neither `base` nor `recipe`"),
         ({"seeds": [1, 1]}, "seeds", "[1, 1]"),
         ({"rows": [{"name": "a", "seeds": [2, 2]}]}, "rows.a.seeds", "[2, 2]"),

@@ -198,3 +198,31 @@ def test_a_table_of_which_nothing_was_run_says_so(tmp_path):
     assert "* #3, seed 0: not run: teacher/seed-5 failed" in page
     assert "* #2, seed 0: not run" in page
     assert "|" not in page
+
+
+def test_columns_by_capability_have_figures_and_differences(tmp_path):
+    columns = ["Perception", "Reasoning", "Planning", "Mean of three"]
+    table, runs = planned(tmp_path, {**TABLE, "columns": columns})
+    begin(runs["teacher/seed-5"], "2026-01-01")
+    tasks = ("perception", "prediction", "behavior", "planning")
+    for name, answers in (("student/seed-0", [RIGHT, WRONG, WRONG, WRONG]), ("long/seed-0", [RIGHT, RIGHT, WRONG, RIGHT])):
+        finish(table, runs[name], answers * 2, tasks=tasks)
+    found = tabulate(table, list(runs.values()), {})
+    assert [cell(found, "long", "regular", column)["mean"] for column in columns] == [100, 50, 100, pytest.approx(83.3333)]
+    assert [cell(found, "long", "regular", column)["n"] for column in columns[:3]] == [2, 4, 2]
+    figures = found["differences"][0]["figures"]
+    assert [figures[column]["mean"] for column in columns] == [0, 50, 100, pytest.approx(50)]
+    assert [figures[column]["n"] for column in columns[:3]] == [2, 4, 2]
+    assert "Questions: R drivelm test 4" in markdown(found)
+
+
+def test_what_the_paper_says_of_models_that_are_not_run_stands_in_the_table(tmp_path):
+    theirs = {"name": "big", "label": "Big", "run": False, "published": {"regular": {"Exact match": 46.17}},
+              "published_cost": {"Memory, GB": 171.6}}  # fmt: skip
+    table, runs = planned(tmp_path, {**TABLE, "rows": [*TABLE["rows"], theirs], "published_by": "judged by a model"})
+    assert not any(name.startswith("big") for name in runs)
+    found = tabulate(table, list(runs.values()), {})
+    page = markdown(found)
+    assert "[46.17]" in page and "171.6" in page.partition("What they cost in the paper")[2]
+    assert "the paper's, judged by a model." in page
+    assert not any("Big" in line for line in page.partition("Not in the table")[2].splitlines())

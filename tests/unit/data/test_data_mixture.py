@@ -227,3 +227,15 @@ def test_kinds_that_are_left_out_are_in_no_split(tmp_path, sample):
 def test_kinds_are_not_looked_for_where_nothing_is_read(tmp_path, kinds):
     asked = source(tmp_path, "a", split_by="file", files={"train": "a"}, **kinds)
     assert load_source(asked.model_copy(update={"files": {}})) == {}
+
+
+def test_only_the_capabilities_that_are_named_are_kept(tmp_path, sample):
+    tasks = ("perception", "prediction", "behavior", "planning")
+    drawn = [sample(f"{i}", task=tasks[i % 4], images={"CAM_FRONT": str(tmp_path / "a.jpg")}) for i in range(12)]
+    write_samples(tmp_path / "a.jsonl", drawn, tmp_path)
+    all_in = {"fractions": {"train": 1}}
+    kept = load_source(source(tmp_path, "a", capabilities=["reasoning"], **all_in))["train"]
+    assert Counter(item.task for item in kept) == {"prediction": 3, "behavior": 3}
+    write_samples(tmp_path / "b.jsonl", drawn[:1], tmp_path)
+    with pytest.raises(InputError, match="capabilities of the questions in train: perception"):
+        load_source(source(tmp_path, "b", capabilities=["perception", "planning"], **all_in))
