@@ -113,7 +113,10 @@ def _published_cost_lines(found: dict[str, Any]) -> Iterator[list[str]]:
     if names:
         yield ["Row", *names]
     for row in rows:
-        yield [row["label"], *(f"{row['published_cost'][name]:g}" if name in row["published_cost"] else "-" for name in names)]
+        yield [
+            row["label"],
+            *(f"{row['published_cost'][name]:g}" if name in row["published_cost"] else "-" for name in names),
+        ]
 
 
 def _difference_lines(found: dict[str, Any], several: bool) -> Iterator[list[str]]:

@@ -25,6 +25,7 @@ from drivedistill.records import CAMERAS, Regime, Sample, Task
 
 ROOTS = ("data", "items", "samples", "dataset", "records")
 TYPES = ("question_type", "type", "capability")
+SCENES = ("scene", "scene_token")
 PICTURE = "<image>"
 Kind = Task | Literal["reasoning"]
 ALIASES: dict[str, Kind] = {
@@ -67,8 +68,8 @@ def read(root: Path, file: str, *, regime: Regime) -> Iterator[Sample]:
         regime: `regular` or `corner`; the format does not say.
 
     Yields:
-        Samples with the record's `id`, or ids like `{file}_12`. The scene is the drive that a nuScenes name begins with, else
-        the picture's own name. Points become pixels where most of the file's points lie between 0 and 1.
+        Samples with the record's `id`, or ids like `{file}_12`. The scene is what a record says (`scene`, `scene_token`), else
+        the drive that a nuScenes name begins with (which has several scenes), else the picture's own name. Points become pixels where most of the file's points lie between 0 and 1.
 
     Raises:
         InputError: After the last sample, with every record that could not be read.
@@ -109,11 +110,12 @@ def _sample(place: _Place, number: int, record: Any) -> Iterator[Sample]:
     if len(place.problems) > before or task is None:
         return
     scene, frame = _moment(images)
-    used = {"images", "id", *TYPES, *(("question", "answer") if "question" in record else ("messages",))}
+    told = next((str(record[key]) for key in SCENES if record.get(key)), scene)
+    used = {"images", "id", *SCENES, *TYPES, *(("question", "answer") if "question" in record else ("messages",))}
     yield Sample(
         id=str(record.get("id", f"{place.file.stem}_{number}")),
         dataset="messages",
-        scene=scene,
+        scene=told,
         frame=frame,
         split=place.file.stem,
         regime=place.regime,

@@ -91,7 +91,9 @@ def _capable(source: Source, splits: dict[str, list[Sample]]) -> dict[str, list[
         expected = f"capabilities of the questions in train: {', '.join(here) or 'there are none'}"
         place, remedy = f"source {source.name}, capabilities", "remove them, or choose another file"
         raise InputError(Problem("recipe", place, expected, ", ".join(unknown), remedy))
-    return {name: [item for item in samples if item.capability in source.capabilities] for name, samples in splits.items()}
+    return {
+        name: [item for item in samples if item.capability in source.capabilities] for name, samples in splits.items()
+    }
 
 
 def _chosen(

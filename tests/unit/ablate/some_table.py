@@ -67,7 +67,8 @@ def finish(
     begin(run, "2026-01-01", **facts)
     rows = [
         Prediction(id=f"{regime}{i}", dataset=dataset, scene=f"{regime}{i % 2}", frame="f", split="test", regime=regime,
-                   task=tasks[i % len(tasks)], question="Go?", reference="Yes now.", prediction=answer, model="m", decode="greedy")
+                   task=tasks[i % len(tasks)], question="Go?", reference="Yes now.", prediction=answer, model="m",
+                   decode="greedy")
         for regime, dataset in (("corner", "coda_lm"), ("regular", "drivelm"))
         for i, answer in enumerate(answers)
     ]  # fmt: skip

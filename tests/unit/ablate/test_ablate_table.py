@@ -205,10 +205,18 @@ def test_columns_by_capability_have_figures_and_differences(tmp_path):
     table, runs = planned(tmp_path, {**TABLE, "columns": columns})
     begin(runs["teacher/seed-5"], "2026-01-01")
     tasks = ("perception", "prediction", "behavior", "planning")
-    for name, answers in (("student/seed-0", [RIGHT, WRONG, WRONG, WRONG]), ("long/seed-0", [RIGHT, RIGHT, WRONG, RIGHT])):
+    for name, answers in (
+        ("student/seed-0", [RIGHT, WRONG, WRONG, WRONG]),
+        ("long/seed-0", [RIGHT, RIGHT, WRONG, RIGHT]),
+    ):
         finish(table, runs[name], answers * 2, tasks=tasks)
     found = tabulate(table, list(runs.values()), {})
-    assert [cell(found, "long", "regular", column)["mean"] for column in columns] == [100, 50, 100, pytest.approx(83.3333)]
+    assert [cell(found, "long", "regular", column)["mean"] for column in columns] == [
+        100,
+        50,
+        100,
+        pytest.approx(83.3333),
+    ]
     assert [cell(found, "long", "regular", column)["n"] for column in columns[:3]] == [2, 4, 2]
     figures = found["differences"][0]["figures"]
     assert [figures[column]["mean"] for column in columns] == [0, 50, 100, pytest.approx(50)]

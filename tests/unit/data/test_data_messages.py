@@ -105,6 +105,12 @@ def test_records_of_one_drive_share_a_scene_and_those_of_one_moment_a_frame(root
     assert [sample.frame for sample in samples[1:4]] == [f"{DRIVE}_7", f"{DRIVE}_7", f"{DRIVE}_8"]
 
 
+@pytest.mark.parametrize("key", ["scene", "scene_token"])
+def test_a_record_may_name_its_scene(key, root):
+    sample = one(root, **{key: "scene-0916"})
+    assert (sample.scene, sample.frame, sample.extra) == ("scene-0916", f"{DRIVE}_7", {})
+
+
 def test_points_become_pixels_of_the_picture_also_those_outside_it(root):
     samples = read(root, published())
     assert samples[0].question == "Does <c1,CAM_FRONT,80.0,22.5> move? A. No. B. Yes."
