@@ -1,4 +1,4 @@
-"""Drive-KD's recipes do what they say: every one runs here, with names, sizes and numbers of steps overridden and nothing else."""
+"""Drive-KD's recipes do what they say: every one runs here, with names, sizes and steps overridden and nothing else."""
 
 from __future__ import annotations
 

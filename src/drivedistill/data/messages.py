@@ -69,7 +69,8 @@ def read(root: Path, file: str, *, regime: Regime) -> Iterator[Sample]:
 
     Yields:
         Samples with the record's `id`, or ids like `{file}_12`. The scene is what a record says (`scene`, `scene_token`), else
-        the drive that a nuScenes name begins with (which has several scenes), else the picture's own name. Points become pixels where most of the file's points lie between 0 and 1.
+        the drive that a nuScenes name begins with (which has several scenes), else the picture's own name. Points become
+        pixels where most of the file's points lie between 0 and 1.
 
     Raises:
         InputError: After the last sample, with every record that could not be read.

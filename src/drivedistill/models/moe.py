@@ -290,5 +290,5 @@ def _parts(dense: nn.Module) -> Parts:
 def _router(up: nn.Linear, spec: cards.FfnExperts) -> Router:
     """Small weights: routing starts near uniform, without ties."""
     unit = spec.kind == "split"
-    shape = {"k": spec.k, "p": spec.p, "bias": spec.router_bias}
-    return Router(up.in_features, spec.experts, spec.router, unit=unit, std=0.02, **shape).to(up.weight)
+    width, count, bias = up.in_features, spec.experts, spec.router_bias
+    return Router(width, count, spec.router, k=spec.k, p=spec.p, unit=unit, bias=bias, std=0.02).to(up.weight)
