@@ -30,6 +30,7 @@ from drivedistill.data.points import picture_size, points
 from drivedistill.data.prior import family
 from drivedistill.data.prompt import prompt, to_unit
 from drivedistill.data.row_kinds import TEMPLATE, row_kinds
+from drivedistill.data.sequences import extend, join
 from drivedistill.data.turn import Tiles, Turn, tile_settings, turn_of
 from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Region, Sample
@@ -120,7 +121,7 @@ def questions(samples: Sequence[Sample], preparation: Preparation) -> dict[str, 
     if preparation.reading.family == "driving_t5":
         return _driving_t5_inputs(samples, preparation)
     prompts = [_vlm_prompt(sample, preparation) for sample in samples]
-    return _join(prompts, preparation.tokenizer.pad_token_id, left=True)
+    return join(prompts, preparation.tokenizer.pad_token_id, left=True)
 
 
 def refuse_unlabelled(samples: Sequence[Sample]) -> None:
@@ -254,13 +255,13 @@ def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInpu
         header, closing = _turn(preparation)
         answer = torch.tensor([*ids[:-1], *closing])
         length = inputs["input_ids"].shape[1]
-        inputs = {key: _extend(key, value, answer, length) for key, value in inputs.items()}
+        inputs = {key: extend(key, value, answer, length) for key, value in inputs.items()}
         # The token before the first supervised one predicts it; the last answer token predicts nothing.
         shifted = torch.full_like(inputs["input_ids"][0], IGNORE)
         shifted[length - len(header) - 1 : -1] = inputs["input_ids"][0, length - len(header) :]
         sequences.append(inputs)
         targets.append(shifted)
-    model = _join(sequences, tokenizer.pad_token_id, left=False)
+    model = join(sequences, tokenizer.pad_token_id, left=False)
     padded = pad_sequence(targets, batch_first=True, padding_value=IGNORE)
     kinds = torch.where(model["input_ids"] == preparation.processor.image_token_id, IMAGE, TEXT)
     kinds[model["attention_mask"] == 0] = PADDING
@@ -295,28 +296,6 @@ def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
     settings = tile_settings(processor, reading.tiles, reading.image_size)
     seen = {"images": [list(pictures.values())], **settings} if pictures else {}
     return dict(processor(text=[text], return_tensors="pt", **seen))
-
-
-def _extend(key: str, value: Tensor, answer: Tensor, length: int) -> Tensor:
-    """Append the answer to the tensors that run along the sequence; pictures stay as they are."""
-    if value.ndim != 2 or value.shape != (1, length):
-        return value
-    tail = {"input_ids": answer, "attention_mask": torch.ones_like(answer)}.get(key, torch.zeros_like(answer))
-    return torch.cat([value, tail[None].to(value.dtype)], dim=1)
-
-
-def _join(sequences: list[dict[str, Tensor]], pad: int, *, left: bool) -> dict[str, Tensor]:
-    """Pad what runs along the sequence, concatenate the rest (pictures, patches, grids) along its first axis."""
-    joined: dict[str, Tensor] = {}
-    for key in sequences[0]:
-        values = [sequence[key] for sequence in sequences]
-        if all(v.shape == s["input_ids"].shape for v, s in zip(values, sequences, strict=True)):
-            filler = pad if key == "input_ids" else 0
-            side = "left" if left else "right"
-            joined[key] = pad_sequence([v[0] for v in values], True, padding_value=filler, padding_side=side)
-        else:
-            joined[key] = torch.cat(values)
-    return joined
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------
