@@ -21,7 +21,12 @@ from drivedistill.subject import load_subject
 from loops import logged
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-FAMILIES = {"drivekd_internvl3": "internvl", "drivekd_qwen2_5_vl": "qwen2_5_vl", "drivekd_clkd_internvl3": "internvl"}
+FAMILIES = {
+    "drivekd_internvl3": "internvl",
+    "drivekd_qwen2_5_vl": "qwen2_5_vl",
+    "drivekd_clkd_internvl3": "internvl",
+    "align_kd_internvl3": "internvl",
+}
 
 
 @pytest.fixture(scope="module")
