@@ -13,10 +13,12 @@ from drivedistill.cost import Cost
 from drivedistill.data.collate import collate
 from drivedistill.data.mixture import corner_draws, regime_ratio
 from drivedistill.distill.cache import Tower, views_of
+from drivedistill.distill.lessons import Course, Lessons
 from drivedistill.distill.likeliest import token_type
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Moment
 from drivedistill.distill.teacher import CachedTeacher, LiveTeacher
+from drivedistill.distill.teachers import speaker
 from drivedistill.machine import kept_bytes
 from drivedistill.models.parameters import count_parameters
 from drivedistill.preflight import frozen_towers, measure
@@ -57,22 +59,33 @@ def _counts(recipe: Recipe, parts: Parts) -> str:
     ]
     if student["activated"] < student["total"]:
         lines.append(f"  for a token   {student['activated']:>13,} of them, since not all experts run")
-    if parts.teacher is not None:
-        total = count_parameters(parts.teacher.model)["total"]
-        lines.append(f"teacher         {total:>13,} parameters ({parts.teacher.name})")
+    for role, subject in parts.faculty.subjects.items():
+        total = count_parameters(subject.model)["total"]
+        lines.append(f"{role:15} {total:>13,} parameters ({subject.name})")
     steps = total_steps(recipe, train_stream(recipe, parts.splits["train"], 1))
     lines.append(f"steps           {steps:>10,}  (one process)")
     first, *others = method(recipe)
     lines += [f"method          {first}", *(f"                {words}" for words in others)]
-    if isinstance(parts.setting.teacher, CachedTeacher):
-        lines.append(
-            f"teacher cache   {parts.setting.teacher.store.folder.parent}; the teacher's weights are not loaded"
-        )
+    if isinstance(parts.setting.objective, Lessons):
+        lines += [_lesson(name, found, parts) for name, found in parts.setting.objective.courses.items()]
+    if isinstance(said := speaker(parts.setting.teacher), CachedTeacher):
+        absent = next(parts.faculty.subjects["teacher"].model.parameters()).is_meta
+        loaded = "the teacher's weights are not loaded" if absent else "its full maps and hidden states are live"
+        lines.append(f"teacher cache   {said.store.folder.parent}; {loaded}")
     if recipe.data.vision_cache is not None:
         roles = {"student": parts.student, "teacher": parts.teacher}
         readers = [role for role, subject in roles.items() if subject and subject.preparation.features is not None]
         lines.append(f"vision cache    {recipe.data.vision_cache}, read by {' and '.join(readers)}")
     return "\n".join(lines)
+
+
+def _lesson(name: str, found: Course, parts: Parts) -> str:
+    """What a capability's lesson is, and which layer follows which."""
+    what = "hidden states" if found.lesson.signal == "hidden" else f"{found.lesson.block.replace('_', ' ')} maps"
+    pairs = [(ours, group[0], group[-1]) for ours, group in found.groups.items()]
+    shown = [f"{ours} after {first}" + (f"-{last}" if last > first else "") for ours, first, last in pairs]
+    shown = shown if len(shown) < 4 else [shown[0], shown[1], "...", shown[-1]]
+    return f"lesson          {name}: {what}, layers {', '.join(shown)} of {parts.faculty.roles[name]}"
 
 
 def _shapes(batch: Batch) -> str:
@@ -93,8 +106,9 @@ def _memory(recipe: Recipe, parts: Parts, batch: Batch) -> str:
         "optimizer": 2 * sum(p.numel() * p.element_size() for p in trainable),
         "activations": _activations(parts, batch),
     }
-    if parts.teacher is not None and isinstance(parts.setting.teacher, LiveTeacher):
-        bytes_of["teacher"] = sum(p.numel() * p.element_size() for p in parts.teacher.model.parameters())
+    for role, subject in parts.faculty.subjects.items():
+        if not next(subject.model.parameters()).is_meta:
+            bytes_of[role] = sum(p.numel() * p.element_size() for p in subject.model.parameters())
     loaders = max(1, recipe.data.workers)
     bytes_of[f"pictures ({loaders} cache{'s' if loaders > 1 else ''})"] = (
         loaders * recipe.data.image_cache_mb * 1_000_000

@@ -27,6 +27,7 @@ from drivedistill.data.collate import Preparation, collate, views
 from drivedistill.data.images import PictureCache, image_size
 from drivedistill.data.stream import MicroBatches, Stream
 from drivedistill.distill.teacher import LiveTeacher
+from drivedistill.distill.teachers import TeacherByTurns, speaker
 from drivedistill.machine import Stopwatch, peak_memory_gb
 from drivedistill.models.student import bare
 from drivedistill.ranks import sum_over_ranks
@@ -74,7 +75,8 @@ def measure(recipe: Recipe, parts: Parts) -> Cost:
 
 def frozen_towers(parts: Parts) -> dict[str, nn.Module]:
     """By role, the vision towers that run although what they make of a picture never changes."""
-    live = isinstance(parts.setting.teacher, LiveTeacher)
+    said = speaker(parts.setting.teacher)
+    live = isinstance(said, LiveTeacher) and not isinstance(said, TeacherByTurns)
     subjects = {"student": parts.student} | ({"teacher": parts.teacher} if parts.teacher and live else {})
     towers = {
         role: bare(subject.model).vision

@@ -33,6 +33,7 @@ from drivedistill.data.prompt import load_tokenizer
 from drivedistill.distill.cache import open_cache
 from drivedistill.distill.lessons import Lessons
 from drivedistill.distill.teacher import CachedTeacher, require_agreement
+from drivedistill.distill.teachers import speaker
 from drivedistill.folders import write_folder
 from drivedistill.machine import machine_facts
 from drivedistill.metrics_file import read_metrics, write_metrics
@@ -329,7 +330,10 @@ def _facts(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "name": recipe.name,
         "kind": "distill" if parts.teacher else "train",
         "teacher": recipe.teacher.path or recipe.teacher.preset if recipe.teacher else None,
-        "teacher_cache": speaking.facts if isinstance(speaking := parts.setting.teacher, CachedTeacher) else None,
+        "teacher_cache": speaking.facts
+        if isinstance(speaking := speaker(parts.setting.teacher), CachedTeacher)
+        else None,
+        "teachers": {name: recipe.teachers[name].path or recipe.teachers[name].preset for name in recipe.teachers},
         "seed": recipe.seed,
         "params_m": round(parameters["total"] / 1e6, 6),
         "activated_m": round(parameters["activated"] / 1e6, 6),

@@ -329,9 +329,17 @@ def method(recipe: Recipe) -> Iterator[str]:
         yield "supervised"
     elif distill.signal == "vision":
         yield "vision tower matched to the teacher's"
+    elif distill.drivekd and not distill.weight:
+        yield "supervised, beside lessons"
     else:
         end = f" falling to {distill.release.end:g}" if distill.release else ""
         yield f"distilled ({distill.loss}, T={distill.temperature:g}, weight {distill.weight:g}{end}, on {distill.on} rows)"
+    if distill.drivekd:
+        for name, lesson in distill.drivekd.lessons.items():
+            what = "hidden states" if lesson.signal == "hidden" else f"{lesson.block} attention"
+            yield f"lesson {name}: {what} of layers {lesson.layers}, {lesson.distance}, weight {lesson.weight:g}"
+        if projection := distill.drivekd.projection:
+            yield f"gradients projected ({projection.kind}, per {projection.per}, supervised {projection.supervised})"
     if mining:
         yield f"H2G (m={mining.samples:g} %, n={mining.tokens:g} %, pool {mining.pool}, by {mining.measure})"
     if model.shrink:

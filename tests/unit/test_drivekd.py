@@ -336,3 +336,13 @@ def test_a_killed_cache_of_maps_ends_as_a_whole_one(folder, tmp_path):
     assert 2 < computed < 6
     for name in ("rows.bin", "index.jsonl"):
         assert (again.store.folder / name).read_bytes() == (whole.store.folder / name).read_bytes()
+
+
+def test_a_dry_run_says_who_teaches_what(folder):
+    from drivedistill.dry_run import describe
+
+    said = describe(recipe(folder, teachers={"planning": {"path": str(folder / "wide")}}))
+    assert "lesson          perception: text to vision maps, layers 0 after 0 of teacher\n" in said
+    assert "lesson          reasoning: full maps, layers 0 after 0-1 of teacher\n" in said
+    assert "lesson          planning: text to vision maps, layers 0 after 2 of teacher/planning\n" in said
+    assert "teacher/planning " in said and "first epoch" in said

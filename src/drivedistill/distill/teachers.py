@@ -107,5 +107,10 @@ class TeachersByCapability:
             teacher.close()
 
 
+def speaker(teacher: Teacher | None) -> Teacher | None:
+    """Who is asked for words."""
+    return teacher.words if isinstance(teacher, TeachersByCapability) else teacher
+
+
 def _lessons(needs: Iterable[object]) -> list[tuple[str, Tap]]:
     return [need for need in needs if isinstance(need, tuple)]
