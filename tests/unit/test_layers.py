@@ -47,7 +47,7 @@ LAYERS = {
     "teaching": 2.6,
     **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "preflight", "world"), 3),
     "pretrain": 3,
-    **dict.fromkeys(("bench", "experts"), 3.5),
+    **dict.fromkeys(("bench", "experts", "study"), 3.5),
     **dict.fromkeys(("report", "deploy"), 4),
     **dict.fromkeys(("ablate", "quickstart", "cli"), 5),
 }

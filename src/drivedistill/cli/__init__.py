@@ -28,6 +28,7 @@ from drivedistill.cli.probe import probe
 from drivedistill.cli.quickstart import quickstart
 from drivedistill.cli.report import report
 from drivedistill.cli.score import score
+from drivedistill.cli.study import study
 from drivedistill.cli.world import world
 from drivedistill.problems import InputError, RunError
 from drivedistill.signals import Interrupted
@@ -67,6 +68,7 @@ for verb in (
     compare,
     bench,
     experts,
+    study,
     ablate,
     report,
 ):

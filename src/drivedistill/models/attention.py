@@ -158,6 +158,17 @@ def no_further(model: Any, layer: int) -> Iterator[None]:
         handle.remove()
 
 
+@contextmanager
+def entering(model: Any) -> Iterator[list[Tensor]]:
+    """What the first layer is given, `float[B, S, d]` of every forward inside: the embeddings, pictures among them."""
+    given: list[Tensor] = []
+    handle = _layers(model)[0].register_forward_pre_hook(lambda _, positional: given.append(positional[0]))
+    try:
+        yield given
+    finally:
+        handle.remove()
+
+
 # --- where ------------------------------------------------------------------------------------------------------------
 
 LANGUAGE_MODEL: dict[str, Callable[[Any], Any]] = {

@@ -1,0 +1,1 @@
+"""Study: which layers of a teacher, and which of their signals, are worth imitating."""
