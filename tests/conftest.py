@@ -40,6 +40,7 @@ BUDGET_S = {
     "unit/bench": 30,
     "unit/data": 25,
     "unit/experts": 15,
+    "unit/study": 10,
     "unit/models": 70,
     "unit/distill": 32,
     "unit/evaluate": 55,

@@ -33,7 +33,7 @@ def here(place, monkeypatch) -> Path:
 
 
 DATA = ["--data", "drawn", "--format", "jsonl"]
-VERBS = ("predict", "probe", "experts", "bench")
+VERBS = ("predict", "probe", "experts", "study", "bench")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -87,6 +87,7 @@ WRITING = {
     "prior": ["predict", "prior:run", *DATA],
     "probe": ["probe", "run", *DATA],
     "experts": ["experts", "run", *DATA],
+    "study": ["study", "run", *DATA],
     "bench": ["bench", "run", *DATA],
     "score": ["score", "answers.jsonl"],
     "compare": ["compare", "answers.jsonl", "others.jsonl"],
@@ -114,7 +115,7 @@ def test_a_folder_is_no_file_for_results(verb, predictions, capsys):
     assert "a file for the results" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["predict", "probe", "experts", "bench", "score"])
+@pytest.mark.parametrize("verb", ["predict", "probe", "experts", "study", "bench", "score"])
 def test_a_dry_run_makes_no_folder(verb, predictions):
     assert typed(*WRITING[verb], "--out", "not/there", "--dry-run") == 0
     assert not Path("not").exists()
@@ -146,6 +147,7 @@ def test_ctrl_c_is_answered(verb, predictions, tmp_path, monkeypatch, capsys):
         (["predict", "http://h/v1", *DATA, "--out", "p", "--decode", "beam-2"], ["none: a server decides itself"]),
         (["probe", "http://h/v1", *DATA, "--out", "p"], ["a run, directory or hub id: probe", "drivedistill predict http"]),
         (["probe", "prior:run", *DATA, "--out", "p"], ["a run, directory or hub id: probe", "a prior"]),
+        (["study", "http://h/v1", *DATA, "--out", "p"], ["a run, directory or hub id: study"]),
         (["bench", "run", "https://h/v1", *DATA, "--out", "p"], ["https://h/v1", "bench loads its models itself"]),
         (["probe", "run/model", *DATA, "--out", "p"], ["run/model", "add --prior RUN"]),
         (["predict", "run", *DATA, "--corrupt", "fogg"], ["--corrupt", "'fogg'", "one of brightness"]),
@@ -154,7 +156,7 @@ def test_ctrl_c_is_answered(verb, predictions, tmp_path, monkeypatch, capsys):
         (["probe", "run", *DATA, "--conditions", "fogg"], ["--conditions", "shuffled, prior, corruptions, brightness"]),
         (["data", "corrupt", "drawn", "--format", "jsonl", "--corrupt", "none", "--out", "p"], ["--corrupt", "'none'"]),
     ],
-    ids=lambda value: "-".join(value[:2]) if value[0] in ("predict", "probe", "bench", "data") else "",
+    ids=lambda value: "-".join(value[:2]) if value[0] in ("predict", "probe", "study", "bench", "data") else "",
 )  # fmt: skip
 def test_what_cannot_be_asked_is_said_in_words(command, words, capsys):
     assert typed(*command) == 2
@@ -170,6 +172,7 @@ def test_one_is_no_plural(predictions, capsys):
         "predict": ["predict", "run", *DATA, "--limit", "1", "--dry-run"],
         "probe": ["probe", "run", *DATA, "--limit-per-set", "1", "--dry-run"],
         "experts": ["experts", "run", *DATA, "--limit-per-set", "1", "--dry-run"],
+        "study": ["study", "run", *DATA, "--limit-per-set", "1", "--dry-run"],
         "world": ["world", "clips", "--clips", "1", "--dry-run"],
     }
     for verb, command in one.items():

@@ -207,5 +207,5 @@ def snippet(choices: dict[str, Choice], said: Words) -> str:
     for name, choice in choices.items():
         lesson = choice.lesson
         text = ", ".join(f"{key}: {getattr(lesson, key)}" for key in _SETTINGS)
-        lines.append(f"      {name}: {{{text}}}{'  # in doubt, see below' if choice.doubts else ''}")
+        lines.append(f"      {name}: {{{text}}}{'  # in doubt' if choice.doubts else ''}")
     return "\n".join(lines) + "\n"

@@ -11,7 +11,12 @@ from itertools import pairwise
 from drivedistill.study.curves import Curve, Curves
 from drivedistill.study.table import mean_curve
 
-_COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#bbbbbb")
+_COLOURS = {
+    "through the layer": "#4477aa", "image and text, entering": "#ee7733",
+    "perception": "#4477aa", "reasoning": "#ee7733", "planning": "#228833",
+    "hidden": "#4477aa", "full": "#ee7733", "text to vision": "#228833",
+    "all": "#222222", "regular": "#66ccee", "corner": "#aa3377",
+}  # fmt: skip
 _WIDTH, _HEIGHT, _LEFT, _TOP = 340, 170, 56, 64
 _STEP_X, _STEP_Y = 440, 290
 LEAST = 1e-4
@@ -85,15 +90,15 @@ def _panel(panel: Panel) -> Iterator[str]:
     for place in range(int(panel.first), int(last) + 1, step):
         yield f'<text x="{across(place):g}" y="{_HEIGHT + 16}" text-anchor="middle">{place}</text>'
     yield f'<text x="{_WIDTH / 2:g}" y="{_HEIGHT + 32}" text-anchor="middle">{panel.x_label}</text>'
-    for number, curve in enumerate(panel.curves.values()):
-        yield from _drawn(curve, _COLOURS[number % len(_COLOURS)], lambda i: across(panel.first + i), level)
+    for name, curve in panel.curves.items():
+        yield from _drawn(curve, _COLOURS[name], lambda i: across(panel.first + i), level)
     yield f'<path d="M0 0V{_HEIGHT}H{_WIDTH}" stroke="black" fill="none"/>'
 
 
 def _legend(names: Sequence[str]) -> Iterator[str]:
     x = 0.0
-    for number, name in enumerate(names):
-        yield f'<rect x="{x:g}" y="-20" width="10" height="10" fill="{_COLOURS[number % len(_COLOURS)]}"/>'
+    for name in names:
+        yield f'<rect x="{x:g}" y="-20" width="10" height="10" fill="{_COLOURS[name]}"/>'
         yield f'<text x="{x + 14:g}" y="-11" font-size="10">{escape(name)}</text>'
         x += 22 + 5.4 * len(name)
 

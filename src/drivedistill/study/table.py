@@ -78,7 +78,7 @@ def _by_layer(found: Curves) -> Iterator[list[str]]:
     yield [
         *head,
         *(f"similarity, {name}" for name in found.similarity),
-        *(f"dispersion, {s}" for s in found.dispersion),
+        *(f"dispersion, {s.replace('_', ' ')}" for s in found.dispersion),
     ]
     spread = {signal: mean_curve(list(by_name.values())) for signal, by_name in found.dispersion.items()}
     for layer in range(found.layers):

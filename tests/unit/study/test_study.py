@@ -209,6 +209,29 @@ def test_margins_are_those_of_the_answers_words(subject: Subject, samples: list[
     assert (warm[:, :BINS] <= seen.margins[:2, :BINS]).all() and warm[:, :BINS].sum() < seen.margins[:2, :BINS].sum()
 
 
+@pytest.mark.parametrize("family", ["internvl", "driving_t5"])
+def test_directions_are_those_of_mean_states_and_of_maps_on_a_grid(
+    family: str, folder: Path, samples: list[Sample]
+) -> None:
+    subject, sample = tiny.subject(family, folder, seed=3), samples[1]
+    seen = observe(subject, [sample])
+    inputs = collate([sample], {"student": subject.preparation})
+    taps = {Tap(1, "hidden"), Tap(1), Tap(1, block="text_to_vision")}
+    with torch.no_grad():
+        rows = Student(subject.model)(inputs, {"logits"} | taps)
+    expected = {"hidden": rows.taps[Tap(1, "hidden")].values[0].mean(dim=0)}  # alone: no padding
+    whole, kinds = rows.taps[Tap(1)].values[0], inputs.role("student").token_kind
+    blocks = {"full": whole, "text_to_vision": rows.taps[Tap(1, block="text_to_vision")].values[0]}
+    if kinds is not None:
+        blocks["text_to_vision"] = whole[kinds[0] == TEXT][:, kinds[0] == IMAGE]
+    for name, block in blocks.items():
+        fine = block.repeat_interleave(GRID, dim=0).repeat_interleave(GRID, dim=1)
+        expected[name] = fine.reshape(GRID, block.shape[0], GRID, block.shape[1]).mean(dim=(1, 3)).flatten()
+    for name, vector in expected.items():
+        (sums,) = seen.directions[name].sums.values()
+        np.testing.assert_allclose(sums[1], (vector / vector.norm()).numpy(), atol=1e-5)
+
+
 def test_curves_are_means_over_questions(seen: Seen, subject: Subject) -> None:
     found = curves(seen)
     np.testing.assert_allclose(found.change.values, seen.change.mean(axis=0))
