@@ -202,12 +202,11 @@ def on_grid(seen: Map) -> Tensor:
 
 def cells(positions: Tensor) -> Tensor:
     """Which share of a cell each of m positions covers, `float32[B, G, M]`, of `int64[B, M]` with -1 behind the m-th."""
-    count = (positions >= 0).sum(dim=1)[:, None, None]
+    width = (positions >= 0).sum(dim=1)[:, None, None]  # in units of 1 / (G m) all is whole, so no share is rounded
     place = torch.arange(positions.shape[1], device=positions.device)[None, None]
     cell = torch.arange(GRID, device=positions.device)[None, :, None]
-    width = count.clamp_min(1)  # in whole numbers of 1 / (G m), so the shares are exact
     overlap = torch.minimum((place + 1) * GRID, (cell + 1) * width) - torch.maximum(place * GRID, cell * width)
-    return (overlap.clamp_min(0) * (place < count)).float() / width
+    return overlap.clamp_min(0).float() / width
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

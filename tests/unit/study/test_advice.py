@@ -92,6 +92,7 @@ RISING = list(range(10))
         (through((1, 0.9), (2, 0.5), (3, 0.8), (10, 0.3)), RISING, ("where fusion begins", 0)),  # a peak, but early
         (through((1, 0.9), (8, 0.5), (9, 0.51), (10, 0.3)), RISING, ("where fusion begins", 0)),  # a ripple
         (through((1, 0.5), (10, 0.9)), RISING, ("where fusion begins", 2)),  # rises to the end: no fall behind it
+        (through((1, 0.9), (5, 0.5), (9, 0.8), (10, 0.79)), RISING, ("where fusion begins", 0)),  # hardly any fall
         ([0.7], [0.1], ("flat", 0)),
         ([0.7, 0.2], [0.1, 0.2], ("flat", None)),
     ],
