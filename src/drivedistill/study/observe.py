@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,34 +104,40 @@ def observe(subject: Subject, samples: Sequence[Sample], *, batch_size: int = 4,
     Raises:
         InputError: The model cannot be tapped, or a question has no answer or is too long for the model.
     """
-    model = bare(subject.model)
-    depth = attention.depth(model)
+    depth = attention.depth(bare(subject.model))
     refuse_unlabelled(samples)
     refuse_long(samples, subject.preparation)
     subject.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     device = next(subject.model.parameters()).device
-    bundles = bundles_of([sample.scene for sample in samples])
-    taps = {Tap(layer, tap.signal, tap.block) for layer in range(depth) for tap in SIGNALS.values()}
-    student, directions = Student(subject.model), {name: Directions() for name in SIGNALS}
+    bundles, directions = bundles_of([sample.scene for sample in samples]), {name: Directions() for name in SIGNALS}
     parts: list[tuple[Floats, Floats | None, Floats]] = []
     with Progress(len(samples), word="question") as progress:
         for start in range(0, len(samples), batch_size):
             batch = collate(samples[start : start + batch_size], {"student": subject.preparation}).to(device)
-            with torch.inference_mode(), attention.entering(model) as given:
-                rows = student(batch, {"logits"} | taps)
-                hidden = [given[0], *(rows.taps[Tap(layer, "hidden")].values for layer in range(depth))]
-                real = at(rows.taps[Tap(0, "hidden")].queries, hidden[0].shape[1])
-                parts.append((change(hidden, real), _alignment(hidden, batch), _margins(rows, batch, temperature)))
-                for name, vectors in _vectors(rows, hidden, real).items():
-                    for number, capability in enumerate(batch.capabilities):
-                        question = start + number
-                        directions[name].add(capability, bundles[question], question, vectors[number])
-            for _ in batch.ids:
+            part, vectors = _shown(subject.model, depth, batch, temperature)
+            parts.append(part)
+            for number, capability in enumerate(batch.capabilities, start):
+                for name, found in vectors.items():
+                    directions[name].add(capability, bundles[number], number, found[number - start])
                 progress.advance()
     changes, alignments, margins = zip(*parts, strict=True)
     seen = [alignment for alignment in alignments if alignment is not None]
     aligned = np.concatenate(seen) if seen else None
     return Seen(list(samples), bundles, np.concatenate(changes), aligned, np.concatenate(margins), directions)
+
+
+@torch.inference_mode()
+def _shown(
+    model: Any, depth: int, batch: Batch, temperature: float
+) -> tuple[tuple[Floats, Floats | None, Floats], dict[str, Floats]]:
+    """Of the questions of a batch: change, alignment and margins; and by signal their vectors `float64[B, L, d]`."""
+    taps = {Tap(layer, tap.signal, tap.block) for layer in range(depth) for tap in SIGNALS.values()}
+    with attention.entering(bare(model)) as given:
+        rows = Student(model)(batch, {"logits"} | taps)
+    states = [given[0], *(rows.taps[Tap(layer, "hidden")].values for layer in range(depth))]
+    real, kinds = at(rows.taps[Tap(0, "hidden")].queries, states[0].shape[1]), batch.role("student").token_kind
+    aligned = None if kinds is None else alignment(states, kinds)
+    return (change(states, real), aligned, _margins(rows, batch, temperature)), _vectors(rows, states, real)
 
 
 def bundles_of(scenes: Sequence[str]) -> list[int]:
@@ -172,11 +179,6 @@ def alignment(states: Sequence[Tensor], kinds: Tensor) -> Floats:
     image, text = kinds == IMAGE, kinds == TEXT
     columns = [torch.cosine_similarity(mean_state(state, image), mean_state(state, text)) for state in states]
     return _kept(torch.stack(columns, dim=1))
-
-
-def _alignment(states: Sequence[Tensor], batch: Batch) -> Floats | None:
-    kinds = batch.role("student").token_kind
-    return None if kinds is None else alignment(states, kinds)
 
 
 # --- what is compared between questions -------------------------------------------------------------------------------
