@@ -6,26 +6,26 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
-from transformers import ViTImageProcessorPil
-
 from drivedistill import sections as cards
-from drivedistill.data.collate import Preparation, worded
 from drivedistill.data.images import PictureCache
-from drivedistill.data.prompt import load_tokenizer, require_ends, train_tokenizer
 from drivedistill.distill.teacher_cache import Speaker
+from drivedistill.from_preset import from_preset
 from drivedistill.models.adapter import convert_adapter
-from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.int8 import quantize
 from drivedistill.models.moe import FeedForwardExperts
-from drivedistill.models.presets import build_config, image_statistics, load_text_weights, load_vision_weights
 from drivedistill.models.shrink import shrink, tower_learns
 from drivedistill.models.student import bare
 from drivedistill.models.upcycle import convert_ffn
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
-from drivedistill.subject import Subject, load_subject, model_config, reading_of, refuse_missing, weight_files
+from drivedistill.subject import (
+    Subject,
+    load_subject,
+    model_config,
+    refuse_missing,
+    weight_files,
+)
 
 
 def refuse_missing_models(recipe: Recipe) -> None:
@@ -153,56 +153,7 @@ def _built(
 ) -> Subject:
     if model.path is not None:
         return load_subject(model.path, pictures, attention=model.attention, dtype=model.dtype, data=data, own=own)
-    return _from_preset(model, data, pictures, samples, tokenizer)
-
-
-def _from_preset(
-    model: cards.Model, data: cards.Data, pictures: PictureCache, samples: Sequence[Sample], tokenizer: Any
-) -> Subject:
-    reading = reading_of("driving_t5", data)
-    if model.tokenizer or model.text_weights:
-        tokenizer = load_tokenizer(str(model.tokenizer or model.text_weights))
-    elif tokenizer is None:
-        asked = (worded(sample, reading) for sample in samples)
-        texts = (text for sample in asked for text in (sample.question, sample.answer or ""))
-        tokenizer = train_tokenizer(texts, model.tokenizer_size)
-    require_ends(tokenizer, str(model.tokenizer or model.text_weights or "the tokenizer"))
-    assert model.preset is not None
-    vocabulary = None if model.text_weights else len(tokenizer)
-    _refuse_other_points(model, data)
-    overrides = {**model.overrides, "points": data.points}
-    config = build_config(model.preset, vocab_size=vocabulary, image_size=data.image_size, overrides=overrides)
-    config.layout = data.layout
-    config.text.pad_token_id = config.text.decoder_start_token_id = tokenizer.pad_token_id
-    config.text.eos_token_id = tokenizer.eos_token_id
-    built = DrivingT5(config)
-    if model.attention == "eager":
-        built.set_attn_implementation("eager")
-    loaded: set[str] = set()
-    if model.vision_weights:
-        load_vision_weights(built, model.vision_weights)
-        loaded.add("vision")
-    if model.text_weights:
-        load_text_weights(built, model.text_weights)
-        loaded.add("language_model")
-    if len(tokenizer) > config.text.vocab_size:
-        found = f"{len(tokenizer)} tokens for {config.text.vocab_size} embedding rows"
-        remedy = "use a smaller tokenizer"
-        raise InputError(Problem("recipe", "model.tokenizer", "a tokenizer that fits the model", found, remedy))
-    mean, std = image_statistics(config)
-    side = {"height": data.image_size, "width": data.image_size}
-    processor = ViTImageProcessorPil(size=side, image_mean=mean, image_std=std)
-    built = built.to(getattr(torch, model.dtype))
-    preparation = Preparation(reading, tokenizer, processor, pictures)
-    return Subject(model.preset, built, preparation, frozenset(loaded))
-
-
-def _refuse_other_points(model: cards.Model, data: cards.Data) -> None:
-    """A model is built for the points that it is given, or for none."""
-    wanted = model.overrides.get("points", data.points)
-    if wanted != data.points:
-        expected, found = f"{str(data.points).lower()}, as data.points", str(wanted).lower()
-        raise InputError(Problem("recipe", "model.overrides.points", expected, found, "remove it: data.points decides"))
+    return from_preset(model, data, pictures, samples, tokenizer)
 
 
 def _trainable(built: Any, model: cards.Model, loaded: frozenset[str]) -> Any:
@@ -300,10 +251,12 @@ def _refuse_random(built: Any, model: cards.Model, loaded: frozenset[str], never
     random = [
         name
         for name, parameter in built.named_parameters()
-        if not parameter.requires_grad and id(parameter) not in never_run and name.partition(".")[0] not in loaded
+        if not parameter.requires_grad
+        and id(parameter) not in never_run
+        and not any(name.startswith(f"{part}.") for part in loaded)
     ]
     if random:
-        parts = ", ".join(sorted({name.partition(".")[0] for name in random}))
+        parts = ", ".join(sorted({name.removeprefix("model.").partition(".")[0] for name in random}))
         found = f"{len(random)} frozen tensors with random weights in {parts}"
         remedy = "name vision_weights/text_weights/path, unfreeze them, or pass --allow-random (for speed tests only)"
         raise InputError(Problem("recipe", "model", "trained weights in every frozen part", found, remedy))

@@ -23,7 +23,7 @@ from torch import nn
 
 from drivedistill.batch import Batch
 from drivedistill.cost import Cost, Decodes, Probe
-from drivedistill.data.collate import Preparation, collate, views
+from drivedistill.data.collate import Preparation, Reading, collate, views
 from drivedistill.data.images import PictureCache, image_size
 from drivedistill.data.stream import MicroBatches, Stream
 from drivedistill.distill.teacher import LiveTeacher
@@ -166,7 +166,7 @@ def _probe(loop: Loop, indices: Sequence[int], done: float, watches: Mapping[str
     return Probe(
         samples=len(samples),
         tokens=batch.num_tokens,
-        views=sum(len(sample.images) for sample in samples),
+        views=sum(1 for sample in samples for _ in views(sample, preparations["student"].reading)),
         pictures=len(_pictures(samples, preparations)),
         decoding=first - text,
         text=text,
@@ -201,11 +201,24 @@ def _forgetful(preparations: Mapping[str, Preparation]) -> dict[str, Preparation
 
 def _pictures(samples: Sequence[Sample], preparations: Mapping[str, Preparation]) -> set[tuple[object, ...]]:
     """The pictures that a `PictureCache` would remember of some samples, as it tells them apart."""
-    readings = {p.reading for p in preparations.values() if p.features is None}
-    ways = {(r.image_size if r.tiles == "one" else 0, r.region_drawing, r.jpeg_scale) for r in readings}
     return {
-        (path, region.box if region else None, *way) for way in ways for s in samples for _, path, region in views(s)
+        (path, region.box if region else None, _side(reading), reading.region_drawing, reading.jpeg_scale)
+        for reading in _readings(preparations)
+        for sample in samples
+        for _, path, region in views(sample, reading)
     }
+
+
+def _readings(preparations: Mapping[str, Preparation]) -> list[Reading]:
+    """Ways of reading that lead to different pictures, of the roles that read any."""
+    readings = (p.reading for p in preparations.values() if p.features is None)
+    ways = {(_side(r), r.region_drawing, r.jpeg_scale, r.views): r for r in readings}
+    return list(ways.values())
+
+
+def _side(reading: Reading) -> int:
+    """Of the square to which pictures are scaled; 0: they stay as they lie on disk."""
+    return reading.image_size if reading.tiles == "one" else 0
 
 
 def _bytes(path: str, side: int) -> int:
@@ -220,11 +233,11 @@ def _decodes(loop: Loop) -> tuple[Decodes, int]:
     different = _pictures(samples, preparations)
     if not different:
         return Decodes(0.0, 0, 0), 0
-    ways = len({key[2:] for key in different})
-    uses = ways * sum(len(sample.images) for sample in samples) * loop.stream.epoch_size / len(samples)
+    uses = sum(1 for reading in _readings(preparations) for sample in samples for _ in views(sample, reading))
+    per_epoch = uses * loop.stream.epoch_size / len(samples)
     each = fmean(_bytes(str(key[0]), int(str(key[2]))) for key in islice(different, SOME_PICTURES))
     kept = int(loop.setting.recipe.data.image_cache_mb * 1e6 / each)
     seen = min(
-        kept, int(Decodes(uses, len(different), kept).first(min(1.0, loop.total / loop.stream.windows_per_epoch)))
+        kept, int(Decodes(per_epoch, len(different), kept).first(min(1.0, loop.total / loop.stream.windows_per_epoch)))
     )
-    return Decodes(uses, len(different), kept), int(min(seen, len(different)) * each)
+    return Decodes(per_epoch, len(different), kept), int(min(seen, len(different)) * each)

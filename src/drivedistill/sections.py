@@ -76,6 +76,9 @@ class Data(Section):
     """How the model reads and writes points: pixels (DriveLM) or 0-1 (DriveBench)."""
     choices: Literal["letter", "words"] = "letter"
     """Multiple choice: read with the options and answered by a letter, or read without and answered in an option's words."""
+    views: Literal["all", "named"] = "all"
+    """Which pictures a question comes with: all of its frame, or those of the cameras that its objects' tags name
+    (`<c1,CAM_BACK,...>`), all where it names none (DriveBench)."""
     points: bool = False
     """Give a driving_t5 model the places that a question names, besides the text of their tags."""
     tiles: Literal["one", "dynamic"] = "one"
@@ -213,7 +216,8 @@ class Model(Section):
     path: str | None = None
     """A run, a directory in Hugging Face layout, or a hub id."""
     preset: str | None = None
-    """A name from `models/presets.py`: `tiny`, `tiny_student`, `em_vlm4ad_small`, `paper_a`, ..."""
+    """A name from `models/presets.py`: `tiny`, `tiny_student`, `em_vlm4ad_small`, `paper_a`, ...; or, for a vision-language
+    model of a published family, from `models/vlm_presets.py`."""
     overrides: dict[str, Any] = {}
     """Fields of the preset's configuration to change, e.g. `{text: {num_layers: 3}}`."""
     vision_weights: str | None = None

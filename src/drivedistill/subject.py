@@ -32,6 +32,7 @@ from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.driving_t5_config import DrivingT5Config
 from drivedistill.models.hf_vlm import keep_video_entry, load_processor, load_vlm, require_all_tensors
 from drivedistill.models.int8 import dequantize, is_quantized
+from drivedistill.models.vlm_presets import VLM_PRESETS
 from drivedistill.problems import InputError, Problem, missing_file, unavailable
 from drivedistill.recipe import Recipe
 from drivedistill.records import validation_problems
@@ -106,7 +107,7 @@ def load_subject(
         tokenizer = processor.tokenizer
         make_exact(tokenizer, folder)
         reading = _reading(Reading(family="hf_vlm", image_size=448), folder, data, own=own)
-        _refuse_points(reading, name)
+        refuse_points(reading, name)
         _refuse_unfit(reading, processor, name)
     return Subject(name, model, Preparation(reading, tokenizer, processor, pictures), frozenset({"*"}))
 
@@ -138,7 +139,7 @@ def save_subject(subject: Subject, model: Any, folder: Path, card: str) -> None:
         merged.save_pretrained(new)
         subject.preparation.tokenizer.save_pretrained(new)
         subject.preparation.processor.save_pretrained(new)
-        if reading.family == "hf_vlm":
+        if reading.family == "hf_vlm" and subject.name not in VLM_PRESETS:  # a preset comes from nowhere
             keep_video_entry(model_folder(subject.name), new)
         (new / READING).write_text(reading.model_dump_json(indent=2) + "\n", "utf-8")
         (new / "README.md").write_text(card, "utf-8")
@@ -270,7 +271,12 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _refuse_points(reading: Reading, name: str) -> None:
+def refuse_points(reading: Reading, name: str) -> None:
+    """Published models have no input for points.
+
+    Raises:
+        InputError: The reading has them.
+    """
     if reading.points:
         expected = "false for a Hugging Face vision-language model, which has no input for points"
         found, remedy = f"true, for {name}", "set data.points=false, or use a driving_t5 model"

@@ -43,6 +43,7 @@ LAYERS = {
     **dict.fromkeys(("data", "models"), 1),
     **dict.fromkeys(("distill", "checkpoint", "machine"), 2),
     "subject": 2.4,
+    "from_preset": 2.45,
     "build": 2.5,
     "teaching": 2.6,
     **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "preflight", "world"), 3),

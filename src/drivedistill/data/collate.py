@@ -10,6 +10,7 @@ Legend: B samples, C cameras, L question tokens, T answer tokens (encoder-decode
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,8 @@ from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Region, Sample
 
 TEXT, IMAGE, PADDING = 0, 1, 2
+NAMED = re.compile(r"<\s*c\d+\s*,\s*(CAM_[A-Z_]+)\s*,")
+"""The camera of an object's tag, whatever its coordinates are written in."""
 Family = Literal["driving_t5", "hf_vlm"]
 
 
@@ -50,6 +53,8 @@ class Reading(BaseModel):
     region_drawing: Drawing = "target"
     coordinates: Literal["pixel", "unit"] = "pixel"
     choices: Literal["letter", "words"] = "letter"
+    views: Literal["all", "named"] = "all"
+    """`named`: only the cameras that the question's objects name, see `views`."""
     points: bool = False
     """driving_t5: the places that a question names are inputs of their own, see `data/points.py`."""
     tiles: Tiles = "one"
@@ -213,7 +218,7 @@ def _seen(samples: Sequence[Sample], preparation: Preparation) -> tuple[str, Ten
     seen = torch.zeros(len(samples), len(CAMERAS), *shape)
     present = torch.zeros(len(samples), len(CAMERAS), dtype=torch.bool)
     for b, sample in enumerate(samples):
-        for camera, path, region in () if preparation.blind else views(sample):
+        for camera, path, region in () if preparation.blind else views(sample, preparation.reading):
             c = CAMERAS.index(camera)
             present[b, c] = True
             if features:
@@ -278,7 +283,7 @@ def _turn(preparation: Preparation) -> Turn:
 def _vlm_prompt(sample: Sample, preparation: Preparation) -> dict[str, Tensor]:
     """The processor's tensors for one sample: every view announced by its camera, then the question."""
     processor, reading = preparation.processor, preparation.reading
-    shown = () if preparation.blind else views(sample)
+    shown = () if preparation.blind else views(sample, preparation.reading)
     pictures = {camera: _picture(path, region, preparation) for camera, path, region in shown}
     content: list[dict[str, str]] = []
     for camera in pictures:
@@ -340,8 +345,11 @@ def _write(sample: Sample, text: str, reading: Reading) -> str:
     return to_unit(text, lambda camera: picture_size(sample, camera))
 
 
-def views(sample: Sample) -> Iterator[tuple[str, str, Region | None]]:
+def views(sample: Sample, reading: Reading | None = None) -> Iterator[tuple[str, str, Region | None]]:
     """Camera, picture and the region drawn into it, for every view of a sample in nuScenes order.
+
+    With a `reading` that says `named` only views of the cameras that the question, as the model reads it, names by an object's
+    tag; all where it names none of them (DriveBench's `tools/preprocess.py`).
 
     Raises:
         InputError: The sample has no picture.
@@ -349,8 +357,11 @@ def views(sample: Sample) -> Iterator[tuple[str, str, Region | None]]:
     if not sample.images:
         remedy = "remove the sample, or give it a picture"
         raise InputError(Problem(sample.dataset, f"sample {sample.id}", "at least one picture", "none", remedy))
+    named: set[str] = set()
+    if reading is not None and reading.views == "named":
+        named = set(NAMED.findall(worded(sample, reading).question)) & sample.images.keys()
     for camera in CAMERAS:
-        if camera in sample.images:
+        if camera in (named or sample.images):
             region = sample.region if sample.region and sample.region.camera == camera else None
             yield camera, sample.images[camera], region
 

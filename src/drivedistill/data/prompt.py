@@ -7,12 +7,13 @@ a driving answer says hangs on such tags, so a tokenizer is accepted only when i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from drivedistill.problems import InputError, Problem, unavailable
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 TEMPLATE = "Question: {question} Answer:"
@@ -63,28 +64,60 @@ def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
         texts: Questions and answers.
         size: Number of tokens, at most; at least 259 (256 bytes and three special tokens).
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if size < len(alphabet) + 3:
-        found = str(size)
-        raise InputError(Problem("recipe", "model.tokenizer_size", "at least 259 tokens", found, "raise the number"))
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = _byte_pairs(texts, size, ["<pad>", "</s>", "<unk>"], unknown="<unk>")
     end = tokenizer.token_to_id("</s>")
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=4096
     )
+
+
+def train_chat_tokenizer(
+    texts: Iterable[str], size: int, *, pad: str, turn: str, end: str, others: Mapping[str, str]
+) -> PreTrainedTokenizerBase:
+    """The same for a decoder-only model: the chat template writes the special tokens, and nothing is appended.
+
+    Args:
+        texts: Questions and answers.
+        size: Number of tokens, at most.
+        pad: Fills batches.
+        turn: Begins a turn of the chat.
+        end: Ends a turn, and an answer.
+        others: The family's further tokens by the name of the tokenizer's attribute.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = _byte_pairs(texts, size, [pad, turn, end, *others.values()])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        eos_token=end,
+        extra_special_tokens={"turn_token": turn, **others},
+        model_max_length=4096,
+    )
+
+
+def _byte_pairs(texts: Iterable[str], size: int, special: list[str], unknown: str | None = None) -> Tokenizer:
+    """Byte-level BPE with single digits; the special tokens come first."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if size < (least := len(alphabet) + len(special)):
+        expected, remedy = f"at least {least} tokens", "raise the number"
+        raise InputError(Problem("recipe", "model.tokenizer_size", expected, str(size), remedy))
+    tokenizer = Tokenizer(models.BPE(unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

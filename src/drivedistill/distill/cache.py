@@ -25,7 +25,7 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from drivedistill.data.collate import Preparation, views
+from drivedistill.data.collate import Preparation, Reading, views
 from drivedistill.data.images import Drawing
 from drivedistill.distill.cache_folder import (
     BUILD,
@@ -170,11 +170,11 @@ def frozen_towers(roles: Mapping[str, Reads], precision: Precision) -> dict[str,
     return towers
 
 
-def views_of(samples: Iterable[Sample]) -> list[View]:
-    """Every view of some samples, each once, in the order of the samples."""
+def views_of(samples: Iterable[Sample], reading: Reading | None = None) -> list[View]:
+    """Every view of some samples, or those that come with their questions, each once, in the order of the samples."""
     found: dict[tuple[str, object], View] = {}
     for sample in samples:
-        for _, path, region in views(sample):
+        for _, path, region in views(sample, reading):
             found.setdefault((path, region and region.box), View(path, region))
     return list(found.values())
 

@@ -79,7 +79,9 @@ class Speaker:
     def made_from(self, k: int, digests: FileDigests) -> dict[str, Any]:
         """The fingerprint in words, as JSON."""
         general = PreTrainedConfig().to_dict().keys() - {"model_type"}  # names of labels, of files; not the network
-        limits = {"max_question_tokens", "max_answer_tokens"}  # longer texts are refused, so that they change nothing
+        left_out = {"max_question_tokens", "max_answer_tokens"}  # longer texts are refused, so that they change nothing
+        if self.preparation.reading.views == "all":
+            left_out.add("views")  # so that what earlier versions kept stays good
         tree = {
             "teacher": {
                 "weights": [digests.of(str(path)) for path in self.weights],
@@ -89,7 +91,7 @@ class Speaker:
             "tokenizer": self._tokenizer,
             "template": self.identity.template,
             "image_tokens": self.identity.image_tokens,
-            "reading": self.preparation.reading.model_dump(exclude=limits),
+            "reading": self.preparation.reading.model_dump(exclude=left_out),
             "processor": self.preparation.processor.to_dict(),
             "transformers": transformers.__version__,
             "decoder": decoding(),
@@ -119,7 +121,7 @@ class Speaker:
 def answer_key(sample: Sample, reading: Reading, digests: FileDigests) -> str:
     """Under which name an answer's rows lie."""
     question, answer = written(sample, reading)
-    seen = [(camera, digests.of(path), region and region.box) for camera, path, region in views(sample)]
+    seen = [(camera, digests.of(path), region and region.box) for camera, path, region in views(sample, reading)]
     places = named_points(sample) if reading.points else None
     asked = {"question": question, "answer": answer, "views": seen, "points": places}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

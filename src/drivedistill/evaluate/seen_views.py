@@ -41,7 +41,7 @@ class SeenViews:
     @torch.inference_mode()
     def look(self, samples: Sequence[Sample]) -> None:
         """Let the tower see the views of some samples that it has not seen; the others' are forgotten."""
-        wanted = {_key(view.path, view.region): view for view in views_of(samples)}
+        wanted = {_key(view.path, view.region): view for view in views_of(samples, self.preparation.reading)}
         new = [key for key in wanted if key not in self._rows]
         rows = {key: self._rows[key] for key in wanted if key in self._rows}
         if new:

@@ -34,7 +34,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,6 +155,7 @@ _SAME_VALUES = {
     "swin": ("hidden_act", "num_heads", "window_size"),
     "convnext": ("hidden_act",),
     "pyramid": (),
+    "internvl_vision": ("hidden_act", "num_attention_heads", "norm_type", "layer_norm_eps"),
 }
 """Fields that change what a network computes and that the shapes of its weights may not betray."""
 
@@ -197,7 +198,7 @@ def build_config(
     if problems:
         raise InputError(problems)
     try:
-        return DrivingT5Config(**_merge(tree, overrides))
+        return DrivingT5Config(**merge(tree, overrides))
     except (StrictDataclassError, ValueError, TypeError) as error:
         found = " ".join(str(error).split())
         problem = Problem("recipe", "model.overrides", "fields that fit together", found, "correct the field")
@@ -218,7 +219,7 @@ def load_text_weights(model: DrivingT5, name: str) -> None:
     """
     from transformers import T5ForConditionalGeneration
 
-    loaded = _load(T5ForConditionalGeneration, model.config.text, name, "a T5 model in safetensors")
+    loaded = load_part(T5ForConditionalGeneration, model.config.text, name, "a T5 model in safetensors")
     model.language_model.load_state_dict(loaded.state_dict())
 
 
@@ -245,7 +246,7 @@ def load_vision_weights(model: DrivingT5, name: str) -> None:
             name = str(Path(name) / "model")
         options = {} if vision.kind in ("convnext", "pyramid") else {"add_pooling_layer": False}
         may_skip = r"pooler|classifier|mask_token" + ("" if vision.stores_blocks else r"|layers\.|layernorm")
-        loaded = _load(type(vision.model), config, name, f"a {vision.kind} in safetensors", may_skip, **options)
+        loaded = load_part(type(vision.model), config, name, f"a {vision.kind} in safetensors", may_skip, **options)
         kept = vision.model.state_dict()
         vision.model.load_state_dict({key: value for key, value in loaded.state_dict().items() if key in kept})
         return
@@ -256,13 +257,25 @@ def load_vision_weights(model: DrivingT5, name: str) -> None:
         "convnext": ConvNextForImageClassification,
     }
     what = f"a {vision.kind} classifier in safetensors"
-    loaded = _load(classifiers[vision.kind], config, name, what, r"pooler|mask_token")
+    loaded = load_part(classifiers[vision.kind], config, name, what, r"pooler|mask_token")
     vision.model.load_state_dict(loaded.base_model.state_dict())
     vision.head.load_state_dict(loaded.classifier.state_dict())
 
 
-def _load(kind: Any, config: Any, name: str, what: str, may_skip: str = r"$^", **options: Any) -> Any:
-    """`from_pretrained` that tolerates no difference but `may_skip`, a pattern of tensors left out."""
+def load_part(kind: Any, config: Any, name: str, what: str, may_skip: str = r"$^", **options: Any) -> Any:
+    """`from_pretrained` that tolerates no difference but `may_skip`, a pattern of tensors left out.
+
+    Args:
+        kind: The class.
+        config: What the part must be.
+        name: Directory or hub id.
+        what: The part, in words.
+        may_skip: Tensors of the file that are not needed.
+        **options: For the class.
+
+    Raises:
+        InputError: It cannot be loaded, or is another network than the configuration says; every difference is listed.
+    """
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
@@ -304,13 +317,14 @@ def _other_values(name: str, ours: Any, theirs: Any) -> Iterator[Problem]:
             yield Problem(name, f"config.json: {key}", repr(expected), repr(found), _OTHER)
 
 
-def _merge(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def merge(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset with fields changed, level by level; another `model_type` replaces its level."""
     merged = dict(tree)
     for key, value in overrides.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             replaced = value.get("model_type", old.get("model_type")) != old.get("model_type")
-            merged[key] = dict(value) if replaced else _merge(old, value)
+            merged[key] = dict(value) if replaced else merge(old, value)
         else:
             merged[key] = value
     return merged
@@ -335,6 +349,11 @@ def _bad_keys(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator
         ("text.", overrides.get("text", {}), {field.name for field in fields(T5Config)}),
         ("vision.", vision, {field.name for field in fields(VISION_MODELS[kind].config_class)} | {"model_type"}),
     ]
+    yield from unknown_keys(levels)
+
+
+def unknown_keys(levels: Sequence[tuple[str, Any, set[str]]]) -> Iterator[Problem]:
+    """What of `model.overrides` is no field: levels are a prefix, what was given, and the fields that there are."""
     for prefix, level, known_keys in levels:
         if not isinstance(level, Mapping):
             yield Problem("recipe", f"model.overrides.{prefix[:-1]}", "a mapping", repr(level), "give fields to change")

@@ -4,9 +4,10 @@
                           +-> tokens of all views + speed -> one linear layer: all heads of frames
 
 Legend: M pictures shown, B frames, C cameras, D width of a token, H heads. Linear layers leave the seeing to the tower.
-A head is a slice of its layer's outputs; the loss is the sum over kinds of the mean cross-entropy of a kind's labels,
-plus the smooth L1 distance of the measures, so a kind of question weighs the same however often and in how many wordings
-it is asked.
+A tower without a token of the whole view (a ViT's class token is none: nothing downstream reads it) gets one here, linear in
+its grid; it is thrown away too. A head is a slice of its layer's outputs; the loss is the sum over kinds of the mean
+cross-entropy of a kind's labels, plus the smooth L1 distance of the measures, so a kind of question weighs the same however
+often and in how many wordings it is asked.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from drivedistill.models.pyramid import PyramidModel, features_at
+from drivedistill.models.pyramid import features_at, view_token_count
 from drivedistill.pretrain.lessons import Head, Lessons
 from drivedistill.records import CAMERAS
 
 MEASURES = 3
 MEASURES_WEIGHT = 2.0
+SQUEEZED = 16
+"""Channels per place from which a view's token is made, for a tower that has none."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,25 @@ class Said:
     """`float[N, all classes]`, minus infinity outside the label's head."""
 
 
+class Summary(nn.Module):
+    """One token for a whole view, linear in its grid; it keeps places apart, which a mean would not.
+
+    Args:
+        config: Of a tower whose tokens are a class token and a grid.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        rows, columns = (side // patch for side, patch in zip(config.image_size, config.patch_size, strict=True))
+        self.squeeze = nn.Linear(config.hidden_size, SQUEEZED)
+        self.join = nn.Linear(rows * columns * SQUEEZED, config.hidden_size)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """`float[M, P, D]` to `float[M, D]`."""
+        joined: Tensor = self.join(self.squeeze(grid).flatten(1))
+        return joined
+
+
 class Readout(nn.Module):
     """A tower with the linear layers that are thrown away afterwards.
 
@@ -60,15 +83,16 @@ class Readout(nn.Module):
         heads: What is read off it.
     """
 
-    def __init__(self, tower: PyramidModel, heads: Sequence[Head]) -> None:
+    def __init__(self, tower: PreTrainedModel, heads: Sequence[Head]) -> None:
         super().__init__()
         self.tower = tower
+        self.summary = None if view_token_count(tower.config) else Summary(tower.config)
         self.kinds = sorted({head.kind for head in heads})
         sizes = torch.tensor([len(head.answers) for head in heads], dtype=torch.int64)
         start, placed = torch.zeros_like(sizes), torch.tensor([head.placed for head in heads], dtype=torch.bool)
         for group in (placed, ~placed):
             start[group] = sizes[group].cumsum(0) - sizes[group]
-        width = tower.config.width
+        width = tower.config.hidden_size
         at_places, of_frames = (max(1, int(sizes[group].sum())) for group in (placed, ~placed))
         self.at_places = nn.Linear(width, at_places)
         self.of_frames = nn.Linear(len(CAMERAS) * width + 1, of_frames)
@@ -91,11 +115,17 @@ class Readout(nn.Module):
         device = shown.pictures.device
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             tokens = self.tower(shown.pictures).last_hidden_state
-        tokens = tokens.float()
+        grid, view = self._grid_and_view(tokens.float())
         slot = torch.full((len(lessons.speed),), -1, device=device)
         slot[shown.frames] = torch.arange(len(shown.frames), device=device)
-        places, measured, wanted = self._at_places(tokens[:, :-1], shown, lessons, slot)
-        return [places, self._of_frames(tokens[:, -1], shown, lessons, slot)], measured, wanted
+        places, measured, wanted = self._at_places(grid, shown, lessons, slot)
+        return [places, self._of_frames(view, shown, lessons, slot)], measured, wanted
+
+    def _grid_and_view(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """`float[M, P, D]` and `float[M, D]`."""
+        if self.summary is None:
+            return tokens[:, :-1], tokens[:, -1]
+        return tokens[:, 1:], self.summary(tokens[:, 1:])
 
     def _at_places(self, grid: Tensor, shown: Shown, lessons: Lessons, slot: Tensor) -> tuple[Said, Tensor, Tensor]:
         frame = slot[lessons.place_frame]

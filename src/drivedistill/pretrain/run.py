@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModel, PreTrainedConfig
 
 from drivedistill.folders import write_folder
-from drivedistill.models.driving_t5_config import DrivingT5Config
 from drivedistill.models.presets import build_config, image_statistics
-from drivedistill.models.pyramid import PyramidModel
+from drivedistill.models.vlm_presets import STATISTICS, VLM_PRESETS, build_tower_config
 from drivedistill.pretrain.accuracy import examine
 from drivedistill.pretrain.facts import Frame, read_frames
 from drivedistill.pretrain.lessons import Head, choose_heads, encode
-from drivedistill.pretrain.loop import Options, Split, fit, portions, show
+from drivedistill.pretrain.loop import Options, Split, Statistics, fit, portions, show
 from drivedistill.pretrain.pictures import decode, megabytes
 from drivedistill.pretrain.readout import Readout
 from drivedistill.problems import InputError, Problem
@@ -51,21 +51,21 @@ def pretrain(
         What `pretrain.json` says.
 
     Raises:
-        InputError: The options cannot train, the recipe's tower is no pyramid, its data cannot be used, or the folder
+        InputError: The options cannot train, the recipe's tower is of another kind, its data cannot be used, or the folder
             holds something else.
         Interrupted: By a signal, after a checkpoint.
         RunError: The loss is not finite.
     """
     _require_trainable(options)
-    config = tower_config(recipe)
+    config, statistics = tower_config(recipe)
     _require_own_folder(recipe, folder, options, resume=resume)
     frames = read_frames(recipe.data.sources)
     heads = choose_heads(frames["train"])
     _require_enough(frames["train"], heads, options)
     say(_summary(frames, heads, recipe.data.image_size))
     torch.manual_seed(recipe.seed)
-    readout = Readout(PyramidModel(config.vision), heads).to("cuda" if torch.cuda.is_available() else "cpu")
-    splits = {name: _in_memory(part, heads, recipe, config, readout) for name, part in frames.items() if part}
+    readout = Readout(AutoModel.from_config(config), heads).to("cuda" if torch.cuda.is_available() else "cpu")
+    splits = {name: _in_memory(part, heads, recipe, statistics, readout) for name, part in frames.items() if part}
     _claim(recipe, folder, options)
     state = fit(readout, splits["train"], recipe.seed, options, folder / "checkpoints")
     facts = {
@@ -86,21 +86,24 @@ def pretrain(
     return facts
 
 
-def tower_config(recipe: Recipe) -> DrivingT5Config:
-    """The configuration of the model that the recipe builds.
+def tower_config(recipe: Recipe) -> tuple[PreTrainedConfig, Statistics]:
+    """The configuration of the recipe's vision tower, and the mean and spread of the pictures that it is given.
 
     Raises:
-        InputError: The recipe takes its model from a path, or its vision tower is no pyramid.
+        InputError: The recipe takes its model from a path, or its vision tower is not of a kind that is trained from
+            scratch.
     """
     model, remedy = recipe.model, "name a preset with such a tower, or set model.overrides.vision.model_type to pyramid"
-    expected = "a preset whose vision tower is a `pyramid`, the kind that is trained from scratch"
+    expected = "a preset whose vision tower is trained from scratch: a `pyramid`, or that of a small VLM"
     if model.preset is None:
         raise InputError(Problem("recipe", "model.path", expected, str(model.path), remedy))
+    if model.preset in VLM_PRESETS:
+        return build_tower_config(model.preset, recipe.data.image_size, model.overrides), STATISTICS
     config = build_config(model.preset, image_size=recipe.data.image_size, overrides=model.overrides)
     if config.vision.model_type != "pyramid":
         found = f"a tower of the kind `{config.vision.model_type}`, for which published weights can be had"
         raise InputError(Problem("recipe", "model.preset", expected, found, f"use those weights, or {remedy}"))
-    return config
+    return config.vision, image_statistics(config)
 
 
 def _require_trainable(options: Options) -> None:
@@ -140,11 +143,11 @@ def _summary(frames: dict[str, list[Frame]], heads: list[Head], size: int) -> st
 
 
 def _in_memory(
-    frames: list[Frame], heads: list[Head], recipe: Recipe, config: DrivingT5Config, readout: Readout
+    frames: list[Frame], heads: list[Head], recipe: Recipe, statistics: Statistics, readout: Readout
 ) -> Split:
     pictures, present = decode(frames, recipe.data.image_size)
     lessons = encode(frames, heads).to(readout.measures.weight.device)
-    return Split(pictures, present, lessons, image_statistics(config))
+    return Split(pictures, present, lessons, statistics)
 
 
 def _validate(readout: Readout, heads: list[Head], split: Split) -> dict[str, Any]:
