@@ -77,8 +77,8 @@ class Data(Section):
     choices: Literal["letter", "words"] = "letter"
     """Multiple choice: read with the options and answered by a letter, or read without and answered in an option's words."""
     views: Literal["all", "named"] = "all"
-    """Which pictures a question comes with: all of its frame, or those of the cameras that its objects' tags name
-    (`<c1,CAM_BACK,...>`), all where it names none (DriveBench)."""
+    """Which pictures a question comes with: all of its frame, or those of the cameras that it names (`<c1,CAM_BACK,...>`), all
+    where it names none (DriveBench)."""
     points: bool = False
     """Give a driving_t5 model the places that a question names, besides the text of their tags."""
     tiles: Literal["one", "dynamic"] = "one"

@@ -37,8 +37,8 @@ from drivedistill.problems import InputError, Problem
 from drivedistill.records import CAMERAS, Region, Sample
 
 TEXT, IMAGE, PADDING = 0, 1, 2
-NAMED = re.compile(r"<\s*c\d+\s*,\s*(CAM_[A-Z_]+)\s*,")
-"""The camera of an object's tag, whatever its coordinates are written in."""
+NAMED = re.compile(r"\bCAM_[A-Z_]+")
+"""A camera, in an object's tag or in words."""
 Family = Literal["driving_t5", "hf_vlm"]
 
 
@@ -54,7 +54,7 @@ class Reading(BaseModel):
     coordinates: Literal["pixel", "unit"] = "pixel"
     choices: Literal["letter", "words"] = "letter"
     views: Literal["all", "named"] = "all"
-    """`named`: only the cameras that the question's objects name, see `views`."""
+    """`named`: only those of the cameras that the question names, see `views`."""
     points: bool = False
     """driving_t5: the places that a question names are inputs of their own, see `data/points.py`."""
     tiles: Tiles = "one"
@@ -348,8 +348,8 @@ def _write(sample: Sample, text: str, reading: Reading) -> str:
 def views(sample: Sample, reading: Reading | None = None) -> Iterator[tuple[str, str, Region | None]]:
     """Camera, picture and the region drawn into it, for every view of a sample in nuScenes order.
 
-    With a `reading` that says `named` only views of the cameras that the question, as the model reads it, names by an object's
-    tag; all where it names none of them (DriveBench's `tools/preprocess.py`).
+    With a `reading` that says `named` only views of the cameras that the question, as the model reads it, names; all where it
+    names none of them (DriveBench's `tools/preprocess.py`, which looks at objects' tags alone).
 
     Raises:
         InputError: The sample has no picture.

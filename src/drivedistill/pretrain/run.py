@@ -64,7 +64,8 @@ def pretrain(
     _require_enough(frames["train"], heads, options)
     say(_summary(frames, heads, recipe.data.image_size))
     torch.manual_seed(recipe.seed)
-    readout = Readout(AutoModel.from_config(config), heads).to("cuda" if torch.cuda.is_available() else "cpu")
+    tower = AutoModel.from_config(config, attn_implementation=recipe.model.attention)
+    readout = Readout(tower, heads).to("cuda" if torch.cuda.is_available() else "cpu")
     splits = {name: _in_memory(part, heads, recipe, statistics, readout) for name, part in frames.items() if part}
     _claim(recipe, folder, options)
     state = fit(readout, splits["train"], recipe.seed, options, folder / "checkpoints")

@@ -1,12 +1,16 @@
 """The contracts of a batch: shift, rows, masks. A wrong shift or an unmasked pad must fail here."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import tiny
 from drivedistill.batch import IGNORE
-from drivedistill.data.collate import collate, questions, refuse_long, refuse_unlabelled
+from drivedistill.data.collate import Reading, collate, questions, refuse_long, refuse_unlabelled, views
+from drivedistill.data.drivelm_challenge import CHOOSE
 from drivedistill.problems import InputError
+from drivedistill.records import CAMERAS
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,45 @@ def test_one_view_and_six_views_share_a_batch(samples, folder):
     subject = tiny.subject("driving_t5", folder)
     masks = batch_of(samples, subject).role("student").model["view_mask"]
     assert sorted(set(masks.sum(dim=1).tolist())) == [1, 6]
+
+
+TAGS = "<c1,CAM_BACK,100.0,50.0> and <c2,CAM_FRONT_LEFT,0.1,0.2>"
+
+
+@pytest.mark.parametrize(
+    ("question", "seen"),
+    [
+        ("What should the ego vehicle do?", list(CAMERAS)),
+        (f"Do {TAGS} move in the same direction?", ["CAM_FRONT_LEFT", "CAM_BACK"]),
+        ("How many cars are visible in CAM_BACK_RIGHT?", ["CAM_BACK_RIGHT"]),
+        ("What is <c1,CAM_NOWHERE,1.0,2.0>?", list(CAMERAS)),
+        (f"What hides it?{CHOOSE}A. Left. B. {TAGS}.", list(CAMERAS)),
+    ],
+)
+def test_named_views_are_those_of_the_cameras_that_the_question_names(samples, folder, question, seen):
+    asked = samples[1].model_copy(update={"question": question})
+    reading = Reading(family="hf_vlm", image_size=28, choices="words", views="named")
+    assert [camera for camera, _, _ in views(asked, reading)] == seen, "in nuScenes order; all where none is there"
+    assert [camera for camera, _, _ in views(asked, reading.model_copy(update={"views": "all"}))] == list(CAMERAS)
+    assert len(list(views(asked))) == 6
+
+
+@pytest.mark.parametrize("family", ["driving_t5", "internvl"])
+def test_models_of_both_families_see_named_views_only(samples, folder, family):
+    whole = tiny.subject(family, folder).preparation
+    named = replace(whole, reading=whole.reading.model_copy(update={"views": "named"}))
+    pair = [samples[1], samples[4]]
+    assert [list(sample.images) for sample in pair] == [list(CAMERAS)] * 2 and "CAM_BACK," in pair[0].question
+    inputs = collate(pair, {"student": named}).role("student")
+    every = collate(pair, {"student": whole}).role("student")
+    if family == "driving_t5":
+        assert inputs.model["view_mask"].sum(1).tolist() == [1, 6]
+        assert inputs.model["view_mask"][0].nonzero().tolist() == [[CAMERAS.index("CAM_BACK")]]
+    else:
+        assert (inputs.token_kind == 1).sum(1).tolist() == [4, 24]
+        back = every.model["pixel_values"][CAMERAS.index("CAM_BACK")]
+        assert torch.equal(inputs.model["pixel_values"][0], back)
+        assert questions(pair, named)["pixel_values"].shape[0] == 7
 
 
 def test_image_tokens_are_marked(samples, folder):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, smooth_l1_loss
+from transformers import InternVLVisionModel
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from drivedistill.data.images import PictureCache
 from drivedistill.models.driving_t5 import DrivingT5
 from drivedistill.models.presets import build_config, load_vision_weights
 from drivedistill.models.pyramid import PyramidConfig, PyramidModel, features_at
+from drivedistill.models.vlm_presets import build_tower_config
 from drivedistill.pretrain import loop
 from drivedistill.pretrain.facts import ATTRIBUTES, Fact, Frame, Place, question_facts, read_frames
 from drivedistill.pretrain.lessons import Head, choose_heads, encode
@@ -402,10 +404,52 @@ def test_options_that_cannot_train_are_refused_before_anything_is_read(tmp_path,
         ({"preset": None, "overrides": {}, "path": "runs/teacher"}, "runs/teacher"),
     ],
 )
-def test_recipe_without_a_pyramid_is_refused(roads, tmp_path, model, found):
+def test_recipe_with_a_tower_of_another_kind_is_refused(roads, tmp_path, model, found):
     with pytest.raises(InputError) as error:
         pretrain(recipe(roads, **model), tmp_path / "tower", OPTIONS)
     assert found in error.value.problems[0].found
+    assert not (tmp_path / "tower").exists()
+
+
+# --- a VLM's tower ------------------------------------------------------------------------------------------------------
+
+VIT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "patch_size": [4, 4],
+}
+VLM = {"preset": "world_internvl_small", "overrides": {"vision": VIT}}
+
+
+def test_tower_of_a_vlm_learns_and_is_saved_as_its_own_class(roads, tmp_path):
+    facts = pretrain(recipe(roads, **VLM), tmp_path / "tower", replace(OPTIONS, learning_rate=2e-3))
+    assert facts["losses"][-1] < 0.9 * facts["losses"][0]
+    assert facts["validation"]["kinds"]["Category"]["labels"] > 0
+    tower = InternVLVisionModel.from_pretrained(tmp_path / "tower/model")
+    assert type(tower.config).model_type == "internvl_vision" and tower.config.image_size == [32, 32]
+
+
+def test_grid_of_a_vit_is_read_without_its_class_token_and_every_place_counts():
+    config = build_tower_config("world_internvl_small", 32, {"vision": VIT})
+    readout = Readout(InternVLVisionModel(config), [])
+    tokens = torch.randn(3, 65, 32)
+    grid, view = readout._grid_and_view(tokens)
+    assert torch.equal(grid, tokens[:, 1:]) and view.shape == (3, 32)
+    for place in (1, 30, 64):
+        moved = tokens.clone()
+        moved[:, place] += 1
+        assert not torch.allclose(readout._grid_and_view(moved)[1], view, atol=1e-4)
+    tokens[:, 0] += 1
+    assert torch.equal(readout._grid_and_view(tokens)[1], view), "nothing downstream reads the class token"
+
+
+def test_tower_of_a_vlm_has_a_whole_number_of_image_tokens(roads, tmp_path):
+    plain = recipe(roads, **VLM)
+    odd = plain.model_copy(update={"data": plain.data.model_copy(update={"image_size": 36})})
+    with pytest.raises(InputError, match="a multiple of 8"):
+        pretrain(odd, tmp_path / "tower", OPTIONS)
     assert not (tmp_path / "tower").exists()
 
 
