@@ -25,7 +25,7 @@ from drivedistill.batch import Batch
 from drivedistill.cost import Cost, Decodes, Probe
 from drivedistill.data.collate import Preparation, Reading, collate, views
 from drivedistill.data.images import PictureCache, image_size
-from drivedistill.data.stream import MicroBatches, Stream
+from drivedistill.data.stream import LETTERS_OF_A_VIEW, MicroBatches, Stream
 from drivedistill.distill.teacher import LiveTeacher
 from drivedistill.distill.teachers import TeacherByTurns, speaker
 from drivedistill.machine import Stopwatch, peak_memory_gb
@@ -45,9 +45,6 @@ FEWEST, MOST = 6, 40
 
 SOME_PICTURES = 1_000
 """Enough to tell the mean size of a data set's pictures."""
-
-LETTERS_OF_A_VIEW = 200
-"""To a model of this kind a picture is as much work as a text of about so many letters; it only orders micro-batches."""
 
 
 def measure(recipe: Recipe, parts: Parts) -> Cost:

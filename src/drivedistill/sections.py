@@ -346,8 +346,9 @@ class Train(Section):
     batch_size: Count = 8
     accumulate: Count = 1
     similar_length: bool = False
-    """Put answers of similar length into one micro-batch, which saves padding. It also decides which samples share a step:
-    gradients of steps then differ more from each other than those of random samples."""
+    """Put answers of similar length into one micro-batch, which saves padding; with `data.views: named` first of all questions
+    with as many pictures. It also decides which samples share a step: gradients of steps then differ more from each other
+    than those of random samples."""
     reduction: Literal["tokens", "samples", "sqrt"] = "tokens"
     """Every supervised token counts the same (CLKD), or every sample (Drive-KD), or a sample counts the root of its number
     of tokens (between both: long answers neither drown short ones nor are drowned)."""

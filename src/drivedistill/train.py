@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from drivedistill.batch import Batch
 from drivedistill.checkpoint import load_checkpoint, load_extra, save_checkpoint
 from drivedistill.data.collate import collate
-from drivedistill.data.stream import MicroBatches, SampleList, Stream
+from drivedistill.data.stream import MicroBatches, SampleList, Stream, shown_lengths
 from drivedistill.distill.diagnostics import report
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.objective import Answers, Moment, Objective
@@ -36,6 +36,7 @@ from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
 from drivedistill.signals import Interrupted, Signals, leave_group
 from drivedistill.step import Loop, Setting, State, ask_teacher, step
+from drivedistill.subject import reading_of
 
 
 def fit(setting: Setting, accelerator: Accelerator) -> State:
@@ -153,7 +154,10 @@ def train_stream(recipe: Recipe, samples: Sequence[Sample], ranks: int) -> Strea
     """The order in which a run sees its samples."""
     options = recipe.train
     size, accumulate, ratio = options.batch_size, options.accumulate, recipe.data.corner_ratio
-    return Stream(samples, recipe.seed, ratio, size, accumulate, ranks, options.similar_length)
+    lengths = None
+    if options.similar_length and recipe.data.views == "named":
+        lengths = shown_lengths(samples, reading_of("hf_vlm", recipe.data))
+    return Stream(samples, recipe.seed, ratio, size, accumulate, ranks, options.similar_length, lengths)
 
 
 def total_steps(recipe: Recipe, stream: Stream) -> int:

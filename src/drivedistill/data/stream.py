@@ -17,8 +17,12 @@ from functools import cached_property
 
 from torch.utils.data import Dataset, Sampler
 
+from drivedistill.data.collate import Reading, views
 from drivedistill.data.mixture import corner_draws, epoch_order, regime_ratio
 from drivedistill.records import Sample
+
+LETTERS_OF_A_VIEW = 200
+"""To a model a picture is as much work as a text of about so many letters; it only orders samples."""
 
 POOL = 50
 """Micro-batches among whose samples answers of similar length are sought: more pad less, fewer mix better."""
@@ -36,6 +40,7 @@ class Stream:
         accumulate: Micro-batches per window and rank.
         ranks: Number of processes.
         similar_length: Micro-batches hold answers of similar length, see `by_length`.
+        lengths: By sample, what similar length goes by; None: letters of the answer.
     """
 
     samples: Sequence[Sample]
@@ -45,6 +50,7 @@ class Stream:
     accumulate: int
     ranks: int
     similar_length: bool = False
+    lengths: Sequence[int] | None = None
 
     @property
     def window_size(self) -> int:
@@ -73,7 +79,7 @@ class Stream:
     @cached_property
     def _lengths(self) -> list[int]:
         """Letters of every answer; tokens would tell little more and need a tokenizer."""
-        return [len(sample.answer or "") for sample in self.samples]
+        return list(self.lengths) if self.lengths is not None else [len(s.answer or "") for s in self.samples]
 
     def _epoch(self, epoch: int) -> list[int]:
         order = epoch_order(self.samples, self.seed, epoch, self.corner_ratio)
@@ -81,6 +87,11 @@ class Stream:
             return order
         begun = -epoch * self.epoch_size % self.batch_size  # the last micro-batch of the epoch before takes so many
         return order[:begun] + by_length(order[begun:], self._lengths, self.batch_size, f"{self.seed} {epoch}")
+
+
+def shown_lengths(samples: Sequence[Sample], reading: Reading) -> list[int]:
+    """Lengths of samples that come with different numbers of pictures: letters of the answer, and those of its pictures."""
+    return [len(s.answer or "") + LETTERS_OF_A_VIEW * sum(1 for _ in views(s, reading)) for s in samples]
 
 
 def by_length(order: Sequence[int], lengths: Sequence[int], batch_size: int, seed: str) -> list[int]:

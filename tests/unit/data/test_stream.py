@@ -5,8 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivedistill.data.stream import MicroBatches, Stream, by_length
-from drivedistill.records import Sample
+from drivedistill.data.collate import Reading, views
+from drivedistill.data.stream import MicroBatches, Stream, by_length, shown_lengths
+from drivedistill.records import CAMERAS, Sample
 
 
 def samples(regular: int, corner: int) -> list[Sample]:
@@ -97,6 +98,23 @@ def test_similar_lengths_pad_little_in_every_epoch():
         if (spread := [len(similar.samples[i].answer) for i in w]) and max(spread) > 100 + min(spread)
     ]
     assert len(wide) <= 3 * 2
+
+
+def test_questions_with_as_many_pictures_share_a_micro_batch():
+    """A decoder-only model pads to the sample with most pictures, however long the answers are."""
+    asked = [
+        sample.model_copy(
+            update={
+                "question": "Why?" if n % 3 else f"What is <c1,{CAMERAS[n % 6]},1.0,2.0>?",
+                "images": dict.fromkeys(CAMERAS, ""),
+            }
+        )
+        for n, sample in enumerate(spoken(240, 0))
+    ]
+    reading = Reading(family="hf_vlm", image_size=28, views="named")
+    stream = Stream(asked, 0, None, 8, 1, 1, True, shown_lengths(asked, reading))
+    counts = [{sum(1 for _ in views(asked[i], reading)) for i in window} for window in take(stream, 30)]
+    assert counts.count({1}) == 10 and counts.count({6}) == 20
 
 
 def test_batches_of_similar_length_come_in_random_order():
