@@ -140,11 +140,13 @@ def build_vlm(
     Raises:
         InputError: The tokenizer lacks a token, a field is unknown, or the fields do not fit together.
     """
-    require_special_tokens(tokenizer)
+    _require_special_tokens(tokenizer)
     vision = build_tower_config(preset, image_size, overrides)
     rows = image_size // vision.patch_size[0] // SHUFFLE
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = merge(VLM_PRESETS[preset]["text"], overrides.get("text", {}))
+    if text["num_attention_heads"] % text["num_key_value_heads"]:
+        raise InputError(_unfit("`num_attention_heads` is no multiple of `num_key_value_heads`"))
     try:
         config = InternVLConfig(
             vision_config=vision,
@@ -165,21 +167,6 @@ def build_vlm(
     return model, InternVLProcessor(images, tokenizer, image_seq_length=rows**2, chat_template=CHAT)
 
 
-def require_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Pictures and turns need tokens of their own.
-
-    Raises:
-        InputError: Some are missing.
-    """
-    missing = [name for name in SPECIAL_TOKENS if getattr(tokenizer, name, None) is None]
-    known = tokenizer.get_vocab()
-    missing += [token for token in (PAD, TURN, END) if token not in known]
-    if missing or tokenizer.eos_token != END:
-        found = f"one without {', '.join(missing)}" if missing else f"the end token {tokenizer.eos_token!r}"
-        remedy = "use InternVL's, or leave `model.tokenizer` empty to train one"
-        raise InputError(Problem("recipe", "model.tokenizer", "a tokenizer of InternVL's family", found, remedy))
-
-
 def load_tower_weights(model: InternVLForConditionalGeneration, name: str) -> None:
     """Fill the vision tower from a folder of `drivedistill pretrain`, a directory or a hub id (safetensors only).
 
@@ -193,6 +180,17 @@ def load_tower_weights(model: InternVLForConditionalGeneration, name: str) -> No
     tower.load_state_dict(loaded.state_dict())
 
 
+def _require_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Pictures and turns need tokens of their own."""
+    missing = [name for name in SPECIAL_TOKENS if getattr(tokenizer, name, None) is None]
+    known = tokenizer.get_vocab()
+    missing += [token for token in (PAD, TURN, END) if token not in known]
+    if missing or tokenizer.eos_token != END:
+        found = f"one without {', '.join(missing)}" if missing else f"the end token {tokenizer.eos_token!r}"
+        remedy = "use InternVL's, or leave `model.tokenizer` empty to train one"
+        raise InputError(Problem("recipe", "model.tokenizer", "a tokenizer of InternVL's family", found, remedy))
+
+
 def _unknown(overrides: Mapping[str, Any]) -> Iterator[Problem]:
     kinds = {"vision": InternVLVisionConfig, "text": Qwen2Config}
     levels = [("", overrides, set(kinds))]
@@ -203,6 +201,6 @@ def _unknown(overrides: Mapping[str, Any]) -> Iterator[Problem]:
     return unknown_keys(levels)
 
 
-def _unfit(error: Exception) -> Problem:
+def _unfit(error: Exception | str) -> Problem:
     found = " ".join(str(error).split())
     return Problem("recipe", "model.overrides", "fields that fit together", found, "correct the field")

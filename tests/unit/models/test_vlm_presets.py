@@ -159,6 +159,7 @@ def test_a_tower_of_one_family_is_no_tower_of_the_other(tmp_path):
         ({"model__overrides": {"text": {"layers": 1}}}, "model.overrides.text.layers"),
         ({"model__overrides": {"vision": {"image_size": 56}}}, "model.overrides.vision.image_size"),
         ({"model__overrides": {"vision": {"num_attention_heads": 3}}}, "model.overrides"),
+        ({"model__overrides": {"text": {"num_attention_heads": 3}}}, "model.overrides"),
         ({"data__image_size": 35}, "data.image_size"),
         ({"data__points": True}, "data.points"),
         ({"model__text_weights": "a/b"}, "model.text_weights"),
