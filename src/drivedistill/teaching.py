@@ -122,12 +122,27 @@ def engage(
     words = hire("teacher") if cache is None else open_teacher_cache(cache, speaker_of(recipe, faculty.main), train)
     if not courses:
         return words, preparations
+    _require_same_views(faculty, student)
     hired = {"teacher": words} if cache is None else {}
     for name, role in faculty.roles.items():
         if role not in hired:
             hired[role] = hire(role)
             require_agreement(hired[role], student.identity, frozenset({"taps"}), name)
     return TeachersByCapability(words, {name: hired[role] for name, role in faculty.roles.items()}), preparations
+
+
+def _require_same_views(faculty: Faculty, student: Subject) -> None:
+    """Maps of different pictures cannot be compared.
+
+    Raises:
+        InputError: A teacher of lessons is shown other pictures than the student.
+    """
+    ours = student.preparation.reading.views
+    for name, role in faculty.roles.items():
+        theirs = faculty.subjects[role].preparation.reading.views
+        if theirs != ours:
+            found, remedy = f"{theirs} for the teacher of {name}, {ours} for the student", f"set data.views={theirs}"
+            raise InputError(Problem("recipe", "data.views", "the same pictures for both", found, remedy))
 
 
 def _looking(model: Any, inputs: RoleInputs) -> tuple[Tensor, Tensor]:

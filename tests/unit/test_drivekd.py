@@ -252,6 +252,13 @@ def test_what_makes_no_sense_is_refused(folder, changes, words):
     assert words in refused(lambda: recipe(folder, **changes))
 
 
+def test_other_pictures_are_refused(folder, tmp_path):
+    own = recipe(folder, teacher=None, distill__drivekd=None, data__views="named", train__steps=0)
+    run(own, tmp_path / "teacher")
+    said = refused(lambda: assemble(recipe(folder, teacher={"path": str(tmp_path / "teacher")})))
+    assert "named for the teacher of perception, all for the student" in said
+
+
 def test_another_vocabulary_is_named(folder, tmp_path):
     tiny.save_vlm("qwen2_5_vl", tmp_path / "other", seed=5)
     said = refused(lambda: assemble(recipe(folder, teachers={"planning": {"path": str(tmp_path / "other")}})))
