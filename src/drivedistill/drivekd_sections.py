@@ -49,7 +49,8 @@ class Projection(Section):
     """Project each sample's gradients and then add them up (released code; needs `train.batch_size: 1`), or add up the
     window's and project once."""
     supervised: Literal["each", "once"] = "each"
-    """The anchor is counted once per capability (released code), or once."""
+    """Of AGP's kinds (`agp`, `stage1`, `stage2`): the anchor is counted once per capability (released code), or once. All
+    others count it once."""
 
 
 class Reweighting(Section):

@@ -59,6 +59,7 @@ class Recipe(Section):
                 *_lessons_fit(self),
                 *_release_fits(self),
                 *_mining_fits(self),
+                *_projection_fits(self),
             ]
         )
         return self
@@ -186,6 +187,32 @@ def _mining_fits(recipe: Recipe) -> Iterator[Problem]:
     if distill.signal == "vision":
         expected = "nothing; mining ranks answers, and `distill.signal: vision` learns none"
         yield Problem("", "mining", expected, "a section", "remove it, or remove distill.signal")
+
+
+def _projection_fits(recipe: Recipe) -> Iterator[Problem]:
+    """Gradients of single samples exist where a backward pass is of one sample and its gradient is whole."""
+    section, train, distill = recipe.distill.drivekd, recipe.train, recipe.distill
+    if section is None or section.projection is None:
+        return
+    if section.projection.per == "sample":
+        remedy = "set it, or distill.drivekd.projection.per=window"
+        if train.batch_size != 1:
+            expected = "1; `projection.per: sample` projects the gradients of single samples"
+            yield Problem("", "train.batch_size", expected, str(train.batch_size), remedy)
+        if train.sharding != "none":
+            expected = "none; gradients of single samples are projected where they are whole"
+            yield Problem("", "train.sharding", expected, train.sharding, remedy)
+        if recipe.mining is not None and recipe.mining.pool not in ("window", "bank"):
+            expected = "`window` or `bank`; a sample whose gradient is projected has nobody beside it"
+            yield Problem("", "mining.pool", expected, recipe.mining.pool, remedy)
+    if section.kl == "follower" and distill.on == "mined":
+        expected = (
+            "`all`, `regular` or `trusted`; a follower is a mean over samples, mined rows are counted as the anchor's"
+        )
+        yield Problem("", "distill.on", expected, "mined", "change it, or set distill.drivekd.kl=anchor")
+    if section.kl == "follower" and section.reweighting and distill.release:
+        expected = "null; the online weight takes the place of the one that it lowers"
+        yield Problem("", "distill.release", expected, "a section", "remove it, or set distill.drivekd.kl=anchor")
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,7 @@ The division. An optimizer window is `accumulate` micro-batches on each of W ran
 tokens of the whole window over all ranks (or of samples, or the sum of roots, see `train.reduction`), is known before its
 first forward. Every term's sum is divided by it once, here; so the accumulated gradient is the same for 1x8 and 8x1
 micro-batches and for one or two ranks. Mined terms are weighted so that their pool counts as much as its tokens do; router
-losses are averaged, not divided.
+losses are averaged, not divided. Followers (a capability's lesson) are always divided by the window's number of samples.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from drivedistill.data.collate import Preparation
 from drivedistill.data.stream import Stream
 from drivedistill.distill.miner import Plan
 from drivedistill.distill.mining import Selection
-from drivedistill.distill.objective import ROUTER_LOSSES, Answers, Moment, Objective, Outcome, Term, regime_sums
+from drivedistill.distill.objective import ROUTER_LOSSES, Answers, Moment, Objective, Outcome, Role, Term, regime_sums
 from drivedistill.distill.release import alpha_at
 from drivedistill.distill.teacher import Teacher
 from drivedistill.distill.teachers import TeachersByCapability
@@ -35,6 +35,7 @@ from drivedistill.problems import RunError
 from drivedistill.ranks import exchange_gradients, sum_over_ranks
 from drivedistill.recipe import Recipe
 from drivedistill.records import Sample
+from drivedistill.task_gradients import TaskGradients
 
 
 @dataclass
@@ -93,6 +94,8 @@ class Loop:
     """Diagnostics since they were logged last, summed over this rank's micro-batches."""
     teaching: Stopwatch = field(default_factory=Stopwatch)
     """Runs while the teacher reads."""
+    tasks: TaskGradients | None = None
+    """Keeps the gradients of anchor and followers apart, where the recipe projects them."""
 
     @property
     def moment(self) -> Moment:
@@ -112,41 +115,53 @@ def step(loop: Loop, window: list[Batch]) -> dict[str, Any]:
     """
     accelerator, options, objective = loop.accelerator, loop.setting.recipe.train, loop.setting.objective
     window = [batch.to(accelerator.device) for batch in window]
-    count = torch.tensor([sum(objective.count(batch) for batch in window)], dtype=torch.float64)
-    divisor = float(sum_over_ranks(count, accelerator))
     moment = loop.moment
     _release(loop, moment)
-    if isinstance(loop.setting.teacher, TeachersByCapability):
-        with loop.teaching.running(), accelerator.autocast():
-            loop.setting.teacher.prepare(window, [objective.asks(batch, moment) for batch in window])
-    plans = _plan(loop, window, moment)
-    sums: dict[str, Tensor] = {}
-    outcome = Outcome([])
-    hardness: list[Tensor] = []
-    for position, (batch, plan) in enumerate(zip(window, plans, strict=True)):
-        with exchange_gradients(loop.model, last=position == len(window) - 1):
-            outcome = micro_batch(loop, batch, moment, plan)
-            # DDP and FSDP2 average over ranks; times W makes it the sum that the divisor belongs to.
-            shared = accelerator.num_processes / divisor
-            shares = {"anchor": shared, "follower": shared, "aux": 1 / len(window)}
-            loss = torch.stack([t.weight * t.total * shares[t.role] for t in outcome.terms]).sum()
-            accelerator.backward(loss)
-        _add(sums, {term.name: _logged(term, divisor, accelerator, window) for term in outcome.terms})
-        _add(loop.notes, outcome.notes)
-        hardness += [] if outcome.hardness is None else [outcome.hardness]
+    sums, hardness = _passes(loop, window, moment)
+    projected = {} if loop.tasks is None else loop.tasks.finish()
     parameters = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(parameters, options.clip or math.inf)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    record = _record(window, sums, {term.name: term.weight for term in outcome.terms}, accelerator)
-    record["grad_norm"] = float(norm)
+    record = _record(window, sums, set(objective.followers), accelerator)
+    record |= {"grad_norm": float(norm), **projected}
     if loop.setting.recipe.teacher is not None:
         record["alpha"] = moment.alpha
         record |= {} if moment.alpha_corner is None else {"alpha_corner": moment.alpha_corner}
     _require_finite(record, window)
     if objective.miner is not None:
         objective.miner.learn(window, hardness)
+    if loop.tasks is not None:
+        loop.tasks.learn()
     epoch = (loop.state.step + 1) / loop.stream.windows_per_epoch
     return record | {"epoch": round(epoch, 4), "learning_rate": _update(loop)}
+
+
+def _passes(loop: Loop, window: list[Batch], moment: Moment) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Forward and backward of every micro-batch; returns the sums to log, and the samples' hardness when somebody mines."""
+    accelerator, objective, tasks = loop.accelerator, loop.setting.objective, loop.tasks
+    divisors = _divisors(window, objective, accelerator)
+    # DDP and FSDP2 average over ranks; times W makes it the sum that the divisor belongs to.
+    ranks = accelerator.num_processes
+    shares = {role: (1 if role == "aux" else ranks) / divisor for role, divisor in divisors.items()}
+    # Followers have their place from the start: a rank may see none, and all add up the same table.
+    sums = {name: torch.zeros(2, dtype=torch.float64) for name in ("loss", *objective.followers)}
+    hardness: list[Tensor] = []
+    if tasks is not None:
+        tasks.begin(moment.step)
+    _prepare_teachers(loop, window, moment)
+    for position, (batch, plan) in enumerate(zip(window, _plan(loop, window, moment), strict=True)):
+        last = position == len(window) - 1 if tasks is None else tasks.sharded
+        with exchange_gradients(loop.model, last=last):
+            outcome = micro_batch(loop, batch, moment, plan)
+            if tasks is not None:
+                tasks.backward(outcome.terms, shares, batch.num_samples)
+            else:
+                accelerator.backward(torch.stack([t.weight * t.total * shares[t.role] for t in outcome.terms]).sum())
+        means = {term.name: _logged(term, divisors, accelerator) for term in outcome.terms}
+        _add(sums, means | {"loss": torch.stack([t.weight * means[t.name] for t in outcome.terms]).sum(dim=0)})
+        _add(loop.notes, outcome.notes)
+        hardness += [] if outcome.hardness is None else [outcome.hardness]
+    return sums, hardness
 
 
 def _update(loop: Loop) -> float:
@@ -189,6 +204,14 @@ def _release(loop: Loop, moment: Moment) -> None:
         loop.setting.teacher = None
 
 
+def _prepare_teachers(loop: Loop, window: list[Batch], moment: Moment) -> None:
+    """Teachers that take turns speak about a whole window at once."""
+    if isinstance(loop.setting.teacher, TeachersByCapability):
+        asked = [loop.setting.objective.asks(batch, moment) for batch in window]
+        with loop.teaching.running(), loop.accelerator.autocast():
+            loop.setting.teacher.prepare(window, asked)
+
+
 def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
     """What mining settles before the forwards of a window."""
     objective = loop.setting.objective
@@ -217,30 +240,39 @@ def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
         sums[name] = sums[name] + value if name in sums else value
 
 
-def _logged(term: Term, divisor: float, accelerator: Accelerator, window: list[Batch]) -> Tensor:
+def _divisors(window: list[Batch], objective: Objective, accelerator: Accelerator) -> dict[Role, float]:
+    """What terms of each role are divided by: the window's count over all ranks, its samples, and for means micro-batches."""
+    counts = [[objective.count(batch), float(batch.num_samples)] for batch in window]
+    count, samples = sum_over_ranks(torch.tensor(counts, dtype=torch.float64).sum(dim=0), accelerator).tolist()
+    return {"anchor": count, "follower": samples, "aux": float(len(window))}
+
+
+def _logged(term: Term, divisors: dict[Role, float], accelerator: Accelerator) -> Tensor:
     """`float64[2]` whose sum over regimes, micro-batches and ranks is the term's mean; of `aux` terms all in the first."""
     if term.role == "aux":
-        mean = term.total.detach().double().cpu() / (len(window) * accelerator.num_processes)
+        mean = term.total.detach().double().cpu() / (divisors["aux"] * accelerator.num_processes)
         return torch.stack([mean, torch.zeros_like(mean)])
-    return term.by_regime.cpu() / divisor
+    return term.by_regime.cpu() / divisors[term.role]
 
 
 def _record(
-    window: list[Batch], sums: dict[str, Tensor], weights: dict[str, float], accelerator: Accelerator
+    window: list[Batch], sums: dict[str, Tensor], followers: set[str], accelerator: Accelerator
 ) -> dict[str, Any]:
-    """What the log says of a window: every term's mean, and the corner regime's share of samples, tokens and terms."""
+    """What the log says of a window: every term's mean, and the corner regime's share of samples, tokens and terms.
+
+    Followers that no rank has met are left out.
+    """
     samples = sum(regime_sums(torch.ones(batch.num_samples), batch) for batch in window)
     tokens = sum(regime_sums(batch.tokens_per_sample().cpu(), batch) for batch in window)
     table = torch.stack([torch.as_tensor(row, dtype=torch.float64).cpu() for row in (samples, tokens, *sums.values())])
     rows = dict(zip(("samples", "tokens", *sums), sum_over_ranks(table, accelerator), strict=True))
-    means = {name: float(rows[name].sum()) for name in sums}
+    means = {name: float(rows[name].sum()) for name in sums if name not in followers or rows[name].any()}
     share = {
         name: round(float(row[1] / row.sum()), 4) if row.sum() else 0.0
         for name, row in rows.items()
-        if name not in ROUTER_LOSSES
+        if name not in ROUTER_LOSSES and name != "loss" and name in means.keys() | {"samples", "tokens"}
     }
-    loss = sum(weights[name] * mean for name, mean in means.items())
-    return {"loss": loss, **means, "corner_share": share}
+    return {**means, "corner_share": share}
 
 
 def _require_finite(record: dict[str, Any], window: list[Batch]) -> None:

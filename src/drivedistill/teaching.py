@@ -18,6 +18,7 @@ from drivedistill.distill.lessons import Course, Lessons, course
 from drivedistill.distill.map_cache import open_map_cache
 from drivedistill.distill.miner import Miner
 from drivedistill.distill.objective import Answers, Objective
+from drivedistill.distill.projection import require_solver
 from drivedistill.distill.teacher import LOGITS, LiveTeacher, Teacher, require_agreement
 from drivedistill.distill.teacher_cache import open_teacher_cache
 from drivedistill.distill.teachers import TeacherByTurns, TeachersByCapability
@@ -183,7 +184,9 @@ def objective_of(recipe: Recipe, train: Sequence[Sample], student: Subject, facu
     }
     if distill.drivekd is None:
         return Answers(options.reduction, **given)
-    given |= {"mixing": distill.drivekd.mixing, "projected_words": distill.drivekd.kl == "follower"}
+    if distill.drivekd.projection:
+        require_solver(distill.drivekd.projection)
+    given |= {"mixing": distill.drivekd.mixing, "role": distill.drivekd.kl}
     return Lessons(options.reduction, **given, courses=courses_of(recipe, student, faculty))
 
 

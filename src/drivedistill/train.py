@@ -37,6 +37,7 @@ from drivedistill.records import Sample
 from drivedistill.signals import Interrupted, Signals, leave_group
 from drivedistill.step import Loop, Setting, State, ask_teacher, step
 from drivedistill.subject import reading_of
+from drivedistill.task_gradients import TaskGradients
 
 
 def fit(setting: Setting, accelerator: Accelerator) -> State:
@@ -108,6 +109,7 @@ def _save(loop: Loop) -> None:
     folder, keep = loop.setting.run / "checkpoints", loop.setting.recipe.train.keep
     miner = loop.setting.objective.miner
     extra = miner.state() if miner else {}
+    extra |= loop.tasks.state() if loop.tasks else {}
     extra |= {f"notes/{name}": sum_over_ranks(value, loop.accelerator) for name, value in loop.notes.items()}
     save_checkpoint(folder, loop.model, loop.optimizer, asdict(loop.state), keep=keep, extra=extra)
 
@@ -138,6 +140,9 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
     if miner is not None:
         miner.require_choice(stream, accelerator.num_processes)
         miner.gather, miner.rank = partial(gather, accelerator=accelerator), accelerator.process_index
+    drivekd, tasks = recipe.distill.drivekd, None
+    if drivekd is not None and drivekd.projection is not None:
+        tasks = TaskGradients(recipe, setting.objective.followers, model, accelerator)
     notes: dict[str, Tensor] = {}
     if setting.resume_from is not None:
         saved = load_checkpoint(setting.resume_from, model, optimizer)
@@ -145,9 +150,11 @@ def start(setting: Setting, accelerator: Accelerator) -> Loop:
         extra = load_extra(setting.resume_from)
         if miner is not None:
             miner.load(extra)
+        if tasks is not None:
+            tasks.load(extra)
         if accelerator.is_main_process:  # they are those of all ranks
             notes = {name.removeprefix("notes/"): value for name, value in extra.items() if name.startswith("notes/")}
-    return Loop(setting, accelerator, model, optimizer, stream, state, total, per_epoch, notes)
+    return Loop(setting, accelerator, model, optimizer, stream, state, total, per_epoch, notes, tasks=tasks)
 
 
 def train_stream(recipe: Recipe, samples: Sequence[Sample], ranks: int) -> Stream:

@@ -46,7 +46,9 @@ LAYERS = {
     "from_preset": 2.45,
     "build": 2.5,
     "teaching": 2.6,
-    **dict.fromkeys(("ranks", "optimize", "step", "train", "runs", "evaluate", "dry_run", "preflight", "world"), 3),
+    **dict.fromkeys(
+        ("ranks", "optimize", "task_gradients", "step", "train", "runs", "evaluate", "dry_run", "preflight", "world"), 3
+    ),
     "pretrain": 3,
     **dict.fromkeys(("bench", "experts", "study"), 3.5),
     **dict.fromkeys(("report", "deploy"), 4),
@@ -71,9 +73,12 @@ MAY_IMPORT_BESIDE = {
     ("yaml_tree", "problems"),
     ("step", "optimize"),
     ("step", "ranks"),
+    ("step", "task_gradients"),
+    ("task_gradients", "ranks"),
     ("train", "step"),
     ("train", "optimize"),
     ("train", "ranks"),
+    ("train", "task_gradients"),
     ("runs", "step"),
     ("runs", "train"),
     ("runs", "optimize"),

@@ -11,7 +11,7 @@ Source: Drive-KD (arXiv 2601.21288); trainer.py 1134-1394 of its released code (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -96,8 +96,6 @@ class Lessons(Answers):
     courses: dict[str, Course] = field(default_factory=dict)
     """By capability."""
     mixing: Mixing = field(default_factory=lambda: SOFT)
-    projected_words: bool = False
-    """The divergence from the teacher's words is a follower, too."""
 
     @property
     def needs(self) -> Needs:
@@ -110,6 +108,11 @@ class Lessons(Answers):
         """The student's answers and the layers that are compared."""
         return super().wants | {tap for course in self.courses.values() for tap in course.ours.values()}
 
+    @property
+    def followers(self) -> tuple[str, ...]:
+        """The lessons, and the divergence where it is one."""
+        return (*self.courses, *super().followers)
+
     def asks(self, batch: Batch, moment: Moment) -> Needs:
         """Words while they are heard, and the lessons that a sample of the batch listens to."""
         heard = {name for name in self.courses if self._mixed(name, batch).any()}
@@ -119,8 +122,6 @@ class Lessons(Answers):
     def __call__(self, rows: Rows, signal: Signal | None, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
         """The terms of `Answers`, and one of role `follower` per capability, under its name."""
         outcome = super().__call__(rows, signal, batch, moment, plan)
-        if self.projected_words:
-            outcome.terms = [replace(t, role="follower") if t.name.startswith(self.loss) else t for t in outcome.terms]
         shown = signal.lessons if signal is not None else {}
         outcome.terms += [self._term(name, rows, shown.get(name), batch) for name in self.courses]
         return outcome

@@ -46,7 +46,8 @@ class Term:
     by_regime: Tensor
     """`float64[2]`: the same sum over regular and over corner samples, without gradient; zeros for `aux`."""
     mixed: float = 1.0
-    """Of a lesson: how much the batch's samples listen to it, on average; 0: nobody does, the term is not there."""
+    """Of a lesson: how much the micro-batch's samples listen to it, on average; 0: nobody does, the term is not there. Online
+    weights balance what its gradient would be without it."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ class Objective(Protocol):
     def wants(self) -> Needs:
         """What the student must return."""
 
+    @property
+    def followers(self) -> tuple[str, ...]:
+        """Names of all terms of this role that any rank may ever see."""
+
     def count(self, batch: Batch) -> float:
         """What this batch adds to the window's divisor; known before any forward."""
 
@@ -115,6 +120,8 @@ class Answers:
     loss: str = "forward_kl"
     """A key of `losses.DIVERGENCES`."""
     temperature: float = 1.0
+    role: Literal["anchor", "follower"] = "anchor"
+    """Of the divergence; as a follower it is the sum over samples of each one's mean, whatever `reduction` says."""
     on: Literal["all", "regular", "trusted", "mined"] = "all"
     """Rows that listen to the teacher."""
     trust: float = 1.0
@@ -139,6 +146,11 @@ class Answers:
     def wants(self) -> Needs:
         """Logits, or what they are made of, and how experts were chosen."""
         return self._answers() | {"routing"} if self.mixtures else self._answers()
+
+    @property
+    def followers(self) -> tuple[str, ...]:
+        """The divergence, where it is one."""
+        return (self.loss, f"{self.loss}_corner") if self.taught and self.role == "follower" else ()
 
     def _answers(self) -> Needs:
         return LOGITS if self.fused == "off" else LOGITS | IN_PLACE
@@ -175,6 +187,8 @@ class Answers:
             raise ValueError("soft-label distillation needs a teacher's signal.")
         listening = self.listening(signal, batch) if taught and signal is not None else None
         settled = self.settled(batch, moment, plan)
+        if self.role == "follower" and listening is not None:
+            settled = None  # two backward passes, and each multiplies the rows of one loss alone
         weights = None if settled is None else self._row_weights(settled, listening, batch, moment)
         losses, divergences = self.losses(rows, batch, signal if taught else None, weights)
         selection = everything(batch, self.reduction)
@@ -188,7 +202,7 @@ class Answers:
         outcome.terms.append(_term(name, losses, selection.weights, self.supervised_weight, batch))
         if listening is not None and divergences is not None:
             lessons = self._lessons(selection, listening, batch, moment)
-            outcome.terms += [_term(name, divergences, own, alpha, batch) for name, alpha, own in lessons]
+            outcome.terms += [_term(name, divergences, own, alpha, batch, self.role) for name, alpha, own in lessons]
             if self.on == "trusted":
                 outcome.notes["trusted"] = trust_notes(listening, batch)
         sparse = {layer: routing for layer, routing in rows.routing.items() if layer in self.sparse}
@@ -250,7 +264,8 @@ class Answers:
         self, selection: Selection, listening: Tensor, batch: Batch, moment: Moment
     ) -> list[tuple[str, float, Tensor]]:
         """Name, alpha and the rows' weights of every term in which the teacher is heard."""
-        weights = selection.weights if self.on == "mined" else everything(batch, self.reduction).weights
+        reduction = self.reduction if self.role == "anchor" else "samples"
+        weights = selection.weights if self.on == "mined" else everything(batch, reduction).weights
         # The others keep their place in the divisor, so that a row that listens learns as much as if all listened.
         weights = weights * listening[batch.sample_of_row]
         if moment.alpha_corner is None:
@@ -288,10 +303,10 @@ def router_terms(routing: dict[str, Routing], weights: dict[str, float]) -> list
     ]
 
 
-def _term(name: str, values: Tensor, row_weights: Tensor, weight: float, batch: Batch) -> Term:
+def _term(name: str, values: Tensor, row_weights: Tensor, weight: float, batch: Batch, role: Role = "anchor") -> Term:
     weighted = values * row_weights
     per_sample = weighted.detach().new_zeros(batch.num_samples).index_add(0, batch.sample_of_row, weighted.detach())
-    return Term(name, weighted.sum(), weight, "anchor", regime_sums(per_sample, batch))
+    return Term(name, weighted.sum(), weight, role, regime_sums(per_sample, batch))
 
 
 def regime_sums(per_sample: Tensor, batch: Batch) -> Tensor:

@@ -21,6 +21,7 @@ class VisionMatch:
 
     needs: Needs = frozenset({"vision"})
     wants: Needs = frozenset({"vision"})
+    followers: tuple[str, ...] = ()
     miner: Miner | None = None
 
     def count(self, batch: Batch) -> float:
