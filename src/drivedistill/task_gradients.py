@@ -41,6 +41,9 @@ Gradients = list[Tensor | None]
 CHUNK = {"cpu": 2**16, "cuda": 2**22}
 """Numbers of each gradient that are multiplied at once: as many as a processor's cache holds, or as keep a GPU busy."""
 
+PORTION = 512
+"""Numbers of which products are summed in the room's own type."""
+
 
 class TaskGradients:
     """One anchor and some followers, over the windows of a run.
@@ -243,7 +246,7 @@ def gram_matrix(tasks: Sequence[Sequence[Tensor | None]], device: torch.device) 
     """Inner products of T gradients over all parameters, `float64[T, T]` on the CPU.
 
     A room of some thousand numbers per task is filled, parameter by parameter, and multiplied whenever it is full: every
-    gradient is read once, none is copied as a whole. Rooms are added up in float64. On a GPU, where a float32 product may
+    gradient is read once, none is copied as a whole. Portions of rooms are added up in float64. On a GPU, where a float32 product may
     mean ten bits (TF32), they are float64 too; on a processor that would cost twice the time, and float32 gradients are
     multiplied as such.
 
@@ -268,9 +271,16 @@ def gram_matrix(tasks: Sequence[Sequence[Tensor | None]], device: torch.device) 
                 place.zero_() if part is None else place.copy_(part[done : done + number])
             filled, done = filled + number, done + number
             if filled == room.shape[1]:
-                total += (room @ room.T).double()
+                total += _products(room)
                 filled = 0
-    return (total + (room[:, :filled] @ room[:, :filled].T).double()).cpu()
+    return (total + _products(room[:, :filled])).cpu()
+
+
+def _products(room: Tensor) -> Tensor:
+    """Inner products of the rows, `float64[T, T]`; float32 sums run over a portion only (one over all is off by 1e-6)."""
+    portions, rest = room.shape[1] // PORTION, room[:, room.shape[1] // PORTION * PORTION :]
+    parts = room[:, : portions * PORTION].unflatten(1, (portions, PORTION)).transpose(0, 1)
+    return torch.bmm(parts, parts.mT).double().sum(dim=0) + (rest @ rest.T).double()
 
 
 def _add(total: Gradients, gradients: Gradients, factor: float) -> None:

@@ -28,8 +28,6 @@ from drivedistill.task_gradients import TaskGradients
 from drivedistill.train import start
 from fakes import CAPABILITIES, Quarrel, untaught
 
-teaching.courses_of = lambda *given: {}  # the lessons here are not a teacher's
-
 MIXINGS = {"soft": 0.1, "hard": 0.0}
 """`hard`: every sample has one lesson, so that a rank may see none of a task that the other has."""
 PER = {"none": ("window", "sample"), "fsdp2": ("window",)}
@@ -116,6 +114,7 @@ def worst_error(folder: Path, per: str, trials: int) -> float:
 
 def main() -> None:
     folder, trials, windows = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "windows"
+    teaching.courses_of = lambda *given: {}  # type: ignore[assignment]  # the lessons here are not a teacher's
     torch.set_num_threads(1)
     Accelerator(cpu=True)
     result: dict[str, object] = {per: worst_error(folder, per, trials) for per in ("window", "sample")}
