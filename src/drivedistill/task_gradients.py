@@ -246,9 +246,8 @@ def gram_matrix(tasks: Sequence[Sequence[Tensor | None]], device: torch.device) 
     """Inner products of T gradients over all parameters, `float64[T, T]` on the CPU.
 
     A room of some thousand numbers per task is filled, parameter by parameter, and multiplied whenever it is full: every
-    gradient is read once, none is copied as a whole. Portions of rooms are added up in float64. On a GPU, where a float32 product may
-    mean ten bits (TF32), they are float64 too; on a processor that would cost twice the time, and float32 gradients are
-    multiplied as such.
+    gradient is read once, none is copied as a whole. Sums are float64. So are products on a GPU, where float32 may mean ten
+    bits (TF32); on a processor, where that would cost twice the time, they are as exact as the gradients.
 
     Args:
         tasks: Per task one gradient per parameter; None is zero. Of sharded ones the local part.
