@@ -124,6 +124,12 @@ def _lessons_fit(recipe: Recipe) -> Iterator[Problem]:
     if release is not None and release.below is not None:
         expected = "null; `distill.drivekd` asks its teachers to the end"
         yield Problem("", "distill.release.below", expected, f"{release.below:g}", "remove it")
+    if drivekd.in_turn and recipe.distill.on == "mined":
+        expected, remedy = (
+            "another one; with `drivekd.in_turn` teachers speak before rows are mined",
+            "change one of them",
+        )
+        yield Problem("", "distill.on", expected, "mined", remedy)
     everyone: dict[str, Model | None] = {"teacher": recipe.teacher}
     everyone |= {f"teachers.{name}": model for name, model in recipe.teachers.items()}
     for place, model in everyone.items() if drivekd.in_turn else ():

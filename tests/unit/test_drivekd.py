@@ -174,6 +174,16 @@ def test_teachers_that_take_turns_say_the_same(folder, tmp_path):
     assert not any(hasattr(teacher, "model") for teacher in setting.teacher.everyone())
 
 
+def test_taking_turns_goes_with_mining_that_asks_the_teacher(folder, tmp_path):
+    changes = {"distill__weight": 0.5, "train__steps": 2, "train__accumulate": 2}
+    changes["mining"] = {"samples": 50, "tokens": 50, "pool": "window", "measure": "excess"}
+    together = logged(recipe(folder, **changes), tmp_path / "together")
+    turns = logged(recipe(folder, **changes, distill__drivekd={"in_turn": True}), tmp_path / "turns")
+    assert [record["loss"] for record in turns] == pytest.approx([record["loss"] for record in together], rel=1e-6)
+    kept = {"distill__weight": 0.0, "mining": {"samples": 50, "tokens": 50, "pool": "window"}}
+    assert len(logged(recipe(folder, **kept, distill__drivekd={"in_turn": True}), tmp_path / "kept")) == 6
+
+
 def test_a_t5_reader_is_taught_where_its_decoder_looks(tmp_path):
     run(tiny.recipe(tmp_path), tmp_path / "teacher")
     lesson = {"block": TV, "layers": "first", "weight": 10.0}
@@ -244,6 +254,10 @@ def test_a_t5_student_of_a_decoder_only_teacher_is_refused(folder, tmp_path):
         ({"distill__weight": 1.0, "distill__release": {"end": 0.1, "below": 0.5}}, "asks its teachers to the end"),
         ({"teacher": {"preset": "tiny"}, "distill__drivekd": {"in_turn": True}}, "to be loaded in turn"),
         ({"distill__drivekd": {"reweighting": {}}}, "keeps the gradients apart"),
+        (
+            {"distill__drivekd": {"in_turn": True}, "distill__on": "mined", "mining": {"pool": "window"}},
+            "before rows are",
+        ),
         ({"distill__drivekd": {"kl": "follower"}}, "simply added up"),
         ({"distill__drivekd": {"lessons": {}}}, "at least 1"),
     ],

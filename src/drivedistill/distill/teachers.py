@@ -75,12 +75,13 @@ class TeachersByCapability:
                     signals[position] = self._joined(signals[position], teacher, batch, wanted, needs[position])
             if isinstance(teacher, TeacherByTurns):
                 teacher.sleep()
-        self._ready = {id(batch): signal for batch, signal in zip(window, signals, strict=True)}
+        # By the samples, since a batch may lose rows on its way (`Batch.keep`).
+        self._ready = {id(batch.ids): signal for batch, signal in zip(window, signals, strict=True)}
 
     def signal(self, batch: Batch, needs: Needs = LOGITS) -> Signal:
         """Words and lessons of a batch; only teachers of whom something is needed are asked."""
-        if id(batch) in self._ready:
-            return self._ready.pop(id(batch))
+        if id(batch.ids) in self._ready:
+            return self._ready[id(batch.ids)]
         signal = Signal()
         for teacher in self.everyone():
             if wanted := self._share(teacher, needs):
