@@ -22,7 +22,7 @@ def one_update(recipe, change=None, again=False):
     if change:
         change(setting)
     loop = start(setting, Accelerator(cpu=True))
-    order = iter(MicroBatches(loop.stream, 0, 0))
+    order = iter(MicroBatches(loop.stream, 0, loop.accelerator.process_index))
     window = [
         collate([setting.train[i] for i in next(order)], setting.preparations) for _ in range(recipe.train.accumulate)
     ]
