@@ -38,6 +38,20 @@ class Lesson(Section):
     """What a squared error is averaged over: all pairs of the block (released code), or those that a causal map can fill."""
     weight: NotNegative = 1.0
 
+    @model_validator(mode="after")
+    def _heard(self) -> Lesson:
+        refuse_together(self._unheard())
+        return self
+
+    def _unheard(self) -> Iterator[Problem]:
+        """Fields that would change nothing."""
+        if self.signal == "hidden":
+            for name in sorted({"block", "denominator"} & self.model_fields_set):
+                expected = "nothing; hidden states have neither text-to-vision blocks nor empty pairs"
+                yield Problem("", name, expected, str(getattr(self, name)), "remove it")
+        elif self.distance == "cosine" and "denominator" in self.model_fields_set:
+            yield Problem("", "denominator", "nothing; cosines are averaged over rows", self.denominator, "remove it")
+
 
 class Projection(Section):
     """How the gradients of anchor and capabilities become one (Drive-KD's asymmetric gradient projection, and its rivals)."""
@@ -90,7 +104,7 @@ class DriveKD(Section):
         "planning": Lesson(block="text_to_vision", layers="penultimate"),
     }
     mixing: Mixing = SOFT
-    """Row: the sample's capability; column: the lesson. What is not named weighs nothing."""
+    """Row: the sample's capability; column: the lesson. Rows are divided by their sums; what is not named weighs nothing."""
     kl: Literal["anchor", "follower"] = "anchor"
     """Whether the divergence from the teacher's words belongs to what is never altered, or is projected as the lessons are."""
     projection: Projection | None = None

@@ -102,7 +102,7 @@ def _memory(recipe: Recipe, parts: Parts, batch: Batch) -> str:
     trainable = [p for p in student.parameters() if p.requires_grad]
     bytes_of = {
         "weights": sum(p.numel() * p.element_size() for p in student.parameters()),
-        "gradients": sum(p.numel() * p.element_size() for p in trainable),
+        "gradients": _sets_of_gradients(recipe, parts) * sum(p.numel() * p.element_size() for p in trainable),
         "optimizer": 2 * sum(p.numel() * p.element_size() for p in trainable),
         "activations": _activations(parts, batch),
     }
@@ -116,6 +116,14 @@ def _memory(recipe: Recipe, parts: Parts, batch: Batch) -> str:
     total = sum(bytes_of.values())
     lines = [f"  {name:26} {value / 1e6:>10,.1f} MB" for name, value in bytes_of.items()]
     return "\n".join(["memory per process (estimate)", *lines, f"  {'sum':26} {total / 1e6:>10,.1f} MB"])
+
+
+def _sets_of_gradients(recipe: Recipe, parts: Parts) -> int:
+    """One; with projection one per task, and one more for what samples add up to."""
+    drivekd = recipe.distill.drivekd
+    if drivekd is None or drivekd.projection is None:
+        return 1
+    return 1 + len(parts.setting.objective.followers) + (drivekd.projection.per == "sample")
 
 
 def _activations(parts: Parts, batch: Batch) -> int:

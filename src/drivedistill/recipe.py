@@ -85,8 +85,7 @@ def _numbers_fit(recipe: Recipe) -> Iterator[Problem]:
 def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
     """What is asked of a teacher is something that it can do, and there is one."""
     distill, teacher, defaults = recipe.distill, recipe.teacher, Distill()
-    everyone: dict[str, Model | None] = {"teacher": teacher}
-    everyone |= {f"teachers.{name}": other for name, other in recipe.teachers.items()}
+    everyone = _everyone(recipe)
     for place, model in everyone.items():
         for name in UNTOUCHED if model else ():
             if getattr(model, name):
@@ -103,13 +102,19 @@ def _teacher_fits(recipe: Recipe) -> Iterator[Problem]:
         expected, found = f"{defaults.trust:g}; only `distill.on: trusted` reads it", f"{distill.trust:g}"
         yield Problem("", "distill.trust", expected, found, "remove it, or set distill.on=trusted")
     if teacher and distill.teacher_cache is not None and distill.signal == "answers":
-        yield from _cache_fits(distill, teacher)
+        yield from _cache_fits(distill, everyone)
     if distill.signal == "vision":
         for name in sorted(set(Distill.model_fields) - {"signal"}):
             value, default = getattr(distill, name), getattr(defaults, name)
             if value != default:
                 expected = f"{_shown(default)}; features are compared, other fields of `distill` have no meaning"
                 yield Problem("", f"distill.{name}", expected, _shown(value), "remove it, or remove distill.signal")
+
+
+def _everyone(recipe: Recipe) -> dict[str, Model | None]:
+    """All teachers, by their place in the recipe."""
+    everyone: dict[str, Model | None] = {"teacher": recipe.teacher}
+    return everyone | {f"teachers.{name}": model for name, model in recipe.teachers.items()}
 
 
 def _lessons_fit(recipe: Recipe) -> Iterator[Problem]:
@@ -124,32 +129,28 @@ def _lessons_fit(recipe: Recipe) -> Iterator[Problem]:
     if release is not None and release.below is not None:
         expected = "null; `distill.drivekd` asks its teachers to the end"
         yield Problem("", "distill.release.below", expected, f"{release.below:g}", "remove it")
-    if drivekd.in_turn and recipe.distill.on == "mined":
-        expected, remedy = (
-            "another one; with `drivekd.in_turn` teachers speak before rows are mined",
-            "change one of them",
-        )
-        yield Problem("", "distill.on", expected, "mined", remedy)
-    everyone: dict[str, Model | None] = {"teacher": recipe.teacher}
-    everyone |= {f"teachers.{name}": model for name, model in recipe.teachers.items()}
-    for place, model in everyone.items() if drivekd.in_turn else ():
+    if drivekd.in_turn and recipe.data.vision_cache is not None:
+        expected = "null; `distill.drivekd.in_turn` loads teachers again and again, and their towers with them"
+        yield Problem("", "data.vision_cache", expected, str(recipe.data.vision_cache), "remove one of them")
+    for place, model in _everyone(recipe).items() if drivekd.in_turn else ():
         if model is not None and model.path is None:
             expected, found = "a teacher from `path`, to be loaded in turn", f"the preset {model.preset}"
             yield Problem("", place, expected, found, "name a trained teacher, or remove in_turn")
 
 
-def _cache_fits(distill: Distill, teacher: Model) -> Iterator[Problem]:
-    """A cache holds the likeliest tokens of a teacher that can be named."""
+def _cache_fits(distill: Distill, teachers: dict[str, Model | None]) -> Iterator[Problem]:
+    """A cache holds the likeliest tokens of a teacher that can be named, and maps of several."""
     if distill.loss != "forward_kl":
         expected = "forward_kl, as `distill.teacher_cache` needs: it keeps likeliest tokens, and this loss asks for all"
         remedy = "set distill.loss=forward_kl, or distill.teacher_cache=null"
         yield Problem("", "distill.loss", expected, distill.loss, remedy)
-    if teacher.path is None:
-        expected = (
-            "a teacher from `path`, as `distill.teacher_cache` needs: its rows are named after the files of the weights"
-        )
-        remedy = "name a trained teacher in teacher.path, or set distill.teacher_cache=null"
-        yield Problem("", "teacher.path", expected, f"the preset {teacher.preset}", remedy)
+    for place, model in teachers.items():
+        if model is not None and model.path is None:
+            expected = (
+                "a teacher from `path`, as `distill.teacher_cache` needs: its rows are named after the weights' files"
+            )
+            remedy = f"name a trained teacher in {place}.path, or set distill.teacher_cache=null"
+            yield Problem("", f"{place}.path", expected, f"the preset {model.preset}", remedy)
 
 
 def _release_fits(recipe: Recipe) -> Iterator[Problem]:

@@ -178,7 +178,9 @@ def _update(loop: Loop) -> float:
 def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome:
     """The objective of one micro-batch; the teacher speaks just in time and without gradient."""
     objective = loop.setting.objective
-    if plan.selection is not None and isinstance(objective, Answers) and objective.only_mined(moment):
+    teacher = loop.setting.teacher
+    spoken = isinstance(teacher, TeachersByCapability) and teacher.in_turn  # of all rows, before any was mined
+    if plan.selection is not None and isinstance(objective, Answers) and objective.only_mined(moment) and not spoken:
         chosen = plan.selection.rows
         batch = batch.keep(chosen)
         kept = Selection(torch.ones_like(chosen[chosen]), plan.selection.weights[chosen])
@@ -190,9 +192,10 @@ def micro_batch(loop: Loop, batch: Batch, moment: Moment, plan: Plan) -> Outcome
     return objective(rows, signal, batch, moment, plan)
 
 
-def ask_teacher(loop: Loop, batch: Batch, moment: Moment) -> Signal | None:
+def ask_teacher(loop: Loop, batch: Batch, moment: Moment, *, lessons: bool = True) -> Signal | None:
     """What the objective needs of the teacher; None when there is nobody, or nothing to ask."""
     teacher, needs = loop.setting.teacher, loop.setting.objective.asks(batch, moment)
+    needs = needs if lessons else frozenset(need for need in needs if isinstance(need, str))
     return teacher.signal(batch, needs) if teacher is not None and needs else None
 
 
@@ -218,11 +221,14 @@ def _plan(loop: Loop, window: list[Batch], moment: Moment) -> list[Plan]:
     if objective.miner is None or not isinstance(objective, Answers):
         return [Plan() for _ in window]
 
+    words = frozenset(need for need in objective.wants - {"routing"} if isinstance(need, str))
+
     def score(batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad(), loop.accelerator.autocast():
-            rows = loop.model(batch, objective.wants - {"routing"})
+            rows = loop.model(batch, words)
             with loop.teaching.running():
-                signal = ask_teacher(loop, batch, Moment(moment.step, moment.total))  # only if its losses are compared
+                # Only if its losses are compared, and no lesson: those are given once, when the student learns.
+                signal = ask_teacher(loop, batch, Moment(moment.step, moment.total), lessons=False)
             losses, _ = objective.losses(rows, batch)
         return losses, objective.measure(losses, signal, batch)
 

@@ -23,11 +23,12 @@ from drivedistill.distill.teacher import LOGITS, LiveTeacher, Teacher, require_a
 from drivedistill.distill.teacher_cache import open_teacher_cache
 from drivedistill.distill.teachers import TeacherByTurns, TeachersByCapability
 from drivedistill.distill.vision_match import VisionMatch
+from drivedistill.drivekd_sections import Lesson
 from drivedistill.models.attention import depth, places, tappable, width
 from drivedistill.models.student import Student, bare, head_of, mixtures
 from drivedistill.problems import InputError, Problem
 from drivedistill.recipe import Recipe
-from drivedistill.records import Sample
+from drivedistill.records import Capability, Sample
 from drivedistill.subject import Subject
 
 
@@ -59,22 +60,35 @@ def build_faculty(recipe: Recipe, pictures: PictureCache, samples: Sequence[Samp
     if recipe.teacher is None:
         return Faculty()
     drivekd, faculty = recipe.distill.drivekd, Faculty(cards={"teacher": recipe.teacher})
-    for name in drivekd.lessons if drivekd else ():
+    for name in _taught(recipe):
         card = recipe.teachers.get(name, recipe.teacher)
         role = next((role for role, other in faculty.cards.items() if other == card), f"teacher/{name}")
         faculty.roles[name], faculty.cards[role] = role, card
     for role, card in faculty.cards.items():
+        idle = role == "teacher" and not speaks(recipe) and role not in faculty.roles.values()
         absent = (drivekd is not None and drivekd.in_turn) or _cached(recipe, faculty, role)
+        absent = absent or (idle and card.path is not None)
         faculty.subjects[role] = build_teacher(card, recipe.data, pictures, samples, weights=not absent)
     return faculty
+
+
+def _taught(recipe: Recipe) -> dict[Capability, Lesson]:
+    """The lessons that weigh something, by capability."""
+    lessons = recipe.distill.drivekd.lessons if recipe.distill.drivekd else {}
+    return {name: lesson for name, lesson in lessons.items() if lesson.weight}
+
+
+def speaks(recipe: Recipe) -> bool:
+    """Whether anybody hears the teacher's words: with lessons it may be there for these alone."""
+    compared = recipe.mining is not None and recipe.mining.measure != "loss"
+    return recipe.distill.drivekd is None or recipe.distill.weight > 0 or compared
 
 
 def _cached(recipe: Recipe, faculty: Faculty, role: str) -> bool:
     """Whether a teacher need not be there: its words are kept, and its lessons are text looking at pictures, nothing else."""
     if recipe.distill.teacher_cache is None:
         return False
-    lessons = recipe.distill.drivekd.lessons.items() if recipe.distill.drivekd else ()
-    mine = [lesson for name, lesson in lessons if faculty.roles[name] == role]
+    mine = [lesson for name, lesson in _taught(recipe).items() if faculty.roles[name] == role]
     return all(lesson.signal == "attention" and lesson.block == "text_to_vision" for lesson in mine)
 
 
@@ -119,12 +133,13 @@ def engage(
 
         return TeacherByTurns(load, subject.identity, LOGITS | {"hidden", "taps"})
 
-    words: Teacher
-    words = hire("teacher") if cache is None else open_teacher_cache(cache, speaker_of(recipe, faculty.main), train)
+    words: Teacher | None = None
+    if speaks(recipe):
+        words = hire("teacher") if cache is None else open_teacher_cache(cache, speaker_of(recipe, faculty.main), train)
     if not courses:
         return words, preparations
     _require_same_views(faculty, student)
-    hired = {"teacher": words} if cache is None else {}
+    hired = {"teacher": words} if cache is None and words else {}
     for name, role in faculty.roles.items():
         if role not in hired:
             hired[role] = hire(role)
@@ -166,7 +181,7 @@ def objective_of(recipe: Recipe, train: Sequence[Sample], student: Subject, facu
     layers = mixtures(student.model)
     given: dict[str, Any] = {
         "vocabulary": len(student.preparation.tokenizer),
-        "taught": teacher is not None,
+        "taught": teacher is not None and speaks(recipe),
         "loss": distill.loss,
         "temperature": distill.temperature,
         "on": distill.on,
@@ -200,7 +215,7 @@ def courses_of(recipe: Recipe, student: Subject, faculty: Faculty) -> dict[str, 
     ours = bare(student.model)
     tappable(ours)
     found: dict[str, Course] = {}
-    for name, lesson in recipe.distill.drivekd.lessons.items():
+    for name, lesson in _taught(recipe).items():
         theirs = bare(faculty.of(name).model)
         tappable(theirs)
         if (ours.config.model_type == "driving_t5") != (theirs.config.model_type == "driving_t5"):

@@ -180,18 +180,55 @@ def test_taking_turns_goes_with_mining_that_asks_the_teacher(folder, tmp_path):
     together = logged(recipe(folder, **changes), tmp_path / "together")
     turns = logged(recipe(folder, **changes, distill__drivekd={"in_turn": True}), tmp_path / "turns")
     assert [record["loss"] for record in turns] == pytest.approx([record["loss"] for record in together], rel=1e-6)
-    kept = {"distill__weight": 0.0, "mining": {"samples": 50, "tokens": 50, "pool": "window"}}
-    assert len(logged(recipe(folder, **kept, distill__drivekd={"in_turn": True}), tmp_path / "kept")) == 6
+    for weight, mining in ((0.0, changes["mining"]), (0.5, {"pool": "window"})):
+        kept = changes | {"distill__weight": weight, "mining": mining, "distill__on": "mined" if weight else "all"}
+        assert len(logged(recipe(folder, **kept, distill__drivekd={"in_turn": True}), tmp_path / f"kept{weight}")) == 2
+
+
+def test_a_dry_run_of_teachers_that_take_turns(folder):
+    from drivedistill.dry_run import describe
+
+    said = describe(recipe(folder, distill__drivekd={"in_turn": True, "projection": {"per": "window"}}))
+    assert "first epoch" in said
+
+
+def test_lessons_are_given_once_however_often_hardness_is_asked(folder, monkeypatch):
+    given = []
+    mining = {"samples": 50, "tokens": 50, "pool": "window", "measure": "excess"}
+    setting = assemble(recipe(folder, mining=mining, train__accumulate=3, train__steps=1)).setting
+    ask = setting.teacher.signal
+    monkeypatch.setattr(setting.teacher, "signal", lambda batch, needs: given.append(needs) or ask(batch, needs))
+    setting.run = folder / "counted"
+    fit(setting, Accelerator(cpu=True))
+    assert len(given) == 6 and sum(any(isinstance(need, tuple) for need in needs) for needs in given) == 3
+
+
+def test_shares_of_a_sample_are_divided_by_their_sum(folder):
+    uneven = {"perception": {"perception": 0.3, "planning": 0.1}}
+    setting = assemble(recipe(folder, distill__drivekd={"mixing": uneven})).setting
+    chosen = [sample for sample in setting.train if sample.capability == "perception"]
+    _, _, _, found = outcome(setting, chosen)
+    mixed = {term.name: term.mixed for term in found.terms if term.name in ALL}
+    assert mixed == pytest.approx({"perception": 0.75, "reasoning": 0.0, "planning": 0.25})
+
+
+def test_a_lesson_without_weight_is_none(folder):
+    setting = assemble(recipe(folder, distill__drivekd=lessons(planning={"weight": 0.0}, reasoning={}))).setting
+    assert setting.objective.courses.keys() == {"reasoning"}
+    assert setting.teacher.words is None  # nobody hears them
 
 
 def test_a_t5_reader_is_taught_where_its_decoder_looks(tmp_path):
-    run(tiny.recipe(tmp_path), tmp_path / "teacher")
+    run(tiny.recipe(tmp_path, seed=5), tmp_path / "teacher")
     lesson = {"block": TV, "layers": "first", "weight": 10.0}
     made = tiny.recipe(
         tmp_path,
         teacher={"path": str(tmp_path / "teacher")},
         distill__weight=0.0,
-        distill__drivekd=lessons(planning=lesson),
+        distill__supervised_weight=0.0,  # or the words alone would lead there
+        distill__drivekd={"lessons": {"planning": lesson}, "mixing": {name: {"planning": 1.0} for name in ALL}},
+        train__batch_size=6,
+        train__learning_rate=3e-3,
     )
     said = logged(made, tmp_path / "run")
     assert said[-1]["planning"] < said[0]["planning"]
@@ -254,10 +291,16 @@ def test_a_t5_student_of_a_decoder_only_teacher_is_refused(folder, tmp_path):
         ({"distill__weight": 1.0, "distill__release": {"end": 0.1, "below": 0.5}}, "asks its teachers to the end"),
         ({"teacher": {"preset": "tiny"}, "distill__drivekd": {"in_turn": True}}, "to be loaded in turn"),
         ({"distill__drivekd": {"reweighting": {}}}, "keeps the gradients apart"),
+        ({"distill__drivekd": {"in_turn": True}, "data__vision_cache": "c"}, "their towers with them"),
         (
-            {"distill__drivekd": {"in_turn": True}, "distill__on": "mined", "mining": {"pool": "window"}},
-            "before rows are",
+            {"distill__drivekd": {"lessons": {"planning": {"signal": "hidden", "block": "full"}}}},
+            "neither text-to-vision",
         ),
+        (
+            {"distill__drivekd": {"lessons": {"planning": {"distance": "cosine", "denominator": "all"}}}},
+            "averaged over",
+        ),
+        ({"teachers": {"planning": {"preset": "tiny"}}, "distill__teacher_cache": "c"}, "teachers.planning.path"),
         ({"distill__drivekd": {"kl": "follower"}}, "simply added up"),
         ({"distill__drivekd": {"lessons": {}}}, "at least 1"),
     ],
@@ -336,6 +379,19 @@ def test_a_cache_that_lacks_a_layer_or_is_another_teacher_s_is_refused(folder, t
     assert {p.device.type for p in assemble(full).faculty.main.model.parameters()} == {
         "cpu"
     }  # full maps are never kept
+
+
+def test_maps_alone_are_kept_of_teachers_that_take_turns(folder, tmp_path, capsys):
+    """Who is not heard keeps no words, and nobody is in memory but who is asked."""
+    turns = {"lessons": {"planning": {"block": TV, "layers": "first"}}, "in_turn": True}
+    made = cached(folder, tmp_path / "cache", distill__drivekd=turns, distill__weight=0.0)
+    save_recipe(made, tmp_path / "card.yaml")
+    assert typed("cache", str(tmp_path / "card.yaml")) == 0
+    said = capsys.readouterr().out
+    assert "layers 0: 6 answers, all there" in said and "captured probability" not in said
+    live = logged(recipe(folder, **changed(made, None)), tmp_path / "live")
+    kept = logged(made, tmp_path / "kept")
+    assert [record["planning"] for record in kept] == pytest.approx([r["planning"] for r in live], rel=0.02)
 
 
 def test_a_killed_cache_of_maps_ends_as_a_whole_one(folder, tmp_path):

@@ -13,6 +13,7 @@ from drivedistill.cli.learn import AllowRandom, Overrides, RecipeFile
 from drivedistill.problems import InputError, Problem
 
 if TYPE_CHECKING:
+    from drivedistill.distill.teacher import LiveTeacher
     from drivedistill.recipe import Recipe
 
 
@@ -55,12 +56,15 @@ def cache(
     if pictures is None and words is None:
         remedy = "add --out FOLDER, or set data.vision_cache or distill.teacher_cache in the recipe"
         raise InputError(Problem(str(recipe), "data.vision_cache", "a folder for the cache", "none", remedy))
+    from drivedistill.teaching import speaks
+
     keep_quiet()
     call = _Call(card, splits or [], batch_size=batch_size, verify=verify, wait=wait, dry_run=dry_run)
     if pictures is not None:
         call.features(pictures, dtype)
     if words is not None:
-        call.words(words, k, pictures)
+        if speaks(card):
+            call.words(words, k, pictures)
         call.maps(words)
 
 
@@ -97,9 +101,7 @@ class _Call:
         """What the teacher says; it reads features where they have just been made."""
         from drivedistill.build import speaker_of
         from drivedistill.distill.cache import open_cache
-        from drivedistill.distill.teacher import LiveTeacher
         from drivedistill.distill.teacher_cache_build import build, plan
-        from drivedistill.models.student import Student
 
         teacher = self.parts.teacher
         assert teacher is not None  # a recipe with `distill.teacher_cache` has one
@@ -110,7 +112,7 @@ class _Call:
             return
         if pictures is not None and (read := open_cache(pictures, self.roles, samples, precision).get("teacher")):
             speaker = replace(speaker, preparation=replace(teacher.preparation, features=read))
-        live = LiveTeacher(Student(teacher.model, role="teacher"), teacher.identity)
+        live = self._live("teacher")
         made, computed, captured = build(
             folder, speaker, live, samples, k=k, batch_size=self.card.train.batch_size, **self.options
         )
@@ -122,8 +124,6 @@ class _Call:
         from drivedistill.distill.cache_folder import file_digests
         from drivedistill.distill.lessons import Lessons
         from drivedistill.distill.map_cache import build, plan
-        from drivedistill.distill.teacher import LiveTeacher
-        from drivedistill.models.student import Student
         from drivedistill.teaching import kept_layers
 
         objective, faculty = self.parts.setting.objective, self.parts.faculty
@@ -135,10 +135,22 @@ class _Call:
             if self.dry_run:
                 typer.echo(str(plan(folder, speaker, samples, layers, file_digests(folder))))
                 continue
-            live = LiveTeacher(Student(subject.model, role="teacher"), subject.identity)
+            live = self._live(role)
             size = self.card.train.batch_size
             made, computed = build(folder, speaker, live, samples, layers, batch_size=size, **self.options)
             typer.echo(f"{made}\n{computed:,} computed")
+
+    def _live(self, role: str) -> LiveTeacher:
+        """A teacher with its weights; of those that take turns they are loaded now."""
+        from drivedistill.build import build_teacher
+        from drivedistill.distill.teacher import LiveTeacher
+        from drivedistill.models.student import Student
+
+        subject, card = self.parts.faculty.subjects[role], self.parts.faculty.cards[role]
+        if next(subject.model.parameters()).is_meta:
+            train = self.parts.splits["train"]
+            subject = build_teacher(card, self.card.data, subject.preparation.pictures, train)
+        return LiveTeacher(Student(subject.model, role="teacher"), subject.identity)
 
     def _chosen(self, *always: str) -> list[Any]:
         """The samples of what training reads, and of the splits that were asked for."""

@@ -258,6 +258,8 @@ def _encode_vlm(samples: Sequence[Sample], preparation: Preparation) -> RoleInpu
         ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         _ids(ids, reading.max_answer_tokens, sample, "answer")
         header, closing = _turn(preparation)
+        if tuple(inputs["input_ids"][0, inputs["input_ids"].shape[1] - len(header) :].tolist()) != header:
+            raise ValueError(f"the prompt of sample {sample.id} does not end with the tokens of its turn's header.")
         answer = torch.tensor([*ids[:-1], *closing])
         length = inputs["input_ids"].shape[1]
         inputs = {key: extend(key, value, answer, length) for key, value in inputs.items()}

@@ -139,7 +139,7 @@ class Lessons(Answers):
         return Term(name, per_sample.sum(), course.lesson.weight, "follower", sums, mixed=float(mixed.mean()))
 
     def _mixed(self, name: str, batch: Batch) -> Tensor:
-        """How much each sample listens to a lesson, `float[B]`; nobody to one without weight."""
-        counted = self.courses[name].lesson.weight > 0
-        shares = [self.mixing.get(mine, {}).get(name, 0.0) if counted else 0.0 for mine in batch.capabilities]  # type: ignore[call-overload]
+        """How much each sample listens to a lesson, `float[B]`."""
+        rows: list[dict[str, float]] = [self.mixing.get(mine, {}) for mine in batch.capabilities]  # type: ignore[call-overload]
+        shares = [row.get(name, 0.0) / max(sum(row.values()), 1e-12) for row in rows]
         return torch.tensor(shares, device=batch.gold.device)

@@ -6,7 +6,7 @@
                     index.jsonl         key of the answer (teacher_cache.py), a colon, the layer
 
 An answer of 300 text tokens about 1,536 image tokens takes 0.9 MB a layer, so this pays for teachers that do not fit beside
-their student; full maps are T/K times as large again and are never kept.
+their student; its full map would take seven times as much, for every layer, and is never kept.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class Maps:
 
     @property
     def missing(self) -> list[Sample]:
-        """Answers of which some layer is not there; those without pictures have nothing to be kept."""
-        return [s for s in self.answers if s.images and lacks(self.store, self.keys[s.id], self.parts)]
+        """Answers of which some layer is not there."""
+        return [s for s in self.answers if lacks(self.store, self.keys[s.id], self.parts)]
 
     def __str__(self) -> str:
         there = sum(
@@ -175,8 +175,7 @@ def build(
         maps.store.folder.mkdir(exist_ok=True)
         maps.store.mend(verify=verify)
         computed = maps.missing
-        seeing = [sample for sample in maps.answers if sample.images]
-        batches = [seeing[start : start + batch_size] for start in range(0, len(seeing), batch_size)]
+        batches = [maps.answers[start : start + batch_size] for start in range(0, len(maps.answers), batch_size)]
         ask, device = partial(_records, speaker, teacher, maps.layers), device_of(teacher)
         fill(maps.store, speaker, maps.keys, batches, maps.parts, ask, device, workers, signals, digests)
         return maps, len(computed)

@@ -201,7 +201,7 @@ class Answers:
         name = "ce" if self.miner is None else "h2g"
         outcome.terms.append(_term(name, losses, selection.weights, self.supervised_weight, batch))
         if listening is not None and divergences is not None:
-            lessons = self._lessons(selection, listening, batch, moment)
+            lessons = self._heard_terms(selection, listening, batch, moment)
             outcome.terms += [_term(name, divergences, own, alpha, batch, self.role) for name, alpha, own in lessons]
             if self.on == "trusted":
                 outcome.notes["trusted"] = trust_notes(listening, batch)
@@ -260,7 +260,7 @@ class Answers:
             return sample_hardness(losses, batch, torch.ones_like(losses, dtype=torch.bool)) <= self.trust
         return torch.ones(batch.num_samples, dtype=torch.bool, device=batch.gold.device)
 
-    def _lessons(
+    def _heard_terms(
         self, selection: Selection, listening: Tensor, batch: Batch, moment: Moment
     ) -> list[tuple[str, float, Tensor]]:
         """Name, alpha and the rows' weights of every term in which the teacher is heard."""
@@ -279,7 +279,7 @@ class Answers:
         supervised = selection.weights * self.supervised_weight
         if listening is None:
             return supervised, None
-        lessons = self._lessons(selection, listening, batch, moment)
+        lessons = self._heard_terms(selection, listening, batch, moment)
         return supervised, torch.stack([alpha * weights for _, alpha, weights in lessons]).sum(dim=0)
 
 

@@ -6,6 +6,7 @@ asked about a whole window, and forgotten before the next one comes.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -32,8 +33,24 @@ class TeacherByTurns(LiveTeacher):
 
     def sleep(self) -> None:
         """Free them."""
-        if hasattr(self, "model"):
+        if self.awake:
             del self.model
+            gc.collect()
+
+    @property
+    def awake(self) -> bool:
+        """Its weights are in memory."""
+        return hasattr(self, "model")
+
+    def signal(self, batch: Batch, needs: Needs = LOGITS) -> Signal:
+        """As `LiveTeacher` does; who is asleep wakes for this one batch."""
+        if self.awake:
+            return super().signal(batch, needs)
+        self.wake()
+        try:
+            return super().signal(batch, needs)
+        finally:
+            self.sleep()
 
     def close(self) -> None:
         """Nobody will ask again."""
@@ -44,24 +61,26 @@ class TeachersByCapability:
     """One teacher to the objective: words come from `words`, lessons from the capability's own.
 
     Args:
-        words: Who is asked for logits.
+        words: Who is asked for logits; None: nobody.
         lessons: By capability; the same object may teach several, and speak.
     """
 
-    def __init__(self, words: Teacher, lessons: dict[str, Teacher]) -> None:
+    def __init__(self, words: Teacher | None, lessons: dict[str, Teacher]) -> None:
         self.words, self.lessons = words, lessons
-        self.identity = words.identity
+        self.identity = next(teacher.identity for teacher in (words, *lessons.values()) if teacher is not None)
         taught = frozenset(f"lesson/{name}" for name, teacher in lessons.items() if "taps" in teacher.provides)
-        self.provides: Needs = words.provides | taught
+        self.provides: Needs = (words.provides if words else frozenset()) | taught
+        self.in_turn = any(isinstance(teacher, TeacherByTurns) for teacher in self.everyone())
         self._ready: dict[int, Signal] = {}
 
     def everyone(self) -> list[Teacher]:
         """Each teacher once, in the order in which they are asked."""
-        return list({id(teacher): teacher for teacher in (self.words, *self.lessons.values())}.values())
+        return list({id(teacher): teacher for teacher in (self.words, *self.lessons.values()) if teacher}.values())
 
     def prepare(self, window: Sequence[Batch], needs: Sequence[Needs]) -> None:
         """Ask those who take turns about a whole window; `signal` then hands out what they said."""
-        if not any(isinstance(teacher, TeacherByTurns) for teacher in self.everyone()):
+        self._ready = {}
+        if not self.in_turn:
             return
         signals = [Signal() for _ in window]
         for teacher in self.everyone():
@@ -70,18 +89,19 @@ class TeachersByCapability:
                 continue
             if isinstance(teacher, TeacherByTurns):
                 teacher.wake()
-            for position, (batch, wanted) in enumerate(zip(window, asked, strict=True)):
-                if wanted:
-                    signals[position] = self._joined(signals[position], teacher, batch, wanted, needs[position])
-            if isinstance(teacher, TeacherByTurns):
-                teacher.sleep()
-        # By the samples, since a batch may lose rows on its way (`Batch.keep`).
-        self._ready = {id(batch.ids): signal for batch, signal in zip(window, signals, strict=True)}
+            try:
+                for position, (batch, wanted) in enumerate(zip(window, asked, strict=True)):
+                    if wanted:
+                        signals[position] = self._joined(signals[position], teacher, batch, wanted, needs[position])
+            finally:
+                if isinstance(teacher, TeacherByTurns):
+                    teacher.sleep()
+        self._ready = {id(batch): signal for batch, signal in zip(window, signals, strict=True)}
 
     def signal(self, batch: Batch, needs: Needs = LOGITS) -> Signal:
         """Words and lessons of a batch; only teachers of whom something is needed are asked."""
-        if id(batch.ids) in self._ready:
-            return self._ready[id(batch.ids)]
+        if id(batch) in self._ready:
+            return self._ready[id(batch)]
         signal = Signal()
         for teacher in self.everyone():
             if wanted := self._share(teacher, needs):
