@@ -49,7 +49,7 @@ BUDGET_S = {
     "unit/report": 20,
     "unit/pretrain": 10,
     "unit/quickstart": 20,
-    "unit": 50,
+    "unit": 75,
     "e2e": 210,
 }
 """Seconds that the default tests of a room may take, summed over the two processes that run them; five minutes in all."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from lesson_ranks import WAYS, card
 
@@ -16,6 +17,7 @@ from loops import one_update, relative_difference
 SCRIPT = Path(__file__).with_name("lesson_ranks.py")
 
 
+@pytest.mark.long
 def test_two_ranks_learn_their_lessons_as_one_process_does(tmp_path):
     tiny.save_vlm("internvl", tmp_path / "student", seed=1)
     tiny.save_vlm("internvl", tmp_path / "teacher", seed=2, num_hidden_layers=3, hidden_size=48)
