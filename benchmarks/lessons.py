@@ -3,10 +3,10 @@
     python benchmarks/lessons.py --out benchmarks/lessons.json
 
 Student: InternVL with 8 blocks of width 512 (8 heads, 2 groups of keys); teacher: 12 blocks of width 768; random
-weights, towers frozen, six pictures of 64 tokens and 128 tokens of text: T = 512; two samples. Forward, losses, backward
-and AdamW, in one process and one thread; the variants take turns, figures are medians and ratios of medians. `kept` is
-what autograd keeps for the backward pass, without weights: the memory that grows with maps. `rows at once` bounds the maps of single heads
-(CHUNK_BYTES): a small bound computes them again for gradients.
+weights, towers frozen, six pictures of 64 tokens and 128 tokens of text: T = 512; two samples. Forward, losses,
+backward and AdamW, in one process and one thread; the variants take turns, figures are medians and ratios of medians.
+`kept` is what autograd keeps for the backward pass, without weights: the memory that grows with maps. `rows at once`
+bounds the maps of single heads (CHUNK_BYTES): a small bound computes them again for gradients.
 """
 
 from __future__ import annotations
