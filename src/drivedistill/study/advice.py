@@ -132,7 +132,8 @@ def _choice(found: Curves, name: str, rule: Rule, layer: int | None, *, alike: b
     spread = {signal: numbers(found.dispersion[signal][name]) for signal in ("hidden", block)}
     hidden, maps = (sum(values[other] for other in chosen) / len(chosen) for values in spread.values())
     signal: Literal["attention", "hidden"] = "hidden" if maps >= CLEARER * hidden and maps > 0 else "attention"
-    lesson = Lesson(signal=signal, block=block if signal == "attention" else "full", layers=named(layer, depth))
+    layers = named(layer, depth)
+    lesson = Lesson(block=block, layers=layers) if signal == "attention" else Lesson(signal="hidden", layers=layers)
     doubts = list(_doubts(found, name, rule, layer))
     if max(hidden, maps) < CLEARER * min(hidden, maps) or hidden == maps:
         doubts.append(f"neither signal is {CLEARER:g} times as steady as the other; attention as in Drive-KD")
@@ -206,6 +207,7 @@ def snippet(choices: dict[str, Choice], said: Words) -> str:
     lines += ["  drivekd:", "    lessons:"]
     for name, choice in choices.items():
         lesson = choice.lesson
-        text = ", ".join(f"{key}: {getattr(lesson, key)}" for key in _SETTINGS)
+        settings = [key for key in _SETTINGS if key != "block" or lesson.signal == "attention"]  # states have no blocks
+        text = ", ".join(f"{key}: {getattr(lesson, key)}" for key in settings)
         lines.append(f"      {name}: {{{text}}}{'  # in doubt' if choice.doubts else ''}")
     return "\n".join(lines) + "\n"

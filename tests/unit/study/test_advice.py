@@ -113,7 +113,8 @@ def test_signals_follow_the_steadier_one() -> None:
     found = published()
     found.dispersion["hidden"]["planning"] = curve([0.0001] * DEPTH)
     choice = advise(found)["planning"]
-    assert choice.lesson == Lesson(signal="hidden", block="full", layers="penultimate") and not choice.doubts
+    assert choice.lesson == Lesson(signal="hidden", layers="penultimate") and not choice.doubts
+    assert "planning: {signal: hidden, layers: penultimate}" in snippet(advise(found), words(found))
     found.dispersion["hidden"]["planning"] = curve([0.004] * DEPTH)
     choice = advise(found)["planning"]
     assert choice.lesson.signal == "attention" and "neither signal" in choice.doubts[0]
